@@ -1,0 +1,47 @@
+"""Images and labels: every kind of data, made long-tailed on request."""
+
+from __future__ import annotations
+
+from collections.abc import Callable
+
+import numpy as np
+
+from gol_decouple.config import DataConfig
+from gol_decouple.data import digits, npz
+from gol_decouple.data.dataset import SPLITS, Dataset, Split, check
+
+__all__ = ["SPLITS", "Dataset", "Split", "classes_without_images", "load_data"]
+
+
+def _cifar(config: DataConfig) -> Dataset:
+    from gol_decouple.data import cifar  # imports torchvision: seconds that the other kinds need not spend
+
+    return cifar.load(config)
+
+
+_LOADERS: dict[str, Callable[[DataConfig], Dataset]] = {
+    "digits": digits.load,
+    "cifar10": _cifar,
+    "cifar100": _cifar,
+    "npz": npz.load,
+}
+
+
+def load_data(config: DataConfig) -> Dataset:
+    """The dataset a config names, checked, with its train split long-tailed if `data.imbalance_factor` says so.
+
+    Raises:
+        InputError: data that is missing, malformed, or too small for the imbalance factor.
+    """
+    where = f"data.kind = {config.kind!r}"
+    dataset = _LOADERS[config.kind](config)
+    check(dataset, where)
+    if config.imbalance_factor is not None and config.imbalance_factor > 1:
+        dataset = dataset.long_tailed(config.imbalance_factor, config.imbalance_type, config.seed)
+        check(dataset, f"{where}, imbalance factor {config.imbalance_factor:g}")
+    return dataset
+
+
+def classes_without_images(dataset: Dataset) -> list[str]:
+    """Names of the classes that have no train image."""
+    return [dataset.class_names[label] for label in np.flatnonzero(dataset.train_counts == 0)]

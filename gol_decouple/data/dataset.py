@@ -1,0 +1,103 @@
+"""What every kind of data becomes: named splits of labelled images, held as arrays."""
+
+from __future__ import annotations
+
+from dataclasses import dataclass, replace
+
+import numpy as np
+from numpy.typing import NDArray
+
+from gol_decouple.class_stats import class_counts, long_tail_indices
+from gol_decouple.errors import InputError
+
+SPLITS = ("train", "val", "test")
+
+
+@dataclass(frozen=True)
+class Split:
+    """Labelled images: `images` uint8 [N, H, W, 3], `labels` int64 [N], and `ids` int64 [N], each image's position in
+    the split as it was published, so that a long-tailed choice can be traced back.
+    """
+
+    images: NDArray[np.uint8]
+    labels: NDArray[np.int64]
+    ids: NDArray[np.int64]
+
+    def __len__(self) -> int:
+        return len(self.labels)
+
+    def take(self, indices: NDArray[np.int64]) -> Split:
+        """The samples at `indices` [M], in that order."""
+        return Split(self.images[indices], self.labels[indices], self.ids[indices])
+
+
+@dataclass(frozen=True)
+class Dataset:
+    """A named dataset with its classes in label order."""
+
+    name: str
+    class_names: list[str]
+    splits: dict[str, Split]
+
+    @property
+    def num_classes(self) -> int:
+        return len(self.class_names)
+
+    @property
+    def train_counts(self) -> NDArray[np.int64]:
+        """Train images per class, [C]."""
+        return class_counts(self.splits["train"].labels, self.num_classes)
+
+    @property
+    def imbalance_factor(self) -> float:
+        """Train images of the largest class over those of the smallest that has any."""
+        counts = self.train_counts
+        return float(counts.max() / counts[counts > 0].min())
+
+    def long_tailed(self, imbalance_factor: float, kind: str, seed: int) -> Dataset:
+        """This dataset with its train split made long-tailed (see `class_stats.long_tail_indices`)."""
+        train = self.splits["train"]
+        chosen = long_tail_indices(train.labels, self.class_names, imbalance_factor, kind, seed)
+        return replace(self, splits=self.splits | {"train": train.take(chosen)})
+
+
+def make_split(images: NDArray[np.uint8], labels: NDArray[np.integer], where: str) -> Split:
+    """A split from images [N, H, W], [N, H, W, 1] or [N, H, W, 3] of uint8 and labels [N] or [N, 1]; grey becomes RGB.
+
+    Raises:
+        InputError: shapes or dtypes that are not images and one label each.
+    """
+    if images.dtype != np.uint8 or images.ndim not in (3, 4) or (images.ndim == 4 and images.shape[3] not in (1, 3)):
+        raise InputError(
+            f"{where}: images are {images.dtype} {list(images.shape)}, expected uint8 [N, H, W] or [N, H, W, 3]"
+        )
+    if labels.ndim == 2 and labels.shape[1] == 1:
+        labels = labels[:, 0]
+    if labels.ndim != 1 or not np.issubdtype(labels.dtype, np.integer):
+        raise InputError(
+            f"{where}: labels are {labels.dtype} {list(labels.shape)}, expected one integer an image, [N] or [N, 1]"
+        )
+    if len(images) != len(labels):
+        raise InputError(f"{where}: {len(images)} images but {len(labels)} labels")
+    if images.ndim == 3:
+        images = images[..., None]
+    if images.shape[3] == 1:
+        images = np.repeat(images, 3, axis=3)
+    return Split(images, labels.astype(np.int64), np.arange(len(labels), dtype=np.int64))
+
+
+def check(dataset: Dataset, where: str) -> None:
+    """Refuse what no stage can use: an empty or missing split, or a label outside 0..C-1."""
+    for required in ("train", "test"):
+        if required not in dataset.splits:
+            raise InputError(f"{where}: there is no {required} split")
+    for name, split in dataset.splits.items():
+        if len(split) == 0:
+            raise InputError(f"{where}: the {name} split has no image")
+        low, high = int(split.labels.min()), int(split.labels.max())
+        if low < 0 or high >= dataset.num_classes:
+            bad = low if low < 0 else high
+            raise InputError(
+                f"{where}: label {bad} in the {name} split is outside 0..{dataset.num_classes - 1}",
+                "labels count from 0, and every class of val and test needs a name or a train image",
+            )

@@ -1,0 +1,52 @@
+"""Images in one NumPy file, under MedMNIST's key names: `train_images`, `train_labels`, `val_...`, `test_...`."""
+
+from __future__ import annotations
+
+import zipfile
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+from numpy.typing import NDArray
+
+from gol_decouple.config import DataConfig
+from gol_decouple.data.dataset import SPLITS, Dataset, make_split
+from gol_decouple.errors import InputError
+
+REQUIRED = ("train_images", "train_labels", "test_images", "test_labels")
+
+
+def load(config: DataConfig) -> Dataset:
+    """The arrays of `data.path`; `val_*` and `class_names` [C] are optional. Without names, C is that of train.
+
+    Raises:
+        InputError: no path, no such file, a file that is not .npz, a missing key, or arrays that are not images.
+    """
+    if config.path is None:
+        raise InputError("data.kind = 'npz' needs data.path", "--set data.path=images.npz, or --data-root images.npz")
+    path = Path(config.path)
+    if not path.is_file():
+        raise InputError(f"data.path = {config.path}: there is no such file", "--set data.path=... names the .npz file")
+    arrays = _read(path)
+    missing = [key for key in REQUIRED if key not in arrays]
+    if missing:
+        raise InputError(f"{path} has no {', '.join(missing)}; it holds {', '.join(sorted(arrays)) or 'nothing'}")
+    splits = {
+        name: make_split(arrays[f"{name}_images"], arrays[f"{name}_labels"], f"{path}, {name}")
+        for name in SPLITS
+        if f"{name}_images" in arrays and f"{name}_labels" in arrays
+    }
+    if "class_names" in arrays:
+        names = [str(name) for name in arrays["class_names"]]
+    else:
+        names = [f"class {label}" for label in range(int(splits["train"].labels.max(initial=0)) + 1)]
+    return Dataset(config.name or path.stem, names, splits)
+
+
+def _read(path: Path) -> dict[str, NDArray[Any]]:
+    """All arrays of the file. Pickled objects are refused: reading them would run code."""
+    try:
+        with np.load(path, allow_pickle=False) as archive:
+            return {key: archive[key] for key in archive.files}
+    except (ValueError, OSError, EOFError, AttributeError, zipfile.BadZipFile) as error:
+        raise InputError(f"{path} is not a readable .npz file: {error}", "write it with numpy.savez(...)") from None

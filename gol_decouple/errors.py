@@ -1,0 +1,40 @@
+"""The errors a user can meet, and the exit code each one ends the program with.
+
+Every message names what is wrong, where and with which value; `hint` names the setting or command that helps.
+"""
+
+from __future__ import annotations
+
+import difflib
+from collections.abc import Iterable
+
+
+class GolDecoupleError(Exception):
+    """A failure with a known cause; the command line prints it without a traceback."""
+
+    exit_code = 1
+
+    def __init__(self, message: str, hint: str | None = None) -> None:
+        super().__init__(message)
+        self.message = message
+        self.hint = hint
+
+
+class InputError(GolDecoupleError, ValueError):
+    """The user can mend it: an argument, a config, the data, a checkpoint, a damaged or foreign file."""
+
+    exit_code = 2
+
+
+class EnvironmentFailure(GolDecoupleError):
+    """The machine failed: disk full, out of memory, a killed worker, a lock held by another process."""
+
+    exit_code = 3
+
+
+def unknown(what: str, name: str, choices: Iterable[str], hint: str | None = None) -> InputError:
+    """The error for a name that is not in a table: lists the choices and, where one is near, suggests it."""
+    known = sorted(choices)
+    near = difflib.get_close_matches(name, known, n=1)
+    suggestion = f"did you mean {near[0]!r}? " if near else ""
+    return InputError(f"unknown {what} {name!r}", hint or f"{suggestion}choose from: {', '.join(known)}")

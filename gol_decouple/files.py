@@ -1,0 +1,86 @@
+"""Files that are never half-written: everything is published by rename, after its bytes are on the disk."""
+
+from __future__ import annotations
+
+import errno
+import json
+import os
+from collections.abc import Iterator
+from contextlib import contextmanager
+from pathlib import Path
+from typing import Any
+
+from gol_decouple.errors import EnvironmentFailure, InputError
+
+
+@contextmanager
+def atomic_path(path: Path) -> Iterator[Path]:
+    """A temporary path to write to; on leaving without an error its file replaces `path`, durably.
+
+    Raises:
+        EnvironmentFailure: the disk is full or the folder cannot be written; `path` is then as it was.
+    """
+    temporary = path.with_name(f"{path.name}.tmp.{os.getpid()}")
+    try:
+        with disk_errors(path):
+            yield temporary
+            publish(temporary, path)
+    finally:
+        temporary.unlink(missing_ok=True)
+
+
+def publish(temporary: Path, path: Path) -> None:
+    """Sync `temporary`, rename it to `path`, and sync the folder, so that a crash leaves the old file or the new."""
+    descriptor = os.open(temporary, os.O_RDONLY)
+    try:
+        os.fsync(descriptor)
+    finally:
+        os.close(descriptor)
+    os.replace(temporary, path)
+    folder = os.open(path.parent, os.O_RDONLY)
+    try:
+        os.fsync(folder)
+    finally:
+        os.close(folder)
+
+
+@contextmanager
+def disk_errors(path: Path) -> Iterator[None]:
+    """Turns the operating system's refusals to write `path` into an EnvironmentFailure that says what to do."""
+    try:
+        yield
+    except OSError as error:
+        if error.errno in (errno.ENOSPC, errno.EDQUOT):
+            hint = "free some space or choose another --runs-dir, then run the same command again"
+            raise EnvironmentFailure(f"the disk is full: {path} could not be written", hint) from None
+        if error.errno in (errno.EACCES, errno.EPERM, errno.EROFS, errno.ENOTDIR):
+            raise EnvironmentFailure(
+                f"{path} cannot be written: {error.strerror}", "choose another --runs-dir"
+            ) from None
+        raise
+
+
+def write_text(path: Path, text: str) -> None:
+    """Write `text` to `path` atomically."""
+    with atomic_path(path) as temporary:
+        temporary.write_text(text, encoding="utf-8")
+
+
+def write_json(path: Path, tree: dict[str, Any]) -> None:
+    """Write `tree` to `path` as JSON, atomically."""
+    write_text(path, json.dumps(tree, indent=2, allow_nan=False) + "\n")
+
+
+def read_json(path: Path) -> dict[str, Any]:
+    """The JSON object in `path`.
+
+    Raises:
+        InputError: the file is not one.
+    """
+    try:
+        tree = json.loads(path.read_text(encoding="utf-8"))
+    except (ValueError, OSError) as error:
+        raise InputError(f"{path} is not readable JSON: {error}") from None
+    if not isinstance(tree, dict):
+        raise InputError(f"{path} does not hold a JSON object")
+    return tree

@@ -1,0 +1,137 @@
+"""Named methods: each one a choice of the five parts (activation, loss, sampler, classifier, start) and a recipe."""
+
+from __future__ import annotations
+
+from collections.abc import Mapping
+from dataclasses import asdict, dataclass, field, replace
+from typing import Any
+
+from gol_decouple.errors import InputError, unknown
+
+
+@dataclass(frozen=True)
+class Method:
+    """One way to retrain a classifier; `settings` are what a user may change, the parts are what the name means.
+
+    Attributes:
+        start: "stage_one", the Softmax classifier's weights, or "fresh", small weights at the activation's prior point.
+        activation_params: parameters of the activation with their values, as `activations.get` takes them.
+    """
+
+    name: str
+    activation: str
+    paper: str
+    start: str
+    lr: float
+    epochs: int
+    loss: str = "cross_entropy"
+    sampler: str = "random"
+    classifier: str = "linear"
+    schedule: str = "constant"
+    batch_size: int = 64
+    momentum: float = 0.9
+    activation_params: Mapping[str, float] = field(default_factory=dict)
+
+    @property
+    def settings(self) -> dict[str, Any]:
+        """Everything a user may change, with its value."""
+        return {name: getattr(self, name) for name in SETTINGS} | dict(self.activation_params)
+
+    def with_settings(self, **changes: Any) -> Method:
+        """This method with some settings changed; None leaves a setting as it is.
+
+        Raises:
+            InputError: the method has no such setting.
+        """
+        changes = {name: value for name, value in changes.items() if value is not None}
+        for name in changes:
+            if name not in self.settings:
+                raise unknown(f"setting of method {self.name!r}", name, self.settings)
+        params = {name: changes.pop(name, value) for name, value in self.activation_params.items()}
+        return replace(self, **changes, activation_params=params)
+
+    def changes_from_default(self) -> dict[str, Any]:
+        """The settings in which this differs from the method of its name."""
+        default = get(self.name).settings
+        return {name: value for name, value in self.settings.items() if value != default[name]}
+
+    def as_dict(self) -> dict[str, Any]:
+        """All fields as plain values, for manifests."""
+        return asdict(self)
+
+
+SETTINGS = ("start", "lr", "epochs", "schedule", "batch_size", "momentum")
+_GOL = "Alexandridis et al., Long-tailed Instance Segmentation using Gumbel Optimized Loss, ECCV 2022"
+_GUMBEL_PARAMS = {"q_min": -4.0}
+
+# Start, learning rate and epochs of sigmoid and gumbel are provisional: a brief fine-tuning of the Softmax classifier
+# with the one-vs-all loss, which a first trial on CIFAR100-LT found best. Longer or faster training loses the gain.
+METHODS = {
+    method.name: method
+    for method in (
+        Method(
+            "softmax",
+            "softmax",
+            "Kang et al., Decoupling Representation and Classifier, ICLR 2020 (retrained with random sampling)",
+            start="fresh",
+            lr=0.1,
+            epochs=15,
+            schedule="cosine",
+        ),
+        Method("sigmoid", "sigmoid", "one binary cross entropy a class", start="stage_one", lr=3e-5, epochs=15),
+        Method(
+            "gumbel",
+            "gumbel",
+            f"{_GOL}, equations 6 and 9",
+            start="stage_one",
+            lr=3e-5,
+            epochs=15,
+            activation_params=_GUMBEL_PARAMS,
+        ),
+        Method(
+            "gumbel_paper",
+            "gumbel",
+            f"{_GOL}, section 6.5: its setting for CIFAR100-LT",
+            start="stage_one",
+            lr=1e-4,
+            epochs=15,
+            activation_params=_GUMBEL_PARAMS,
+        ),
+        Method(
+            "gumbel_published",
+            "gumbel_published",
+            f"{_GOL}, as its public code computes it (no gradient for positives below q = -4)",
+            start="stage_one",
+            lr=3e-5,
+            epochs=15,
+        ),
+    )
+}
+
+
+def get(name: str) -> Method:
+    """The method called `name`.
+
+    Raises:
+        InputError: there is none.
+    """
+    if name not in METHODS:
+        raise unknown("method", name, METHODS)
+    return METHODS[name]
+
+
+def apply_settings(methods: list[Method], changes: Mapping[str, Any]) -> list[Method]:
+    """Each method with the changes that it has a setting for.
+
+    Raises:
+        InputError: a change that none of the methods has a setting for.
+    """
+    wanted = {name: value for name, value in changes.items() if value is not None}
+    for name in wanted:
+        if not any(name in method.settings for method in methods):
+            chosen = ", ".join(method.name for method in methods)
+            raise InputError(f"stage2.{name} has no effect on {chosen}", "leave it out, or add a method that has it")
+    return [
+        method.with_settings(**{name: value for name, value in wanted.items() if name in method.settings})
+        for method in methods
+    ]

@@ -1,0 +1,47 @@
+"""Accuracies of a classifier on labelled samples, in percent. NumPy only: the report uses it without torch."""
+
+from __future__ import annotations
+
+import numpy as np
+from numpy.typing import NDArray
+
+from gol_decouple.class_stats import GROUPS, class_counts, group_masks
+
+Metrics = dict[str, float | int | None]
+
+
+def class_accuracies(
+    predictions: NDArray[np.int64], labels: NDArray[np.int64], num_classes: int
+) -> NDArray[np.float64]:
+    """Accuracy of each class in percent, [C]; NaN where a class has no sample. Predictions and labels are [N]."""
+    totals = class_counts(labels, num_classes)
+    hits = class_counts(labels[predictions == labels], num_classes)
+    with np.errstate(invalid="ignore"):
+        return 100.0 * hits / np.where(totals > 0, totals, np.nan)
+
+
+def top1_metrics(predictions: NDArray[np.int64], labels: NDArray[np.int64], train_counts: NDArray[np.int64]) -> Metrics:
+    """Top-1 accuracies in percent and the number of classes behind each group.
+
+    `top1` counts samples, `top1_balanced` is the mean over classes, and a group's accuracy is the mean over its
+    classes; classes without a sample are left out of the means, and an empty group is None, never 0.
+
+    Args:
+        predictions: predicted class of each sample, [N].
+        labels: true class of each sample, [N].
+        train_counts: train samples of each class, [C]; they decide the groups.
+    """
+    per_class = class_accuracies(predictions, labels, len(train_counts))
+    metrics: Metrics = {
+        "top1": float(100.0 * np.mean(predictions == labels)),
+        "top1_balanced": _mean(per_class),
+    }
+    masks = group_masks(train_counts)
+    metrics |= {f"top1_{group}": _mean(per_class[masks[group]]) for group in GROUPS}
+    metrics |= {f"num_{group}": int(masks[group].sum()) for group in GROUPS}
+    return metrics
+
+
+def _mean(values: NDArray[np.float64]) -> float | None:
+    present = values[~np.isnan(values)]
+    return float(present.mean()) if len(present) else None

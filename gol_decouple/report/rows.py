@@ -1,0 +1,66 @@
+"""From manifests to rows: one a run and seed, plain values, as `report --format json` and csv print them."""
+
+from __future__ import annotations
+
+from collections.abc import Iterator, Sequence
+from pathlib import Path
+from typing import Any
+
+from gol_decouple import runs
+from gol_decouple.errors import InputError
+from gol_decouple.report.paper import paper_top1
+
+Row = dict[str, Any]
+
+# Every row has these keys, in this order; accuracies are percentages, None for an empty group.
+FIELDS = (
+    *("run", "dataset", "imbalance_factor", "backbone", "stage", "method"),
+    *("activation", "loss", "sampler", "classifier", "start", "lr", "epochs", "changed_settings", "seed", "split"),
+    *("top1", "top1_balanced", "top1_many", "top1_medium", "top1_few", "num_many", "num_medium", "num_few"),
+    *("seconds", "paper_top1", "path"),
+)
+_METRICS = ("top1", "top1_balanced", "top1_many", "top1_medium", "top1_few", "num_many", "num_medium", "num_few")
+
+
+def collect_rows(paths: Sequence[Path], runs_dir: Path) -> list[Row]:
+    """The rows of all finished runs and classifiers at or below `paths`: run folders, features files or any folders.
+
+    Raises:
+        InputError: a path that is not there, or no finished run below any of them.
+    """
+    folders: dict[Path, None] = {}
+    for path in paths:
+        folders |= dict.fromkeys(_finished_folders(path, runs_dir))
+    if not folders:
+        where = ", ".join(str(path) for path in paths)
+        raise InputError(f"no finished run in {where}", "gol-decouple stage1 CONFIG makes one")
+    rows = [_row(folder) for folder in folders]
+    return sorted(rows, key=lambda row: (str(row["run"]), row["stage"], row["method"], str(row["path"])))
+
+
+def _finished_folders(path: Path, runs_dir: Path) -> Iterator[Path]:
+    if path.is_file():
+        path = runs.find_target(path, runs_dir).folder
+    if not path.is_dir():
+        raise InputError(f"{path} does not exist", f"runs lie in {runs_dir}; --runs-dir names another folder")
+    for manifest in sorted(path.rglob(runs.MANIFEST)):
+        yield manifest.parent
+
+
+def _row(folder: Path) -> Row:
+    manifest = runs.read_manifest(folder)
+    try:
+        settings = manifest["settings"]
+        values = {
+            **manifest,
+            **{name: manifest["metrics"][name] for name in _METRICS},
+            "start": settings.get("start"),
+            "lr": settings["lr"],
+            "epochs": settings["epochs"],
+            "changed_settings": manifest.get("changed_settings", {}),
+            "paper_top1": paper_top1(manifest),
+            "path": str(folder),
+        }
+        return {name: values[name] for name in FIELDS}
+    except (KeyError, TypeError) as error:
+        raise InputError(f"{folder / runs.MANIFEST} is not a manifest of a run: {error} is missing") from None

@@ -1,0 +1,75 @@
+"""Device, precision and random streams."""
+
+from __future__ import annotations
+
+import os
+import platform
+from contextlib import AbstractContextManager, nullcontext
+from pathlib import Path
+
+import numpy as np
+import torch
+
+from gol_decouple.errors import InputError
+
+
+def select_device(name: str = "auto") -> torch.device:
+    """The device called `name`; "auto" is the first GPU, else the CPU."""
+    if name == "auto":
+        return torch.device("cuda" if torch.cuda.is_available() else "cpu")
+    try:
+        device = torch.device(name)
+        torch.empty(0, device=device)
+    except (RuntimeError, AssertionError, NotImplementedError) as error:
+        reason = str(error).splitlines()[0]
+        raise InputError(f"device {name!r} cannot be used: {reason}", "--device auto, cpu or cuda") from None
+    return device
+
+
+def stream_seed(seed: int, *keys: int) -> int:
+    """A 63-bit seed for the random stream of (seed, keys): equal keys give equal draws, whatever was drawn before."""
+    entropy = [seed % 2**64, *keys]
+    return int(np.random.SeedSequence(entropy).generate_state(1, np.uint64)[0] >> np.uint64(1))
+
+
+def generator(seed: int, *keys: int) -> torch.Generator:
+    """A CPU generator at the start of the random stream of (seed, keys)."""
+    return torch.Generator().manual_seed(stream_seed(seed, *keys))
+
+
+def autocast_dtype(device: torch.device, precision: str = "auto") -> torch.dtype | None:
+    """The dtype of mixed precision, or None for plain float32; "auto" takes what the device is fast at."""
+    if precision != "auto":
+        return None if precision == "float32" else getattr(torch, precision)
+    if device.type == "cuda":
+        return torch.bfloat16 if torch.cuda.is_bf16_supported(including_emulation=False) else torch.float16
+    return torch.bfloat16 if device.type == "cpu" and _cpu_multiplies_bfloat16() else None
+
+
+def autocast(device: torch.device, dtype: torch.dtype | None) -> AbstractContextManager[object]:
+    """Mixed precision in `dtype` on `device`; nothing for None."""
+    return torch.autocast(device.type, dtype=dtype) if dtype is not None else nullcontext()
+
+
+def default_workers() -> int:
+    """Processes that decode and augment beside the training process."""
+    return min(8, max(1, len(os.sched_getaffinity(0)) - 1))
+
+
+def describe(device: torch.device) -> dict[str, str]:
+    """The software and device a result came from, for manifests."""
+    name = torch.cuda.get_device_name(device) if device.type == "cuda" else platform.machine()
+    return {
+        "python": platform.python_version(),
+        "torch": torch.__version__,
+        "device": f"{device.type} ({name}, {torch.get_num_threads()} threads)" if device.type == "cpu" else name,
+    }
+
+
+def _cpu_multiplies_bfloat16() -> bool:
+    """Whether the CPU has bfloat16 instructions; elsewhere they are emulated, which is slower than float32."""
+    try:
+        flags = Path("/proc/cpuinfo").read_text(encoding="ascii", errors="ignore")
+    except OSError:
+        return False
+    return "avx512_bf16" in flags or "amx_bf16" in flags

@@ -1,0 +1,105 @@
+"""Stage one: train the Softmax model, cache the features of every split, and say how good the model is."""
+
+from __future__ import annotations
+
+from pathlib import Path
+from typing import Any
+
+import torch
+from safetensors.torch import save_file
+
+import gol_decouple
+from gol_decouple import activations, runs, runtime
+from gol_decouple.backbones import ImageClassifier, build_model
+from gol_decouple.config import Config
+from gol_decouple.data import Dataset, classes_without_images, load_data
+from gol_decouple.features import FeaturesFile, open_features
+from gol_decouple.features.extract import extract
+from gol_decouple.files import atomic_path
+from gol_decouple.progress import SILENT, Progress
+from gol_decouple.stages.evaluation import metrics_of, predict, save_predictions
+from gol_decouple.stages.training import Trainer
+
+
+def run_stage1(config: Config, runs_dir: Path, overwrite: bool = False, progress: Progress = SILENT) -> Path:
+    """Train, extract and evaluate; returns the run folder. A finished run is kept, an interrupted one continues.
+
+    Raises:
+        InputError: a config, data or run folder that cannot be used, or training that diverges.
+        EnvironmentFailure: the disk is full, or data cannot be downloaded.
+    """
+    folder, finished = runs.open_run(config, runs_dir, overwrite, progress)
+    if finished:
+        progress.say(f"{folder} is finished and kept as it is (--overwrite trains it again)")
+        return folder
+    dataset = load_data(config.data)
+    if empty := classes_without_images(dataset):
+        progress.warn(f"no train image of {len(empty)} classes: {', '.join(empty[:5])}{' ...' * (len(empty) > 5)}")
+    model = build_model(config.backbone.name, dataset.num_classes, config.seed)
+    trainer = Trainer(model, dataset, config, folder)
+    runs.create_run(folder, config)
+    progress.say(_plan(config, dataset, folder))
+    trainer.run(progress)
+    _save_model(model, folder / "model.safetensors")
+    features = _features(model, dataset, config, folder / runs.FEATURES, progress)
+    predictions = predict(features.classifier, features, "test", activations.get("softmax").scores)
+    save_predictions(folder, predictions, features.classes)
+    manifest = {
+        "stage": 1,
+        "version": gol_decouple.__version__,
+        "run": config.name,
+        **describe_features(features),
+        "method": "softmax",
+        "activation": "softmax",
+        "loss": "cross_entropy",
+        "sampler": "random",
+        "classifier": "linear",
+        "seed": config.seed,
+        "settings": config.stage1.model_dump(mode="json", exclude_none=True),
+        "split": "test",
+        "metrics": metrics_of(predictions, features.classes),
+        "seconds": trainer.seconds,
+        "software": runtime.describe(trainer.device),
+    }
+    runs.write_manifest(folder, manifest)
+    return folder
+
+
+def describe_features(features: FeaturesFile) -> dict[str, Any]:
+    """What manifests of both stages say about the features a result rests on."""
+    dataset = features.origin.get("dataset", {})
+    counts = features.classes.train_counts
+    present = counts[counts > 0]
+    return {
+        "dataset": dataset.get("name", features.path.stem),
+        "imbalance_factor": dataset.get("imbalance_factor", float(present.max() / present.min())),
+        "backbone": features.origin.get("backbone", {}).get("name"),
+        "train_counts": counts.tolist(),
+        "features": {
+            "fingerprint": features.fingerprint,
+            "size": features.feature_size,
+            "checked": features.checked,
+            "test_samples": len(features["test"]) if "test" in features else 0,
+        },
+    }
+
+
+def _features(model: ImageClassifier, dataset: Dataset, config: Config, path: Path, progress: Progress) -> FeaturesFile:
+    """The run's features file; one that a former start finished is kept."""
+    if not path.exists():
+        extract(model, dataset, config, path, progress)
+    return open_features(path)
+
+
+def _save_model(model: torch.nn.Module, path: Path) -> None:
+    tensors = {name: tensor.detach().cpu().contiguous() for name, tensor in model.state_dict().items()}
+    with atomic_path(path) as temporary:
+        save_file(tensors, temporary, metadata={"format": "pt"})
+
+
+def _plan(config: Config, dataset: Dataset, folder: Path) -> str:
+    sizes = ", ".join(f"{len(split):,} {name}" for name, split in dataset.splits.items())
+    return (
+        f"stage one in {folder}: {config.backbone.name} on {dataset.name} ({sizes} images, {dataset.num_classes} "
+        f"classes), {config.stage1.epochs} epochs"
+    )

@@ -1,0 +1,129 @@
+"""Stage two: retrain classifiers on a run's features, one folder for each method and seed."""
+
+from __future__ import annotations
+
+from collections.abc import Callable, Sequence
+from pathlib import Path
+from typing import Any
+
+import torch
+from safetensors.torch import load_file, save_file
+
+import gol_decouple
+from gol_decouple import methods, runs, runtime
+from gol_decouple.classifiers import as_tensors
+from gol_decouple.config import Stage2Config
+from gol_decouple.errors import InputError
+from gol_decouple.features import FeaturesFile, open_features
+from gol_decouple.files import atomic_path, disk_errors
+from gol_decouple.methods import Method
+from gol_decouple.progress import SILENT, Progress
+from gol_decouple.runs import Target
+from gol_decouple.stages.backbone import describe_features
+from gol_decouple.stages.evaluation import metrics_of, predict, save_predictions
+from gol_decouple.stages.retrain import Retrained, TrainFeatures, train_classifier
+
+Weights = tuple[torch.Tensor, torch.Tensor]
+
+
+def run_stage2(
+    target: Target,
+    names: Sequence[str],
+    seeds: Sequence[int],
+    settings: Stage2Config,
+    device: str = "auto",
+    overwrite: bool = False,
+    progress: Progress = SILENT,
+) -> list[Path]:
+    """Retrain a classifier for every method and seed; returns their folders. Finished ones are kept.
+
+    Args:
+        names: methods (an activation's name is the method of that activation).
+        settings: what replaces the methods' own; unset fields leave it.
+
+    Raises:
+        InputError: an unknown method or setting, a features file that cannot be used, or training that diverges.
+        EnvironmentFailure: the disk is full.
+    """
+    chosen = methods.apply_settings([methods.get(name) for name in dict.fromkeys(names)], settings.model_dump())
+    features = open_features(target.features)
+    if "test" not in features:
+        raise InputError(f"{target.features} has no test split to report on", "write it with train and test")
+    if not features.checked:
+        progress.warn(f"{target.features} was written elsewhere: it has no checksums, so damage cannot be noticed")
+    stage = _StageTwo(target, features, device, overwrite, progress)
+    return [stage.run(method, seed) for method in chosen for seed in seeds]
+
+
+class _StageTwo:
+    """The classifiers of one features file; features are loaded when the first one has to be trained."""
+
+    def __init__(
+        self, target: Target, features: FeaturesFile, device: str, overwrite: bool, progress: Progress
+    ) -> None:
+        self._target = target
+        self._features = features
+        self._device = runtime.select_device(device)
+        self._overwrite = overwrite
+        self._progress = progress
+        self._train: TrainFeatures | None = None
+
+    def run(self, method: Method, seed: int) -> Path:
+        """Train one classifier, or keep the one that is there."""
+        folder = self._folder(method, seed)
+        if runs.is_finished(folder) and not self._overwrite:
+            self._progress.say(f"{folder} is finished and kept as it is (--overwrite trains it again)")
+            return folder
+        stage_one, started_from = self._stage_one(seed) if method.start == "stage_one" else (None, "fresh")
+        if self._train is None:
+            self._train = TrainFeatures.load(self._features, self._device)
+        result = train_classifier(self._train, method, stage_one, seed, self._progress)
+        self._save(folder, result, seed, started_from)
+        return folder
+
+    def _stage_one(self, seed: int) -> tuple[Weights, str]:
+        """The Softmax classifier to start from, and where it is from: stage one, or a row of its own trained here."""
+        if self._features.classifier is not None:
+            return as_tensors(self._features.classifier), "stage_one"
+        softmax = methods.get("softmax")
+        folder = self._folder(softmax, seed)
+        if not runs.is_finished(folder):
+            self._progress.say(f"{self._target.features} has no Softmax classifier: training one first")
+            self.run(softmax, seed)
+        tensors = load_file(folder / "classifier.safetensors")
+        return (tensors["weight"], tensors["bias"]), folder.name
+
+    def _folder(self, method: Method, seed: int) -> Path:
+        return runs.classifier_folder(self._target, method, seed, self._features.fingerprint)
+
+    def _save(self, folder: Path, result: Retrained, seed: int, started_from: str) -> None:
+        with disk_errors(folder):
+            folder.mkdir(parents=True, exist_ok=True)
+        (folder / runs.MANIFEST).unlink(missing_ok=True)
+        with atomic_path(folder / "classifier.safetensors") as temporary:
+            save_file({"weight": result.weight, "bias": result.bias}, temporary)
+        scores: Callable[[torch.Tensor], torch.Tensor] = result.loss.scores
+        predictions = predict(result, self._features, "test", scores, self._device)
+        save_predictions(folder, predictions, self._features.classes)
+        method = result.method
+        manifest: dict[str, Any] = {
+            "stage": 2,
+            "version": gol_decouple.__version__,
+            "run": self._target.folder.name,
+            **describe_features(self._features),
+            "method": method.name,
+            "activation": method.activation,
+            "loss": method.loss,
+            "sampler": method.sampler,
+            "classifier": method.classifier,
+            "seed": seed,
+            "settings": method.settings,
+            "changed_settings": method.changes_from_default(),
+            "started_from": started_from,
+            "split": "test",
+            "metrics": metrics_of(predictions, self._features.classes),
+            "seconds": result.seconds,
+            "history": result.history,
+            "software": runtime.describe(self._device),
+        }
+        runs.write_manifest(folder, manifest)

@@ -1,0 +1,117 @@
+"""What a classifier predicts on a split of a features file, and how often it is right."""
+
+from __future__ import annotations
+
+import csv
+import io
+from collections.abc import Callable
+from dataclasses import dataclass
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+import torch
+from numpy.typing import NDArray
+
+from gol_decouple.class_stats import GROUPS, class_counts, group_masks
+from gol_decouple.classifiers import as_tensors
+from gol_decouple.errors import InputError
+from gol_decouple.features import Classes, FeaturesFile, open_features
+from gol_decouple.files import atomic_path, write_text
+from gol_decouple.metrics import Metrics, class_accuracies, top1_metrics
+
+TOP_K = 5
+ROWS_AT_ONCE = 16384
+
+
+@dataclass(frozen=True)
+class Predictions:
+    """The K = min(5, C) likeliest classes of each of N samples, best first.
+
+    Attributes:
+        ids, labels: int64 [N].
+        classes: int64 [N, K], by logit; scores underflow where logits still differ.
+        scores: float32 [N, K].
+    """
+
+    ids: NDArray[np.int64]
+    labels: NDArray[np.int64]
+    classes: NDArray[np.int64]
+    scores: NDArray[np.float32]
+
+
+@torch.inference_mode()
+def predict(
+    classifier: Any,
+    features: FeaturesFile,
+    split: str,
+    scores: Callable[[torch.Tensor], torch.Tensor],
+    device: torch.device | None = None,
+) -> Predictions:
+    """Apply a linear classifier to the clean view of a split.
+
+    Args:
+        classifier: anything `classifiers.as_tensors` takes: weight [C, D] and bias [C].
+        scores: from logits [N, C] to scores [N, C].
+
+    Raises:
+        InputError: a classifier for other features or classes, or no such split.
+    """
+    weight, bias = (part.to(device) for part in as_tensors(classifier))
+    rows = features[split]
+    num_classes = len(features.classes)
+    if weight.shape != (num_classes, features.feature_size):
+        raise InputError(
+            f"the classifier is {list(weight.shape)}, but {features.path} has {num_classes} classes and features of "
+            f"size {features.feature_size}"
+        )
+    classes, values = [], []
+    for start in range(0, len(rows), ROWS_AT_ONCE):
+        x = torch.from_numpy(rows.features[0, start : start + ROWS_AT_ONCE].astype(np.float32)).to(device)
+        logits = torch.addmm(bias, x, weight.t())
+        top = logits.topk(min(TOP_K, num_classes), dim=1).indices
+        classes.append(top.cpu().numpy())
+        values.append(scores(logits).gather(1, top).float().cpu().numpy())
+    return Predictions(rows.ids, rows.labels, np.concatenate(classes), np.concatenate(values))
+
+
+def evaluate(classifier: Any, features: str | Path | FeaturesFile, split: str = "test") -> Metrics:
+    """Top-1 metrics in percent (see `metrics.top1_metrics`) of a classifier on a split.
+
+    Args:
+        classifier: a retrained classifier, an `nn.Linear`, or a pair (weight [C, D], bias [C]).
+        features: a features file, open or by path.
+
+    Raises:
+        InputError: a classifier that does not fit the features, or no such split.
+    """
+    features = features if isinstance(features, FeaturesFile) else open_features(features)
+    return metrics_of(predict(classifier, features, split, scores=lambda logits: logits), features.classes)
+
+
+def metrics_of(predictions: Predictions, classes: Classes) -> Metrics:
+    """Top-1 metrics in percent."""
+    return top1_metrics(predictions.classes[:, 0], predictions.labels, classes.train_counts)
+
+
+def save_predictions(folder: Path, predictions: Predictions, classes: Classes) -> None:
+    """Write `predictions.npz` (id, label, classes, scores) and `per_class.csv` into `folder`."""
+    with atomic_path(folder / "predictions.npz") as temporary, temporary.open("wb") as file:
+        np.savez_compressed(
+            file,
+            id=predictions.ids,
+            label=predictions.labels,
+            classes=predictions.classes.astype(np.int32),
+            scores=predictions.scores,
+        )
+    accuracies = class_accuracies(predictions.classes[:, 0], predictions.labels, len(classes))
+    samples = class_counts(predictions.labels, len(classes))
+    masks = group_masks(classes.train_counts)
+    text = io.StringIO()
+    table = csv.writer(text, lineterminator="\n")
+    table.writerow(("class", "name", "train_count", "group", "samples", "accuracy"))
+    for label, name in enumerate(classes.names):
+        group = next(group for group in GROUPS if masks[group][label])
+        accuracy = "" if np.isnan(accuracies[label]) else f"{accuracies[label]:.4f}"
+        table.writerow((label, name, classes.train_counts[label], group, samples[label], accuracy))
+    write_text(folder / "per_class.csv", text.getvalue())

@@ -1,0 +1,193 @@
+"""The engine of stage two: retrains a classifier on cached features held in memory."""
+
+from __future__ import annotations
+
+import math
+import time
+from dataclasses import dataclass, field
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+import torch
+from numpy.typing import NDArray
+from torch import nn
+
+from gol_decouple import activations, classifiers, losses, methods, runtime, samplers
+from gol_decouple.errors import InputError
+from gol_decouple.features import FeaturesFile, open_features
+from gol_decouple.losses import Loss
+from gol_decouple.methods import Method
+from gol_decouple.metrics import Metrics
+from gol_decouple.progress import SILENT, Progress
+from gol_decouple.schedules import lr_factor
+from gol_decouple.stages.evaluation import evaluate as evaluate_classifier
+
+_START_STREAM, _ORDER_STREAM = 0, 1
+
+
+@dataclass(frozen=True)
+class TrainFeatures:
+    """The clean view of a train split on a device: `features` float32 [N, D], `labels` int64 [N], counts [C]."""
+
+    features: torch.Tensor
+    labels: torch.Tensor
+    class_counts: NDArray[np.int64]
+
+    @classmethod
+    def load(cls, features: FeaturesFile, device: torch.device) -> TrainFeatures:
+        """Read them from a features file.
+
+        Raises:
+            InputError: a feature is not finite (possible in files written elsewhere).
+        """
+        train = features["train"]
+        array = train.features[0].astype(np.float32)
+        if not np.isfinite(array).all():
+            row = int(np.flatnonzero(~np.isfinite(array).all(axis=1))[0])
+            raise InputError(f"{features.path}: train features of row {row} hold NaN or infinity")
+        labels = torch.from_numpy(train.labels).to(device)
+        return cls(torch.from_numpy(array).to(device), labels, features.classes.train_counts)
+
+
+@dataclass(frozen=True)
+class Retrained:
+    """A retrained classifier.
+
+    Attributes:
+        weight, bias: float32 [C, D] and [C], on the CPU.
+        method: what trained it, with all settings.
+        history: for each epoch, its number (from 1), learning rate at its start, and mean train loss.
+        seconds: wall time of the training alone.
+        metrics: top-1 metrics on test; None if there is no test split or `evaluate=False`.
+    """
+
+    weight: torch.Tensor
+    bias: torch.Tensor
+    method: Method
+    loss: Loss
+    history: list[dict[str, float]]
+    seconds: float
+    metrics: Metrics | None = field(default=None)
+
+    @property
+    def epochs(self) -> int:
+        """Epochs trained."""
+        return len(self.history)
+
+    def scores(self, x: torch.Tensor | NDArray[np.floating]) -> torch.Tensor:
+        """Scores [N, C] after the activation, of features [N, D]. Rank classes by logits: scores can underflow."""
+        features = torch.as_tensor(x).float().cpu()
+        return self.loss.scores(torch.addmm(self.bias, features, self.weight.t()))
+
+    def to_linear(self) -> nn.Linear:
+        """The classifier as an ordinary layer, D to C, that gives logits."""
+        return classifiers.linear(self.weight, self.bias)
+
+
+def retrain(
+    features: str | Path | FeaturesFile,
+    method: str | Method = "gumbel",
+    *,
+    epochs: int | None = None,
+    batch_size: int | None = None,
+    lr: float | None = None,
+    seed: int = 0,
+    device: str = "auto",
+    evaluate: bool = True,
+    **params: Any,
+) -> Retrained:
+    """Retrain a classifier on a features file.
+
+    Args:
+        features: a features file, open or by path.
+        method: a name from `methods.METHODS`, or a record of your own.
+        epochs, batch_size, lr: instead of the method's own.
+        seed: of the start and of the order of samples.
+        evaluate: also fill `.metrics` from the test split, if there is one.
+        params: other settings of the method: `start`, `schedule`, `momentum`, and `q_min` for Gumbel.
+
+    A method that starts from the stage-one classifier, on a file that has none, first trains a Softmax classifier.
+
+    Raises:
+        InputError: unknown method or setting, a damaged file, or training that diverges.
+    """
+    opened = features if isinstance(features, FeaturesFile) else open_features(features)
+    chosen = methods.get(method) if isinstance(method, str) else method
+    chosen = chosen.with_settings(epochs=epochs, batch_size=batch_size, lr=lr, **params)
+    train = TrainFeatures.load(opened, runtime.select_device(device))
+    start: Any = opened.classifier
+    if chosen.start == "stage_one" and start is None:
+        start = train_classifier(train, methods.get("softmax"), None, seed)
+    result = train_classifier(train, chosen, start, seed)
+    if not evaluate or "test" not in opened:
+        return result
+    return Retrained(**{**vars(result), "metrics": evaluate_classifier(result, opened)})
+
+
+def train_classifier(
+    train: TrainFeatures, method: Method, stage_one: Any, seed: int, progress: Progress = SILENT
+) -> Retrained:
+    """Train one classifier; every random draw is keyed by (seed, epoch).
+
+    Args:
+        stage_one: weight [C, D] and bias [C] of the Softmax classifier, for methods that start from it.
+
+    Raises:
+        InputError: the loss is no longer finite.
+    """
+    _check(method)
+    activation = activations.get(method.activation, **method.activation_params)
+    loss = losses.get(method.loss, activation=activation, class_counts=train.class_counts)
+    sampler = samplers.get(method.sampler)
+    device = train.features.device
+    classifier = _start(train, method, loss, activation, stage_one, seed).to(device)
+    optimizer = torch.optim.SGD(classifier.parameters(), lr=method.lr, momentum=method.momentum, fused=True)
+    history = []
+    steps_done, started = 0, time.perf_counter()
+    with progress.bar(f"{method.name}, seed {seed}", method.epochs, "epochs") as bar:
+        for epoch in range(method.epochs):
+            order = sampler(train.labels, runtime.generator(seed, _ORDER_STREAM, epoch)).to(device)
+            batches = torch.split(order, method.batch_size)
+            total = torch.zeros((), device=device)
+            lr = method.lr * lr_factor(method.schedule, epoch / method.epochs)
+            for batch in batches:
+                progress_made = steps_done / (len(batches) * method.epochs)
+                optimizer.param_groups[0]["lr"] = method.lr * lr_factor(method.schedule, progress_made)
+                batch_loss = loss(classifier(train.features[batch]), train.labels[batch])
+                optimizer.zero_grad()
+                torch.autograd.backward(batch_loss)
+                optimizer.step()
+                total += batch_loss.detach() * len(batch)
+                steps_done += 1
+            mean = float(total) / len(order)
+            if not math.isfinite(mean):
+                raise InputError(
+                    f"{method.name}, seed {seed}, diverged in epoch {epoch + 1}: the loss is {mean}",
+                    f"lower stage2.lr (now {method.lr:g})",
+                )
+            history.append({"epoch": epoch + 1, "lr": lr, "loss": mean})
+            bar.advance(1, f"loss {mean:.3f}")
+    seconds = time.perf_counter() - started
+    weight, bias = classifiers.as_tensors(classifier)
+    return Retrained(weight, bias, method, loss, history, seconds)
+
+
+def _check(method: Method) -> None:
+    """Settings that the command line's config checks, for those who come through the library."""
+    for name in ("lr", "epochs", "batch_size"):
+        if not (value := getattr(method, name)) > 0 or not math.isfinite(value):
+            raise InputError(f"{name} = {value}: must be positive")
+    for name, choices in (("start", ("fresh", "stage_one")), ("schedule", ("constant", "cosine"))):
+        if getattr(method, name) not in choices:
+            raise InputError(f"{name} = {getattr(method, name)!r}", f"choose from: {', '.join(choices)}")
+
+
+def _start(
+    train: TrainFeatures, method: Method, loss: Loss, activation: activations.Activation, stage_one: Any, seed: int
+) -> nn.Linear:
+    if method.start == "stage_one":
+        return classifiers.linear(*classifiers.as_tensors(stage_one))
+    num_classes = len(train.class_counts)
+    draws = runtime.generator(seed, _START_STREAM)
+    return classifiers.fresh(loss.num_columns(num_classes), num_classes, train.features.shape[1], activation, draws)

@@ -1,0 +1,200 @@
+"""Training of the Softmax model: the loop, its checkpoints and its log."""
+
+from __future__ import annotations
+
+import csv
+import io
+import math
+import pickle
+import time
+import zipfile
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+import torch
+from torch.utils.data import DataLoader
+
+from gol_decouple import losses, runtime
+from gol_decouple.backbones import ImageClassifier
+from gol_decouple.config import Config, Stage1Config
+from gol_decouple.data import Dataset, Split
+from gol_decouple.data.transforms import Augmentation, AugmentedImages, EpochBatches, Normalise, clean_images
+from gol_decouple.errors import InputError
+from gol_decouple.files import atomic_path, publish, write_text
+from gol_decouple.progress import Bar, Progress
+from gol_decouple.schedules import lr_factor
+
+LOG_FIELDS = ("epoch", "lr", "train_loss", "accuracy", "images_per_second", "seconds")
+
+
+class Trainer:
+    """Trains a model on a dataset's train split, epoch by epoch, resuming from the last checkpoint in `folder`.
+
+    Every random draw is keyed by (seed, epoch, index), so an interrupted run continues as if it had not been.
+    """
+
+    def __init__(self, model: ImageClassifier, dataset: Dataset, config: Config, folder: Path) -> None:
+        self._settings: Stage1Config = config.stage1
+        self.device = runtime.select_device(config.device)
+        self._model = model.to(self.device)
+        self._dataset = dataset
+        self._folder = folder
+        self._transform = config.transform
+        self._normalise = Normalise(config.transform)
+        self._loss = losses.get("cross_entropy", activation="softmax")
+        self._precision = runtime.autocast_dtype(self.device, config.stage1.precision)
+        self._optimizer = torch.optim.SGD(
+            model.parameters(),
+            lr=config.stage1.lr,
+            momentum=config.stage1.momentum,
+            weight_decay=config.stage1.weight_decay,
+        )
+        self._scaler = torch.amp.GradScaler(self.device.type, enabled=self._precision is torch.float16)
+        train = dataset.splits["train"]
+        self._batches = EpochBatches(len(train), config.stage1.batch_size, config.seed)
+        size = config.transform.size or train.images.shape[1]
+        images = AugmentedImages(train, Augmentation(config.transform, size), config.seed)
+        workers = runtime.default_workers() if config.stage1.num_workers is None else config.stage1.num_workers
+        self._loader: DataLoader[Any] = DataLoader(
+            images,
+            batch_sampler=self._batches,
+            num_workers=workers,
+            persistent_workers=workers > 0,
+            pin_memory=self.device.type == "cuda",
+            worker_init_fn=_one_thread,
+        )
+        self._log: list[dict[str, Any]] = []
+
+    def run(self, progress: Progress) -> None:
+        """Train to the last epoch.
+
+        Raises:
+            InputError: the loss is no longer finite.
+        """
+        first = self._resume(progress)
+        epochs = self._settings.epochs
+        num_images = len(self._dataset.splits["train"])
+        if first == epochs:
+            return
+        with progress.bar("stage one", total=(epochs - first) * num_images, unit="images") as bar:
+            for epoch in range(first, epochs):
+                started = time.monotonic()
+                loss = self._epoch(epoch, bar)
+                seconds = time.monotonic() - started
+                self._log.append(
+                    {
+                        "epoch": epoch + 1,
+                        "lr": self._lr(epoch, 0),
+                        "train_loss": loss,
+                        "accuracy": self._accuracy(epoch),
+                        "images_per_second": num_images / seconds,
+                        "seconds": seconds,
+                    }
+                )
+                self._save(epoch + 1)
+
+    @property
+    def seconds(self) -> float:
+        """Wall time of all epochs, those before an interruption included."""
+        return sum(float(row["seconds"]) for row in self._log)
+
+    def _epoch(self, epoch: int, bar: Bar) -> float:
+        self._model.train()
+        self._batches.epoch = epoch
+        total = 0.0
+        for step, (images, labels) in enumerate(self._loader):
+            for group in self._optimizer.param_groups:
+                group["lr"] = self._lr(epoch, step)
+            inputs = self._normalise(images.to(self.device, non_blocking=True))
+            targets = labels.to(self.device, non_blocking=True)
+            with runtime.autocast(self.device, self._precision):
+                loss = self._loss(self._model(inputs), targets)
+            self._optimizer.zero_grad()
+            torch.autograd.backward(self._scaler.scale(loss))
+            self._scaler.step(self._optimizer)
+            self._scaler.update()
+            value = float(loss.detach())
+            if not math.isfinite(value):
+                raise InputError(
+                    f"stage one diverged: the loss is {value} in epoch {epoch + 1}, step {step + 1}",
+                    f"lower stage1.lr (now {self._settings.lr:g}); the checkpoint of epoch {epoch} is kept",
+                )
+            total += value * len(labels)
+            bar.advance(len(labels), f"epoch {epoch + 1}/{self._settings.epochs}, loss {value:.3f}")
+        return total / len(self._dataset.splits["train"])
+
+    def _lr(self, epoch: int, step: int) -> float:
+        settings = self._settings
+        progress = (epoch + step / len(self._batches)) / settings.epochs
+        written_for = settings.recipe_epochs or settings.epochs
+        milestones = [milestone / written_for for milestone in settings.milestones]
+        return settings.lr * lr_factor(settings.schedule, progress, milestones, settings.gamma)
+
+    def _accuracy(self, epoch: int) -> float | None:
+        """Percent correct on val, or on test where there is no val; for the log only, nothing is chosen by it."""
+        every = self._settings.evaluate_every
+        if not every or ((epoch + 1) % every and epoch + 1 < self._settings.epochs):
+            return None
+        split = self._dataset.splits.get("val", self._dataset.splits["test"])
+        return 100.0 * float(np.mean(self._predict(split) == split.labels))
+
+    @torch.inference_mode()
+    def _predict(self, split: Split, batch_size: int = 256) -> np.ndarray[Any, Any]:
+        self._model.eval()
+        predictions = []
+        for start in range(0, len(split), batch_size):
+            images = clean_images(split.images[start : start + batch_size], self._transform)
+            with runtime.autocast(self.device, self._precision):
+                logits = self._model(self._normalise(images.to(self.device)))
+            predictions.append(logits.argmax(dim=1).cpu().numpy())
+        return np.concatenate(predictions)
+
+    def _save(self, epochs_done: int) -> None:
+        """Write `last.pt`, keeping the one before it as `previous.pt`, then the log."""
+        last = self._folder / "last.pt"
+        state = {
+            "epochs_done": epochs_done,
+            "model": self._model.state_dict(),
+            "optimizer": self._optimizer.state_dict(),
+            "scaler": self._scaler.state_dict(),
+            "log": self._log,
+        }
+        with atomic_path(last) as temporary:
+            torch.save(state, temporary)
+            if last.exists():
+                publish(last, self._folder / "previous.pt")
+        write_text(self._folder / "log.csv", _as_csv(self._log))
+
+    def _resume(self, progress: Progress) -> int:
+        """Load the newest checkpoint that can be read; returns the number of epochs done."""
+        for name in ("last.pt", "previous.pt"):
+            path = self._folder / name
+            if not path.exists():
+                continue
+            try:
+                state = torch.load(path, map_location=self.device, weights_only=True)
+            except (RuntimeError, pickle.UnpicklingError, EOFError, zipfile.BadZipFile, OSError) as error:
+                reason = str(error).splitlines()[0] if str(error) else type(error).__name__
+                progress.warn(f"{path} is damaged ({reason}); trying the checkpoint before it")
+                continue
+            self._model.load_state_dict(state["model"])
+            self._optimizer.load_state_dict(state["optimizer"])
+            self._scaler.load_state_dict(state["scaler"])
+            self._log = state["log"]
+            progress.say(f"continuing stage one after epoch {state['epochs_done']} of {self._settings.epochs}")
+            return int(state["epochs_done"])
+        return 0
+
+
+def _one_thread(_: int) -> None:
+    """A worker augments one image at a time: more threads would only take the training's cores."""
+    torch.set_num_threads(1)
+
+
+def _as_csv(rows: list[dict[str, Any]]) -> str:
+    text = io.StringIO()
+    writer = csv.DictWriter(text, LOG_FIELDS, lineterminator="\n")
+    writer.writeheader()
+    writer.writerows(rows)
+    return text.getvalue()

@@ -1,0 +1,120 @@
+"""Shared fixtures: small real runs made once, the command line in this process, and the folder of real data."""
+
+from __future__ import annotations
+
+import os
+import signal
+import sys
+from collections.abc import Callable, Iterator
+from dataclasses import dataclass
+from pathlib import Path
+
+import numpy as np
+import pytest
+import torch
+
+from gol_decouple.cli import main
+
+# Beside another busy process, two threads on these tiny tensors wait for each other longer than they compute.
+torch.set_num_threads(1)
+
+CLASS_COUNTS = (40, 21, 6)
+
+
+@dataclass(frozen=True)
+class Outcome:
+    code: int
+    out: str
+    err: str
+
+
+RunCli = Callable[..., Outcome]
+
+
+@pytest.fixture
+def run_cli(monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture[str]) -> Iterator[RunCli]:
+    """`run_cli("stage2", run, ...)`: the program in this process, with what it printed and its exit code."""
+
+    def run(*arguments: object) -> Outcome:
+        monkeypatch.setattr(sys, "argv", ["gol-decouple", *(str(argument) for argument in arguments)])
+        capsys.readouterr()
+        code = main()
+        printed = capsys.readouterr()
+        return Outcome(code, printed.out, printed.err)
+
+    monkeypatch.setenv("COLUMNS", "200")
+    handler = signal.getsignal(signal.SIGTERM)
+    yield run
+    signal.signal(signal.SIGTERM, handler)
+
+
+def colour_images(counts: tuple[int, ...], seed: int) -> tuple[np.ndarray, np.ndarray]:
+    """8x8 noise around one colour a class: learnable in a few steps."""
+    stream = np.random.default_rng(seed)
+    labels = np.repeat(np.arange(len(counts)), counts)
+    centres = np.array([[200, 60, 60], [60, 200, 60], [60, 60, 200]])[labels]
+    noise = stream.normal(0, 40, (len(labels), 8, 8, 3))
+    return np.clip(centres[:, None, None] + noise, 0, 255).astype(np.uint8), labels
+
+
+@pytest.fixture(scope="session")
+def images_npz(tmp_path_factory: pytest.TempPathFactory) -> Path:
+    """Three classes of 40, 21 and 6 train images and 10 test images each, under MedMNIST's key names."""
+    path = tmp_path_factory.mktemp("images") / "colours.npz"
+    train, test = colour_images(CLASS_COUNTS, 0), colour_images((10, 10, 10), 1)
+    np.savez(
+        path,
+        train_images=train[0],
+        train_labels=train[1][:, None],
+        test_images=test[0],
+        test_labels=test[1],
+        class_names=np.array(["red", "green", "blue"]),
+    )
+    return path
+
+
+@pytest.fixture(scope="session")
+def small_config(tmp_path_factory: pytest.TempPathFactory, images_npz: Path) -> Path:
+    """A config for `images_npz`: three epochs of stage one, seconds on a CPU."""
+    path = tmp_path_factory.mktemp("configs") / "colours.toml"
+    path.write_text(
+        f"""
+[data]
+kind = "npz"
+path = "{images_npz}"
+
+[transform]
+crop_padding = 1
+flip = true
+
+[backbone]
+name = "resnet32"
+
+[stage1]
+epochs = 3
+batch_size = 16
+lr = 0.05
+num_workers = 0
+""",
+        encoding="utf-8",
+    )
+    return path
+
+
+@pytest.fixture(scope="session")
+def finished_run(tmp_path_factory: pytest.TempPathFactory, small_config: Path) -> Path:
+    """A finished run of `small_config`. Tests must not write into it: copy it first."""
+    from gol_decouple.config import load_config
+    from gol_decouple.stages.backbone import run_stage1
+
+    return run_stage1(load_config(str(small_config)), tmp_path_factory.mktemp("runs"))
+
+
+@pytest.fixture(scope="session")
+def real_data() -> Path:
+    """The folder of real data, or a skip that says where it is looked for."""
+    named = os.environ.get("GOL_DECOUPLE_DATA")
+    path = Path(named) if named else Path(__file__).resolve().parents[2] / "shared" / "data"
+    if not path.is_dir():
+        pytest.skip("no real data: set GOL_DECOUPLE_DATA to its folder, or put it at ../shared/data")
+    return path
