@@ -124,7 +124,7 @@ def _gumbel_link(eta: float) -> float:
 def _published_parts(q: torch.Tensor) -> tuple[torch.Tensor, torch.Tensor]:
     """eta, and d eta / dq over the denominator of PyTorch's gradient; zero where the clamp acts."""
     clamped = q.clamp(-4.0, 10.0)
-    eta = _gumbel_eta(clamped)
+    eta = 1.0 / torch.exp(torch.exp(-clamped))  # as written there: its rounding decides where 1 - eta vanishes
     slope = eta * torch.exp(-clamped) * (clamped == q)
     return eta, slope / (eta * (1.0 - eta)).clamp(min=1e-12)
 

@@ -14,10 +14,10 @@ FRESH_STD = 0.001
 
 def linear(weight: torch.Tensor, bias: torch.Tensor) -> nn.Linear:
     """A linear classifier with a copy of `weight` [C, D] and `bias` [C]."""
-    layer = nn.Linear(weight.shape[1], weight.shape[0], device=weight.device, dtype=weight.dtype)
-    with torch.no_grad():
-        layer.weight.copy_(weight)
-        layer.bias.copy_(bias)
+    # Built without storage, so that PyTorch's own initialisation draws nothing from the global random stream.
+    layer = nn.Linear(weight.shape[1], weight.shape[0], device="meta")
+    layer.weight = nn.Parameter(weight.detach().clone())
+    layer.bias = nn.Parameter(bias.detach().clone())
     return layer
 
 

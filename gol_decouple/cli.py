@@ -6,25 +6,26 @@ Results go to stdout, everything else to stderr. Exit codes: 0 done, 2 the user 
 
 from __future__ import annotations
 
+import contextlib
+import shlex
 import signal
 import sys
 from enum import StrEnum
 from pathlib import Path
 from types import FrameType
-from typing import Annotated
+from typing import Annotated, cast
 
 import typer
 from rich.console import Console
 
 import gol_decouple
-from gol_decouple import runs
+from gol_decouple import methods, runs
 from gol_decouple.config import config_names, load_config, override_section
-from gol_decouple.errors import GolDecoupleError, InputError
+from gol_decouple.errors import GolDecoupleError, InputError, machine_failure, unknown
 from gol_decouple.progress import to_stderr
 
 app = typer.Typer(
     help="Decoupled training for long-tailed recognition: keep the Softmax backbone, retrain only the classifier.",
-    no_args_is_help=True,
     add_completion=False,
     pretty_exceptions_enable=False,
 )
@@ -34,6 +35,9 @@ RunsDir = Annotated[Path, typer.Option(help="Folder that holds the runs.")]
 Device = Annotated[str | None, typer.Option(help="auto, cpu, cuda or cuda:1.")]
 Overwrite = Annotated[bool, typer.Option("--overwrite", help="Replace what is finished instead of keeping it.")]
 
+# The class of all errors in how arguments are written, of which Typer exports only this subclass.
+UsageError = cast("type[typer.BadParameter]", typer.BadParameter.__base__)
+PROGRAM = "gol-decouple"
 DEMO_CONFIG = "digits_lt"
 RUNS_DIR = Path("runs")
 
@@ -56,10 +60,12 @@ def _version(version: Annotated[bool, typer.Option("--version", help="Print the 
 
 @app.command()
 def stage1(
-    config: Annotated[str, typer.Argument(help=f"{', '.join(config_names())}, or a path to a TOML file.")],
+    config: Annotated[
+        str, typer.Argument(metavar="CONFIG", help=f"{', '.join(config_names())}, or a path to a TOML file.")
+    ],
     set_: Set = None,
     data_root: Annotated[Path | None, typer.Option(help="Where the data lies; the same as data.path.")] = None,
-    seed: Annotated[int | None, typer.Option(help="Seed of the training.")] = None,
+    seed: Annotated[int | None, typer.Option(min=0, help="Seed of the training.")] = None,
     device: Device = None,
     name: Annotated[str | None, typer.Option(help="Name of the run; the config's unless given.")] = None,
     runs_dir: RunsDir = RUNS_DIR,
@@ -71,24 +77,24 @@ def stage1(
     from gol_decouple.stages.backbone import run_stage1
 
     folder = run_stage1(resolved, runs_dir, overwrite, to_stderr())
-    to_stderr().say(f"next: gol-decouple stage2 {folder} --activation gumbel")
+    to_stderr().say(f"next: gol-decouple stage2 {shlex.quote(str(folder))} --activation gumbel")
     _print_report([folder], runs_dir, Format.table)
 
 
 @app.command()
 def stage2(
-    run: Annotated[Path, typer.Argument(help="A run folder, or a features file.")],
+    run: Annotated[Path, typer.Argument(metavar="RUN", help="A run folder, or a features file.")],
     activation: Annotated[list[str] | None, typer.Option(help="softmax, sigmoid or gumbel; repeatable.")] = None,
     method: Annotated[list[str] | None, typer.Option(help="A named method, such as gumbel_paper; repeatable.")] = None,
     seeds: Annotated[int, typer.Option(min=1, help="How many seeds, counted up from --seed.")] = 1,
-    seed: Annotated[int, typer.Option(help="The first seed.")] = 0,
+    seed: Annotated[int, typer.Option(min=0, help="The first seed.")] = 0,
     set_: Set = None,
     device: Device = None,
     runs_dir: RunsDir = RUNS_DIR,
     overwrite: Overwrite = False,
 ) -> None:
     """Retrain the classifier on cached features."""
-    names = [*_activations(activation or []), *(method or [])]
+    names = [*map(_activation, activation or []), *(methods.get(name).name for name in method or [])]
     if not names:
         raise InputError("stage2 needs something to train", "--activation gumbel, or --method gumbel_paper")
     target = runs.find_target(run, runs_dir)
@@ -97,13 +103,15 @@ def stage2(
 
     used_device = device or (target.config.device if target.config else "auto")
     run_stage2(target, names, range(seed, seed + seeds), settings, used_device, overwrite, to_stderr())
-    to_stderr().say(f"next: gol-decouple report {target.folder} --format markdown")
+    to_stderr().say(f"next: gol-decouple report {shlex.quote(str(target.folder))} --format markdown")
     _print_report([target.folder], runs_dir, Format.table)
 
 
 @app.command()
 def report(
-    run: Annotated[list[Path] | None, typer.Argument(help="Run folders, features files or any folders above.")] = None,
+    run: Annotated[
+        list[Path] | None, typer.Argument(metavar="RUN", help="Run folders, features files or any folders above.")
+    ] = None,
     format_: Annotated[Format, typer.Option("--format", help="How to print it.")] = Format.table,
     runs_dir: RunsDir = RUNS_DIR,
 ) -> None:
@@ -134,23 +142,32 @@ def main() -> int:
     """Run the program; returns its exit code."""
     signal.signal(signal.SIGTERM, _terminate)
     try:
-        app(standalone_mode=True)
-    except SystemExit as leaving:
-        return leaving.code if isinstance(leaving.code, int) else 1
-    except GolDecoupleError as error:
-        _print_error(error.message, error.hint)
-        return error.exit_code
-    except MemoryError:
-        _print_error("out of memory", "lower the batch size, or use a machine with more memory")
-        return 3
+        return _run(sys.argv[1:] or ["--help"])
+    except UsageError as error:
+        where = error.ctx.command_path if error.ctx else PROGRAM
+        message = error.format_message().rstrip(".")
+        return _fail(InputError(message[0].lower() + message[1:], f"{where} --help"))
     except (KeyboardInterrupt, _Terminated) as stop:
-        _print_error("stopped", "run the same command again: it continues where it was")
+        again = "run the same command again" + (" without --overwrite" if "--overwrite" in sys.argv else "")
+        _print_error("stopped", f"{again}: it continues where it was")
         return 143 if isinstance(stop, _Terminated) else 130
-    except BrokenPipeError:
-        # The reader of our output (head, less) has seen enough; there is nobody left to tell.
-        sys.stdout = None
-        return 0
-    return 0
+    except Exception as error:
+        failure = error if isinstance(error, GolDecoupleError) else machine_failure(error)
+        if failure is None:
+            raise
+        return _fail(failure)
+
+
+def _run(arguments: list[str]) -> int:
+    command = typer.main.get_command(app)
+    try:
+        code = command.main(arguments, prog_name=PROGRAM, standalone_mode=False)
+    except SystemExit as leaving:
+        # Typer and rich leave so when the reader of our output (head, less) has seen enough.
+        return 0 if isinstance(leaving.__context__, BrokenPipeError) else 1
+    if code == 130:  # what Typer makes of a KeyboardInterrupt
+        raise KeyboardInterrupt
+    return code or 0
 
 
 class _Terminated(BaseException):
@@ -158,19 +175,18 @@ class _Terminated(BaseException):
 
 
 def _terminate(_signum: int, _frame: FrameType | None) -> None:
+    # Worker processes that got the signal too are no longer news; torch would raise that they died.
+    signal.signal(signal.SIGCHLD, lambda *_: None)
     raise _Terminated
 
 
-def _activations(names: list[str]) -> list[str]:
+def _activation(name: str) -> str:
     """`--activation A` is the method called A: a method that is no activation is refused here, not silently taken."""
-    from gol_decouple import activations, methods
-    from gol_decouple.errors import unknown
-
-    for name in names:
-        if name not in activations.names():
-            hint = f"{name} is a method: --method {name}" if name in methods.METHODS else None
-            raise unknown("activation", name, activations.names(), hint)
-    return names
+    known = [method.name for method in methods.METHODS.values() if method.name == method.activation]
+    if name not in known:
+        hint = f"{name} is a method: --method {name}" if name in methods.METHODS else None
+        raise unknown("activation", name, known, hint)
+    return name
 
 
 def _print_report(paths: list[Path], runs_dir: Path, format_: Format) -> None:
@@ -184,7 +200,13 @@ def _print_report(paths: list[Path], runs_dir: Path, format_: Format) -> None:
         typer.echo(write(found))
 
 
+def _fail(error: GolDecoupleError) -> int:
+    _print_error(error.message, error.hint)
+    return error.exit_code
+
+
 def _print_error(message: str, hint: str | None) -> None:
-    print(f"error: {message}", file=sys.stderr)
-    if hint:
-        print(f"hint: {hint}", file=sys.stderr)
+    with contextlib.suppress(OSError):  # stderr can be closed, or full
+        print(f"error: {message}", file=sys.stderr)
+        if hint:
+            print(f"hint: {hint}", file=sys.stderr)

@@ -2,29 +2,53 @@
 
 from __future__ import annotations
 
+import os
 import tomllib
-import types
 import typing
 from collections.abc import Iterable, Iterator, Mapping
 from pathlib import Path
 from typing import Annotated, Any, Literal, TypeVar
 
 import tomli_w
-from pydantic import BaseModel, ConfigDict, Field, ValidationError
+from pydantic import AfterValidator, BaseModel, BeforeValidator, ConfigDict, Field, ValidationError, model_validator
+from pydantic_core import ErrorDetails, PydanticCustomError
 
 from gol_decouple.errors import InputError, unknown
 
-Positive = Annotated[int, Field(gt=0)]
-Rate = Annotated[float, Field(gt=0, allow_inf_nan=False)]
-NonNegative = Annotated[float, Field(ge=0, allow_inf_nan=False)]
-Fraction = Annotated[float, Field(ge=0, lt=1)]
-Triple = tuple[float, float, float]
+
+def _number(value: Any) -> Any:
+    if isinstance(value, bool) or (isinstance(value, float) and not abs(value) <= 1e38):
+        raise PydanticCustomError("number", "input should be a finite number, of at most 1e38")
+    return value
+
+
+def _folder_name(name: str) -> str:
+    if name != Path(name).name or name in ("", "..") or not name.isprintable():
+        raise PydanticCustomError("folder_name", "input should be the name of a folder, not a path")
+    return name
+
+
+def _with_recipe_epochs(stage1: Any) -> Any:
+    epochs = stage1.get("epochs") if isinstance(stage1, dict) else None
+    return {"recipe_epochs": epochs} | stage1 if isinstance(epochs, int) and epochs > 0 else stage1
+
+
+# Upper bounds are those of what the numbers become: int32, NumPy's legacy seeds, and float32.
+Positive = Annotated[int, BeforeValidator(_number), Field(gt=0, lt=2**31)]
+Count = Annotated[int, BeforeValidator(_number), Field(ge=0, lt=2**31)]
+Seed = Annotated[int, BeforeValidator(_number), Field(ge=0, lt=2**32)]
+Float = Annotated[float, BeforeValidator(_number), Field(allow_inf_nan=False)]
+Rate = Annotated[Float, Field(gt=0)]
+NonNegative = Annotated[Float, Field(ge=0)]
+Fraction = Annotated[Float, Field(ge=0, lt=1)]
+FolderName = Annotated[str, AfterValidator(_folder_name)]
 M = TypeVar("M", bound=BaseModel)
 Schedule = Literal["constant", "cosine", "step"]
 FeatureDtype = Literal["float16", "float32"]
 
-# Where and how fast a run executes does not change what it is: two configs that differ only here are the same run.
-EXECUTION_KEYS = frozenset({"device", "stage1.num_workers", "features.batch_size"})
+# What a run is called, where and how fast it executes does not change what it is: two configs that differ only here
+# are the same run.
+EXECUTION_KEYS = frozenset({"name", "device", "stage1.num_workers", "features.batch_size"})
 
 
 class _Section(BaseModel):
@@ -36,19 +60,20 @@ class DataConfig(_Section):
 
     kind: Literal["digits", "cifar10", "cifar100", "npz"]
     name: str | None = None  # shown in reports; the kind, or the npz file's stem, where unset
-    path: str | None = None  # npz: the file; cifar10, cifar100: the folder that holds or receives the download
-    imbalance_factor: Annotated[float, Field(ge=1, allow_inf_nan=False)] | None = None
+    # npz: the file; cifar10, cifar100: the folder that holds or receives the download
+    path: Annotated[str | None, AfterValidator(lambda path: path and os.path.expanduser(path))] = None
+    imbalance_factor: Annotated[Float, Field(ge=1)] | None = None
     imbalance_type: Literal["exp", "step"] = "exp"
-    seed: int = 0  # of the choice of images
+    seed: Seed = 0  # of the choice of images
 
 
 class TransformConfig(_Section):
     """Pixels to network input; crop, flip and AutoAugment act on stage one's training images only."""
 
     size: Positive | None = None  # images are resized to size x size; unset keeps them as they are
-    mean: Triple = (0.5, 0.5, 0.5)
+    mean: tuple[Float, Float, Float] = (0.5, 0.5, 0.5)
     std: tuple[Rate, Rate, Rate] = (0.5, 0.5, 0.5)
-    crop_padding: Annotated[int, Field(ge=0)] = 0
+    crop_padding: Count = 0
     flip: bool = False
     auto_augment: Literal["cifar10", "imagenet", "svhn"] | None = None
 
@@ -72,8 +97,13 @@ class Stage1Config(_Section):
     milestones: tuple[NonNegative, ...] = ()  # epochs at which "step" multiplies the learning rate by gamma
     gamma: Rate = 0.1
     precision: Literal["auto", "float32", "bfloat16", "float16"] = "auto"
-    evaluate_every: Annotated[int, Field(ge=0)] = 10  # epochs between accuracies in log.csv; 0: only at the end
-    num_workers: Annotated[int, Field(ge=0)] | None = None  # processes that augment; unset: by the machine
+    evaluate_every: Count = 10  # epochs between accuracies in log.csv; 0: only at the end
+    num_workers: Count | None = None  # processes that augment; unset: by the machine
+
+    @model_validator(mode="before")
+    @classmethod
+    def _written_for_its_epochs(cls, values: Any) -> Any:
+        return _with_recipe_epochs(values)
 
 
 class FeaturesConfig(_Section):
@@ -81,7 +111,7 @@ class FeaturesConfig(_Section):
 
     dtype: FeatureDtype = "float16"
     batch_size: Positive = 256
-    seed: int = 0  # of the order of rows
+    seed: Seed = 0  # of the order of rows
 
 
 class Stage2Config(_Section):
@@ -93,14 +123,14 @@ class Stage2Config(_Section):
     batch_size: Positive | None = None
     schedule: Literal["constant", "cosine"] | None = None
     momentum: Fraction | None = None
-    q_min: Annotated[float, Field(lt=0, allow_inf_nan=False)] | None = None
+    q_min: Annotated[Float, Field(lt=0, ge=-80)] | None = None  # the slope below it, exp(-q_min), is a float32
 
 
 class Config(_Section):
     """One run: a dataset, a backbone, and the recipe of both stages."""
 
-    name: str  # of the run folder
-    seed: int = 0
+    name: FolderName  # of the run
+    seed: Seed = 0
     device: str = "auto"
     data: DataConfig
     transform: TransformConfig = TransformConfig()
@@ -129,52 +159,27 @@ def load_config(name_or_path: str, overrides: Iterable[str] = (), **settings: An
     path = _find(name_or_path)
     tree = _read_toml(path)
     tree.setdefault("name", path.stem)
-    stage1 = tree.get("stage1")
-    if isinstance(stage1, dict) and "epochs" in stage1:
-        stage1.setdefault("recipe_epochs", stage1["epochs"])
+    if "stage1" in tree:
+        tree["stage1"] = _with_recipe_epochs(tree["stage1"])
+    typed = {}
     for override in overrides:
-        _set(tree, *split_override(override))
-    tree |= {key: value for key, value in settings.items() if value is not None}
-    return validate(Config, tree, where=str(path))
+        typed[_set(tree, override)] = f"--set {override}"
+    for key, value in settings.items():
+        if value is not None:
+            tree[key], typed[key] = value, f"--{key} {value!r}"
+    return _validate(Config, tree, str(path), typed)
 
 
 def override_section(section: Stage2Config, overrides: Iterable[str], prefix: str) -> Stage2Config:
     """`section` with `prefix.key=value` texts applied; a key outside the section is an error."""
     tree: dict[str, Any] = {prefix: section.model_dump()}
+    typed = {}
     for override in overrides:
-        dotted, text = split_override(override)
-        if not dotted.startswith(f"{prefix}."):
+        key = _set(tree, override)
+        if not key.startswith(f"{prefix}."):
             raise InputError(f"--set {override}: only {prefix}.* can be set here", f"--set {prefix}.lr=1e-3")
-        _set(tree, dotted, text)
-    return validate(type(section), tree[prefix], where="--set", prefix=prefix)
-
-
-def split_override(override: str) -> tuple[str, str]:
-    """`"a.b=1"` as `("a.b", "1")`."""
-    dotted, equals, text = override.partition("=")
-    if not equals or not dotted.strip():
-        raise InputError(f"--set {override!r} is not of the form key=value", "--set stage1.epochs=20")
-    return dotted.strip(), text.strip()
-
-
-def validate(model: type[M], tree: Mapping[str, Any], where: str, prefix: str = "") -> M:
-    """`tree` as a `model`, or an InputError that names every key that does not fit."""
-    try:
-        return model.model_validate(tree)
-    except ValidationError as error:
-        lines, hint = [], None
-        for problem in error.errors():
-            keys = [str(part) for part in problem["loc"]]
-            dotted = ".".join([prefix, *keys] if prefix else keys)
-            if problem["type"] == "extra_forbidden":
-                valid = list(_section_at(model, keys[:-1]).model_fields)
-                hint = unknown("key", keys[-1], valid).hint
-                lines.append(f"unknown key {dotted!r}")
-            elif problem["type"] == "missing":
-                lines.append(f"{dotted} is missing")
-            else:
-                lines.append(f"{dotted} = {problem['input']!r}: {problem['msg'][0].lower()}{problem['msg'][1:]}")
-        raise InputError(f"{where}: {'; '.join(lines)}", hint) from None
+        typed[key.removeprefix(f"{prefix}.")] = f"--set {override}"
+    return _validate(type(section), tree[prefix], prefix, typed)
 
 
 def to_toml(config: BaseModel) -> str:
@@ -201,46 +206,97 @@ def _configs_dir() -> Path:
 
 def _find(name_or_path: str) -> Path:
     path = Path(name_or_path)
-    if path.suffix == ".toml" or path.parent != Path("."):
-        if not path.is_file():
-            raise InputError(f"config file {name_or_path} does not exist", f"or use one by name: {config_names()}")
+    if name_or_path in config_names():
+        return _configs_dir() / f"{name_or_path}.toml"
+    if path.is_file():
         return path
-    if name_or_path not in config_names():
-        raise unknown("config", name_or_path, config_names())
-    return _configs_dir() / f"{name_or_path}.toml"
+    if path.is_dir():
+        raise InputError(f"config {name_or_path!r} is a folder", f"name a TOML file; a run's is {path / 'config.toml'}")
+    if path.suffix == ".toml" or path.name != name_or_path:
+        raise InputError(f"config file {path} does not exist", f"choose one by name: {', '.join(config_names())}")
+    raise unknown("config", name_or_path, config_names())
 
 
 def _read_toml(path: Path) -> dict[str, Any]:
     try:
         return tomllib.loads(path.read_text(encoding="utf-8"))
-    except (tomllib.TOMLDecodeError, UnicodeDecodeError) as error:
-        raise InputError(f"{path} is not valid TOML: {error}") from None
+    except ValueError as error:
+        hint = f'texts need quotes, as in kind = "npz"; examples lie in {_configs_dir()}'
+        raise InputError(f"{path} is not valid TOML: {error}", hint) from None
 
 
-def _set(tree: dict[str, Any], dotted: str, text: str) -> None:
-    *parents, leaf = dotted.split(".")
+def _set(tree: dict[str, Any], override: str) -> str:
+    """Apply the text of a `--set` to a config's tree; returns its dotted key."""
+    dotted, equals, text = (part.strip() for part in override.partition("="))
+    if not equals or not dotted:
+        raise InputError(f"--set {override!r} is not of the form key=value", "--set stage1.epochs=20")
+    *parents, leaf = keys = dotted.split(".")
+    if _section_at(Config, keys) is not _section_at(Config, parents):
+        raise InputError(f"--set {override}: {dotted} is a section", f"set a key of it: --set {dotted}.KEY=VALUE")
     node = tree
     for key in parents:
         node = node.setdefault(key, {})
         if not isinstance(node, dict):
-            raise InputError(f"--set {dotted}: {key!r} is a value, not a section")
-    node[leaf] = text if _is_text_field(dotted.split(".")) else _parse(text)
+            raise InputError(f"--set {override}: {key!r} is a value, not a section")
+    node[leaf] = text if _is_text_field(keys) else _parse(text)
+    return dotted
 
 
 def _parse(text: str) -> Any:
     try:
-        return tomllib.loads(f"value = {text}")["value"]
-    except tomllib.TOMLDecodeError:
+        tree = tomllib.loads(f"value = {text}")
+    except ValueError:
         return text
+    return tree["value"] if len(tree) == 1 else text
 
 
 def _is_text_field(keys: list[str]) -> bool:
     """Whether the config's field at `keys` holds text; its value is then taken as typed."""
-    section = _section_at(Config, keys[:-1])
-    field = section.model_fields.get(keys[-1])
-    if field is None:
-        return False
-    return any(kind is str or typing.get_origin(kind) is Literal for kind in _alternatives(field.annotation))
+    field = _section_at(Config, keys[:-1]).model_fields.get(keys[-1])
+    kinds = (field.annotation, *typing.get_args(field.annotation)) if field else ()
+    return any(kind is str or typing.get_origin(kind) is Literal for kind in kinds)
+
+
+def _validate(model: type[M], tree: Mapping[str, Any], where: str, typed: Mapping[str, str]) -> M:
+    """`tree`, read from `where` with some keys `typed` as arguments, as a `model`; or every key that does not fit."""
+    try:
+        return model.model_validate(tree)
+    except ValidationError as error:
+        problems: dict[str, list[str]] = {}
+        hint = None
+        for problem in error.errors():
+            keys = [part for part in problem["loc"] if isinstance(part, str)]
+            dotted = ".".join(keys)
+            argument = next((typed[key] for key in typed if f"{key}.".startswith(f"{dotted}.")), None)
+            problems.setdefault(argument or where, []).append(_describe(problem, dotted, argument is not None))
+            if problem["type"] == "extra_forbidden":
+                hint = _nearest_key(model, keys)
+            elif problem["type"] == "missing" and argument is None:
+                hint = hint or f"examples lie in {_configs_dir()}"
+        lines = [f"{place}: {', '.join(dict.fromkeys(said))}" for place, said in problems.items()]
+        raise InputError("; ".join(lines), hint) from None
+
+
+def _describe(problem: ErrorDetails, dotted: str, was_typed: bool) -> str:
+    """What is wrong with a key; its value too, unless it stands in the argument that is named."""
+    name = dotted + "".join(f"[{part}]" for part in problem["loc"] if isinstance(part, int))
+    message = problem["msg"][0].lower() + problem["msg"][1:]
+    texts = {
+        "missing": f"{name} is missing",
+        "extra_forbidden": f"unknown key {name!r}",
+        "model_type": f"{name} is a section, not a value",
+    }
+    return texts.get(problem["type"], message if was_typed else f"{name} = {problem['input']!r}: {message}")
+
+
+def _nearest_key(model: type[BaseModel], keys: list[str]) -> str | None:
+    """A hint for an unknown key: the key of that name in another section, or the nearest one in its own."""
+    leaf = keys[-1]
+    sections = {name: _section_at(model, [name]) for name in model.model_fields}
+    elsewhere = [f"{name}.{leaf}" for name, at in sections.items() if at is not model and leaf in at.model_fields]
+    if elsewhere:
+        return f"did you mean {' or '.join(elsewhere)}?"
+    return unknown("key", leaf, _section_at(model, keys[:-1]).model_fields).hint
 
 
 def _section_at(model: type[BaseModel], keys: list[str]) -> type[BaseModel]:
@@ -251,11 +307,6 @@ def _section_at(model: type[BaseModel], keys: list[str]) -> type[BaseModel]:
             break
         model = inner
     return model
-
-
-def _alternatives(annotation: Any) -> tuple[Any, ...]:
-    is_union = typing.get_origin(annotation) in (typing.Union, types.UnionType)
-    return typing.get_args(annotation) if is_union else (annotation,)
 
 
 def _flatten(tree: Mapping[str, Any], prefix: str = "") -> Iterator[tuple[str, Any]]:

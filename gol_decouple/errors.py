@@ -32,6 +32,26 @@ class EnvironmentFailure(GolDecoupleError):
     exit_code = 3
 
 
+# What libraries say when the machine fails them, in a RuntimeError like any other; and what helps.
+_MACHINE_FAILURES = (
+    (("out of memory", "allocate memory"), "lower the batch size, or use a machine with more memory"),
+    (("DataLoader worker (pid",), "run the same command again, with a smaller stage1.num_workers if it happens again"),
+)
+
+
+def machine_failure(error: BaseException) -> EnvironmentFailure | None:
+    """`error` as the EnvironmentFailure it stands for, or None if it is no failure of the machine."""
+    if isinstance(error, MemoryError):
+        return EnvironmentFailure("out of memory", _MACHINE_FAILURES[0][1])
+    if isinstance(error, OSError):
+        reason = error.strerror or str(error)
+        return EnvironmentFailure(f"{error.filename}: {reason}" if error.filename else reason)
+    for texts, hint in _MACHINE_FAILURES:
+        if isinstance(error, RuntimeError) and any(text in str(error) for text in texts):
+            return EnvironmentFailure(str(error).splitlines()[0], hint)
+    return None
+
+
 def unknown(what: str, name: str, choices: Iterable[str], hint: str | None = None) -> InputError:
     """The error for a name that is not in a table: lists the choices and, where one is near, suggests it."""
     known = sorted(choices)

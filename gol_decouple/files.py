@@ -12,6 +12,8 @@ from typing import Any
 
 from gol_decouple.errors import EnvironmentFailure, InputError
 
+_PROBE_BYTES = 2**20
+
 
 @contextmanager
 def atomic_path(path: Path) -> Iterator[Path]:
@@ -21,12 +23,15 @@ def atomic_path(path: Path) -> Iterator[Path]:
         EnvironmentFailure: the disk is full or the folder cannot be written; `path` is then as it was.
     """
     temporary = path.with_name(f"{path.name}.tmp.{os.getpid()}")
-    try:
-        with disk_errors(path):
+    with disk_errors(path):
+        try:
             yield temporary
             publish(temporary, path)
-    finally:
-        temporary.unlink(missing_ok=True)
+        except Exception:
+            _meet_the_cause(temporary)
+            raise
+        finally:
+            temporary.unlink(missing_ok=True)
 
 
 def publish(temporary: Path, path: Path) -> None:
@@ -53,11 +58,8 @@ def disk_errors(path: Path) -> Iterator[None]:
         if error.errno in (errno.ENOSPC, errno.EDQUOT):
             hint = "free some space or choose another --runs-dir, then run the same command again"
             raise EnvironmentFailure(f"the disk is full: {path} could not be written", hint) from None
-        if error.errno in (errno.EACCES, errno.EPERM, errno.EROFS, errno.ENOTDIR):
-            raise EnvironmentFailure(
-                f"{path} cannot be written: {error.strerror}", "choose another --runs-dir"
-            ) from None
-        raise
+        reason = error.strerror or str(error)
+        raise EnvironmentFailure(f"{path} cannot be written: {reason}", "choose another --runs-dir") from None
 
 
 def write_text(path: Path, text: str) -> None:
@@ -71,8 +73,11 @@ def write_json(path: Path, tree: dict[str, Any]) -> None:
     write_text(path, json.dumps(tree, indent=2, allow_nan=False) + "\n")
 
 
-def read_json(path: Path) -> dict[str, Any]:
+def read_json(path: Path, hint: str | None = None) -> dict[str, Any]:
     """The JSON object in `path`.
+
+    Args:
+        hint: what the user can do where there is none.
 
     Raises:
         InputError: the file is not one.
@@ -80,7 +85,13 @@ def read_json(path: Path) -> dict[str, Any]:
     try:
         tree = json.loads(path.read_text(encoding="utf-8"))
     except (ValueError, OSError) as error:
-        raise InputError(f"{path} is not readable JSON: {error}") from None
+        raise InputError(f"{path} is not readable JSON: {error}", hint) from None
     if not isinstance(tree, dict):
-        raise InputError(f"{path} does not hold a JSON object")
+        raise InputError(f"{path} does not hold a JSON object", hint)
     return tree
+
+
+def _meet_the_cause(temporary: Path) -> None:
+    """Write once more to a file that a library could not write: torch and safetensors hide the system's reason."""
+    with temporary.open("ab") as file:
+        file.write(bytes(_PROBE_BYTES))

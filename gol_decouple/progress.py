@@ -39,7 +39,7 @@ class Progress:
     def say(self, message: str) -> None:
         """One line of news."""
         if self._console is not None:
-            self._console.print(message, markup=False, highlight=False, soft_wrap=True)
+            self._console.print(message, markup=False, emoji=False, highlight=False, soft_wrap=True)
 
     def warn(self, message: str) -> None:
         """Something the user should know but need not mend."""
@@ -73,7 +73,14 @@ SILENT = Progress()
 
 def to_stderr() -> Progress:
     """Progress for a program run by a person."""
-    return Progress(Console(stderr=True))
+    return Progress(_Stderr(stderr=True))
+
+
+class _Stderr(Console):
+    """Falls silent when its reader has gone (`2>&1 | head`): hours of training must not end because nobody watches."""
+
+    def on_broken_pipe(self) -> None:
+        self.quiet = True
 
 
 class _NoBar:
@@ -118,7 +125,7 @@ class _LineBar:
         share = 100 * self._done // max(self._total, 1)
         counts = f"{self._done:,}/{self._total:,} {self._unit} ({share}%)"
         note = f", {self._note}" if self._note else ""
-        self._progress.say(f"{self._description}: {counts}, {rate:,.0f} {self._unit}/s, {when}{note}")
+        self._progress.say(f"{self._description}: {counts}, {_rate(rate)} {self._unit}/s, {when}{note}")
 
 
 class _RateColumn(ProgressColumn):
@@ -128,7 +135,11 @@ class _RateColumn(ProgressColumn):
 
     def render(self, task: Task) -> Text:
         speed = task.finished_speed or task.speed
-        return Text(f"{speed:,.0f} {self._unit}/s" if speed else f"- {self._unit}/s")
+        return Text(f"{_rate(speed) if speed else '-'} {self._unit}/s")
+
+
+def _rate(per_second: float) -> str:
+    return f"{per_second:,.0f}" if per_second >= 10 else f"{per_second:.2g}"
 
 
 def _clock(seconds: float) -> str:

@@ -11,48 +11,62 @@ from __future__ import annotations
 
 import hashlib
 import json
+import shlex
 import shutil
 from dataclasses import dataclass
 from pathlib import Path
-from typing import Any
+from typing import Any, Protocol
 
 from gol_decouple.config import Config, Stage2Config, differing_fields, load_config, to_toml
 from gol_decouple.errors import InputError
 from gol_decouple.files import disk_errors, read_json, write_json, write_text
-from gol_decouple.methods import Method
 from gol_decouple.progress import Progress
 
 MANIFEST = "manifest.json"
 CONFIG = "config.toml"
 FEATURES = "features.h5"
+HDF5_SIGNATURE = b"\x89HDF\r\n\x1a\n"
+RENAME = "choose another --name or --runs-dir"
 
 
 def open_run(config: Config, runs_dir: Path, overwrite: bool, progress: Progress) -> tuple[Path, bool]:
-    """The folder of a config's run, and whether the run is finished; a new folder is not created yet.
+    """The folder of a config's run, and whether the run is finished and to be kept; nothing is created yet.
 
     Raises:
-        InputError: the name belongs to a run with another config.
+        InputError: the name belongs to a run with another config, or to something else.
     """
+    _check_runs_dir(runs_dir)
     folder = runs_dir / config.name
     if not (folder / CONFIG).is_file():
-        if folder.is_dir() and any(entry.name != "stage2" for entry in folder.iterdir()):
-            raise InputError(f"{folder} exists and is not a run", "choose another --name or --runs-dir")
+        if folder.exists() and (not folder.is_dir() or any(folder.iterdir())):
+            raise InputError(f"{folder} exists and is not a run", RENAME)
         return folder, False
     if overwrite:
-        progress.say(f"removing the run in {folder} (--overwrite)")
-        shutil.rmtree(folder)
+        progress.say(f"replacing the run in {folder} (--overwrite)")
+        if not is_finished(folder):
+            _remove(folder)
         return folder, False
-    differences = differing_fields(load_config(str(folder / CONFIG)), config)
+    replace = f"{RENAME}, or replace the run and everything in it with --overwrite"
+    try:
+        differences = differing_fields(load_config(str(folder / CONFIG)), config)
+    except InputError as error:
+        raise InputError(error.message, replace) from None
     if differences:
-        raise InputError(
-            f"run {folder} exists with another config: {'; '.join(differences)}",
-            "choose another name with --name, or replace the run and everything in it with --overwrite",
-        )
+        raise InputError(f"run {folder} exists with another config: {'; '.join(differences)}", replace)
+    if is_finished(folder) and not (folder / FEATURES).is_file():
+        progress.say(f"{folder} has no {FEATURES} any more: making it again")
+        (folder / MANIFEST).unlink()
     return folder, is_finished(folder)
 
 
 def create_run(folder: Path, config: Config) -> None:
-    """Make the run's folder and write its resolved config."""
+    """Make the run's folder and write its resolved config.
+
+    A finished run that is there was opened to be overwritten. It goes only now, after everything that can be wrong
+    with the new one was found.
+    """
+    if is_finished(folder):
+        _remove(folder)
     with disk_errors(folder):
         folder.mkdir(parents=True, exist_ok=True)
     write_text(folder / CONFIG, to_toml(config))
@@ -84,23 +98,35 @@ def find_target(run: Path, runs_dir: Path) -> Target:
         InputError: there is no such run or file, or its stage one is not finished.
     """
     if run.is_dir():
-        if not (run / CONFIG).is_file():
-            raise InputError(f"{run} is no run: it has no {CONFIG}", "gol-decouple stage1 CONFIG makes one")
-        if not is_finished(run) or not (run / FEATURES).is_file():
-            hint = f"continue it: gol-decouple stage1 {run / CONFIG} --runs-dir {run.parent}"
-            raise InputError(f"stage one of {run} is not finished", hint)
-        return Target(run / FEATURES, run, load_config(str(run / CONFIG)))
-    if not run.is_file():
-        there = ", ".join(sorted(str(path.parent) for path in runs_dir.glob(f"*/{CONFIG}"))) or "none"
-        raise InputError(f"{run} is neither a run folder nor a features file", f"runs in {runs_dir}: {there}")
+        return _run_target(run if run.name not in ("", "..") else run.resolve())
     if run.name == FEATURES and (run.parent / CONFIG).is_file():
-        return find_target(run.parent, runs_dir)
-    return Target(run, runs_dir / run.stem, None)
+        return _run_target(run.parent)
+    if not run.is_file() or not _is_hdf5(run):
+        raise InputError(f"{run} is neither a run folder nor a features file", _runs_in(runs_dir))
+    _check_runs_dir(runs_dir)
+    folder = runs_dir / run.stem
+    if (folder / CONFIG).is_file():
+        raise InputError(
+            f"results of {run} would go to {folder}, which is a run of its own",
+            "rename the file, or choose another --runs-dir",
+        )
+    return Target(run, folder, None)
 
 
 def stage2_settings(target: Target) -> Stage2Config:
     """What the run's config says of stage two; nothing for a features file outside a run."""
     return target.config.stage2 if target.config else Stage2Config()
+
+
+class Method(Protocol):
+    """What a folder's name takes from a `methods.Method`."""
+
+    @property
+    def name(self) -> str: ...
+
+    def changes_from_default(self) -> dict[str, Any]: ...
+
+    def as_dict(self) -> dict[str, Any]: ...
 
 
 def classifier_folder(target: Target, method: Method, seed: int, fingerprint: str) -> Path:
@@ -109,14 +135,54 @@ def classifier_folder(target: Target, method: Method, seed: int, fingerprint: st
     The hash covers every setting and the features, so results of other features are never taken for these.
     """
     changes = [f"{name}{_short(value)}" for name, value in sorted(method.changes_from_default().items())]
-    identity = json.dumps([method.as_dict(), seed, fingerprint], sort_keys=True)
+    identity = json.dumps([method.as_dict() | {"paper": ""}, seed, fingerprint], sort_keys=True)
     digest = hashlib.sha256(identity.encode()).hexdigest()[:8]
     return target.folder / "stage2" / "-".join([method.name, *changes, f"seed{seed}", digest])
 
 
 def read_manifest(folder: Path) -> dict[str, Any]:
     """The manifest of a finished folder."""
-    return read_json(folder / MANIFEST)
+    path = folder / MANIFEST
+    return read_json(path, f"remove {path} and repeat the command that made it: it continues where it was")
+
+
+def _run_target(run: Path) -> Target:
+    if not (run / CONFIG).is_file():
+        raise InputError(f"{run} is no run: it has no {CONFIG}", _runs_in(run))
+    if not is_finished(run) or not (run / FEATURES).is_file():
+        command = ["gol-decouple", "stage1", run / CONFIG, "--runs-dir", run.parent, "--name", run.name]
+        raise InputError(
+            f"stage one of {run} is not finished", f"continue it: {shlex.join(str(part) for part in command)}"
+        )
+    read_manifest(run)  # a damaged one must not be found after the training
+    return Target(run / FEATURES, run, load_config(str(run / CONFIG)))
+
+
+def _runs_in(folder: Path) -> str:
+    """A hint that names the runs in a folder."""
+    found = sorted(str(path.parent) for path in folder.glob(f"*/{CONFIG}"))
+    return f"runs in {folder}: {', '.join(found)}" if found else "gol-decouple stage1 CONFIG makes a run"
+
+
+def _check_runs_dir(runs_dir: Path) -> None:
+    if runs_dir.exists() and not runs_dir.is_dir():
+        raise InputError(f"--runs-dir {runs_dir} is not a folder", "name a folder; it is made if it is not there")
+
+
+def _is_hdf5(path: Path) -> bool:
+    with path.open("rb") as file:
+        return file.read(len(HDF5_SIGNATURE)) == HDF5_SIGNATURE
+
+
+def _remove(folder: Path) -> None:
+    """Empty a run's folder, its config last, so that being killed in between leaves a run that is not finished."""
+    with disk_errors(folder):
+        (folder / MANIFEST).unlink(missing_ok=True)
+        for entry in sorted(folder.iterdir(), key=lambda entry: entry.name == CONFIG):
+            if entry.is_dir() and not entry.is_symlink():
+                shutil.rmtree(entry)
+            else:
+                entry.unlink()
 
 
 def _short(value: Any) -> str:

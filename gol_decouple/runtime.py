@@ -4,13 +4,17 @@ from __future__ import annotations
 
 import os
 import platform
-from contextlib import AbstractContextManager, nullcontext
+from collections.abc import Iterator
+from contextlib import AbstractContextManager, contextmanager, nullcontext
 from pathlib import Path
 
 import numpy as np
 import torch
 
 from gol_decouple.errors import InputError
+
+# About a tenth of a millisecond on one core.
+SMALL_STEP = 10_000_000
 
 
 def select_device(name: str = "auto") -> torch.device:
@@ -49,6 +53,22 @@ def autocast_dtype(device: torch.device, precision: str = "auto") -> torch.dtype
 def autocast(device: torch.device, dtype: torch.dtype | None) -> AbstractContextManager[object]:
     """Mixed precision in `dtype` on `device`; nothing for None."""
     return torch.autocast(device.type, dtype=dtype) if dtype is not None else nullcontext()
+
+
+@contextmanager
+def threads_for(multiply_adds: int) -> Iterator[None]:
+    """One CPU thread while steps are small: waiting for each other would cost threads more than they save.
+
+    Args:
+        multiply_adds: of one step's largest matrix product.
+    """
+    before = torch.get_num_threads()
+    if multiply_adds < SMALL_STEP:
+        torch.set_num_threads(1)
+    try:
+        yield
+    finally:
+        torch.set_num_threads(before)
 
 
 def default_workers() -> int:

@@ -41,9 +41,13 @@ class Augmentation:
 
     def __call__(self, image: NDArray[np.uint8], seed: int) -> NDArray[np.uint8]:
         """Augment `image` [H, W, 3] with the draw of `seed`, leaving the global random state as it was."""
-        with torch.random.fork_rng(devices=[]):
-            torch.manual_seed(seed)
+        before = torch.get_rng_state()
+        # Not torch.manual_seed: that also prepares every GPU's seed, at a millisecond a call.
+        torch.default_generator.manual_seed(seed)
+        try:
             return np.array(self._steps(Image.fromarray(image)))
+        finally:
+            torch.set_rng_state(before)
 
 
 class AugmentedImages(TorchDataset[tuple[torch.Tensor, int]]):

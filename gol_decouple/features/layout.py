@@ -11,9 +11,19 @@ from typing import Any
 import numpy as np
 from numpy.typing import NDArray
 
+from gol_decouple.errors import InputError
+
 FORMAT = "gol-decouple features"
 VERSION = 1
 BLOCK_BYTES = 2**20
+MAX_UNNAMED_CLASSES = 2**20
+# The parts of an origin, and the kinds of their values that reports read.
+_ORIGIN: dict[str, dict[str, str]] = {
+    "backbone": {"name": "text"},
+    "dataset": {"name": "text", "imbalance_factor": "number"},
+    "transform": {},
+}
+_KINDS: dict[str, tuple[type, ...]] = {"text": (str,), "number": (int, float)}
 
 
 @dataclass(frozen=True)
@@ -85,6 +95,48 @@ class Block:
     index: int
     start: int
     stop: int
+
+
+def numbered_classes(labels: Mapping[str, NDArray[np.int64]]) -> list[str]:
+    """Names for classes that came without; there is one more than the largest label of any split.
+
+    Raises:
+        InputError: a label so large that it is more likely a mistake.
+    """
+    largest = max(int(part.max()) for part in labels.values())
+    if largest >= MAX_UNNAMED_CLASSES:
+        raise InputError(f"label {largest} needs more than {MAX_UNNAMED_CLASSES:,} classes", "give class names")
+    return [f"class {label}" for label in range(largest + 1)]
+
+
+def label_outside(labels: NDArray[np.int64], num_classes: int) -> int | None:
+    """A label [N] that is not in 0..num_classes - 1, if there is one."""
+    low, high = int(labels.min()), int(labels.max())
+    if low < 0:
+        return low
+    return high if high >= num_classes else None
+
+
+def plain_origin(origin: Any) -> dict[str, Any]:
+    """`origin` as JSON holds it.
+
+    Raises:
+        InputError: it is not a mapping of plain values, or a part that reports read is of another kind.
+    """
+    try:
+        tree = json.loads(json.dumps(origin, allow_nan=False))
+    except (TypeError, ValueError, RecursionError) as error:
+        raise InputError(f"origin cannot be written as JSON: {error}") from None
+    if not isinstance(tree, dict):
+        raise InputError(f"origin is {origin!r:.100}, expected a mapping of {', '.join(_ORIGIN)}")
+    for part, fields in _ORIGIN.items():
+        values = tree.get(part, {})
+        if not isinstance(values, dict):
+            raise InputError(f"origin's {part} is {values!r:.100}, expected a mapping", 'such as {"name": "resnet50"}')
+        for name, kind in fields.items():
+            if name in values and not isinstance(values[name], _KINDS[kind]):
+                raise InputError(f"origin's {part} has {name} {values[name]!r:.100}, which is no {kind}")
+    return tree
 
 
 def rows_per_block(row_bytes: int) -> int:

@@ -11,14 +11,14 @@ import numpy as np
 from numpy.typing import NDArray
 
 from gol_decouple.errors import InputError
-from gol_decouple.features import store
-from gol_decouple.features.layout import Block, Classes, LinearWeights
+from gol_decouple.features import metadata
+from gol_decouple.features.layout import Classes, LinearWeights
 
 
 class FeaturesFile:
     """An open features file: `f["train"]`, `f.classes`, `f.classifier`. Nothing is read before it is sliced."""
 
-    def __init__(self, stored: store.Stored) -> None:
+    def __init__(self, stored: metadata.Stored) -> None:
         self._stored = stored
         self._splits = {name: SplitFeatures(stored, name) for name in stored.splits}
 
@@ -73,7 +73,7 @@ class FeaturesFile:
 class SplitFeatures:
     """One split: `features` [V, N, D], `labels` int64 [N], `ids` int64 [N]; each slices to NumPy."""
 
-    def __init__(self, stored: store.Stored, name: str) -> None:
+    def __init__(self, stored: metadata.Stored, name: str) -> None:
         layout = stored.splits[name].layout
         self.features = FeatureArray(stored, name)
         self.labels: NDArray[np.int64] = layout.labels
@@ -84,78 +84,111 @@ class SplitFeatures:
 
 
 class FeatureArray:
-    """Features [V, N, D] on disk. Slicing reads the rows from the first to the last one asked for."""
+    """Features [V, N, D] on disk, indexed like a NumPy array with slices, integers, lists and masks, one an axis.
 
-    def __init__(self, stored: store.Stored, name: str) -> None:
+    A slice of rows is read in one go; scattered rows block by block, so memory holds what was asked for and one block.
+    """
+
+    def __init__(self, stored: metadata.Stored, name: str) -> None:
         self._path = stored.path
         self._name = name
         self._split = stored.splits[name]
         self._row_bytes = stored.header.row_bytes
         layout = self._split.layout
         self.shape = (layout.num_views, len(layout), stored.header.feature_size)
-        self.dtype = np.dtype(stored.header.dtype)
+        self.dtype = np.dtype(stored.header.dtype).newbyteorder("<")
         self._verified = np.zeros((layout.num_views, layout.blocks_per_view), dtype=np.bool_)
 
     def __len__(self) -> int:
         return self.shape[0]
 
     def __getitem__(self, key: Any) -> NDArray[Any]:
-        view_key, row_key, rest = _split_key(key)
-        views = np.arange(self.shape[0])[view_key]
-        rows, first, stop = _row_range(row_key, self.shape[1])
-        if np.ndim(views) == 0:
-            picked: NDArray[Any] = self.read_rows(int(views), first, stop)[(rows, *rest)]
-            return picked
-        read = np.empty((len(views), stop - first, self.shape[2]), self.dtype)
-        for position, view in enumerate(views):
-            read[position] = self.read_rows(int(view), first, stop)
-        return read[(slice(None), rows, *rest)]
-
-    def read_rows(self, view: int, start: int, stop: int) -> NDArray[Any]:
-        """Rows [stop - start, D] of one view.
+        """What NumPy would give for `key`.
 
         Raises:
-            InputError: a block's bytes do not match its checksum, or the file is shorter than it was.
+            InputError: a block's bytes do not match its checksum, are not finite, or can no longer be read.
         """
-        if self._split.offset is None:
-            return store.read_rows(self._path, self._name, view, start, stop)
-        rows = np.empty((stop - start, self.shape[2]), self.dtype.newbyteorder("<"))
-        descriptor = os.open(self._path, os.O_RDONLY)
-        try:
-            self._read_into(descriptor, view, start, rows)
-            self._verify(descriptor, view, start, stop)
-        finally:
-            os.close(descriptor)
+        view_key, row_key, feature_key = _split_key(key)
+        views, view_index = _needed(view_key, self.shape[0])
+        rows, row_index = _needed(row_key, self.shape[1])
+        parts = [self._read_view(int(view), rows) for view in views]
+        if len(parts) == 1:
+            read = parts[0][None]
+        else:
+            read = np.stack(parts) if parts else np.empty((0, len(rows), self.shape[2]), self.dtype)
+        picked: NDArray[Any] = read[view_index, row_index, feature_key]
+        return picked
+
+    def _read_view(self, view: int, rows: range | NDArray[np.int64]) -> NDArray[Any]:
+        """Rows of one view, given in ascending order without repetition."""
+        if len(rows) == 0:
+            return np.empty((0, self.shape[2]), self.dtype)
+        if rows[-1] - rows[0] == len(rows) - 1:
+            return self._read_rows(view, int(rows[0]), int(rows[-1]) + 1)
+        scattered = np.asarray(rows)
+        ends = np.flatnonzero(np.diff(scattered // self._split.layout.rows_per_block)) + 1
+        parts = []
+        for part in np.split(scattered, ends):
+            parts.append(self._read_rows(view, int(part[0]), int(part[-1]) + 1)[part - part[0]])
+        return np.concatenate(parts)
+
+    def _read_rows(self, view: int, start: int, stop: int) -> NDArray[Any]:
+        """Rows that follow each other, their blocks checked."""
+        rows = self._fetch(view, start, stop)
+        self._verify(view, start, rows)
         return rows
 
-    def _read_into(self, descriptor: int, view: int, start: int, rows: NDArray[Any]) -> None:
-        assert self._split.offset is not None
-        offset = self._split.offset + (view * self.shape[1] + start) * self._row_bytes
-        buffer = rows.reshape(-1).view(np.uint8).data
+    def _fetch(self, view: int, start: int, stop: int) -> NDArray[Any]:
+        if self._split.offset is None:
+            return metadata.read_rows(self._path, self._name, view, start, stop)
+        rows = np.empty((stop - start, self.shape[2]), self.dtype)
+        # Opened for each read: nothing to close, to inherit in a fork, or to pickle.
+        try:
+            descriptor = os.open(self._path, os.O_RDONLY)
+            try:
+                first_byte = self._split.offset + (view * self.shape[1] + start) * self._row_bytes
+                self._read_into(rows.reshape(-1).view(np.uint8).data, descriptor, first_byte)
+            finally:
+                os.close(descriptor)
+        except OSError as error:
+            raise InputError(
+                f"{self._path} can no longer be read: {error.strerror}", metadata.rebuild_hint(self._path)
+            ) from error
+        return rows
+
+    def _read_into(self, buffer: memoryview, descriptor: int, offset: int) -> None:
         while buffer:
             count = os.preadv(descriptor, [buffer], offset)
             if count == 0:
-                raise InputError(f"{self._path} is truncated in {self._name}", store.rebuild_hint(self._path))
+                raise InputError(f"{self._path} is truncated in {self._name}", metadata.rebuild_hint(self._path))
             buffer, offset = buffer[count:], offset + count
 
-    def _verify(self, descriptor: int, view: int, start: int, stop: int) -> None:
-        """Check the blocks that hold these rows, each the first time it is read."""
-        if self._split.crcs is None:
-            return
-        per_block = self._split.layout.rows_per_block
+    def _verify(self, view: int, start: int, rows: NDArray[Any]) -> None:
+        """Check the blocks that hold `rows`, which begin at row `start`, each the first time it is read."""
+        per_block, stop = self._split.layout.rows_per_block, start + len(rows)
         for index in range(start // per_block, -(-stop // per_block)):
             if self._verified[view, index]:
                 continue
-            block = Block(self._name, view, index, index * per_block, min((index + 1) * per_block, self.shape[1]))
-            rows = np.empty((block.stop - block.start, self.shape[2]), self.dtype.newbyteorder("<"))
-            self._read_into(descriptor, view, block.start, rows)
-            if zlib.crc32(rows.reshape(-1).view(np.uint8).data) != int(self._split.crcs[view, index]):
-                raise InputError(
-                    f"{self._path} is damaged: {self._name} rows {block.start}..{block.stop - 1} of view {view} do not "
-                    "match their checksum",
-                    store.rebuild_hint(self._path),
-                )
+            first, last = index * per_block, min((index + 1) * per_block, self.shape[1])
+            inside = start <= first and last <= stop
+            block = rows[first - start : last - start] if inside else self._fetch(view, first, last)
+            self._verify_block(block, view, index)
             self._verified[view, index] = True
+
+    def _verify_block(self, block: NDArray[Any], view: int, index: int) -> None:
+        first = index * self._split.layout.rows_per_block
+        if self._split.crcs is None:
+            # A file written elsewhere: our writer refuses such values, and a checksum shows that nothing changed since.
+            finite = np.isfinite(block).all(axis=1)
+            if not finite.all():
+                row = first + int(np.argmin(finite))
+                raise InputError(f"{self._path}: {self._name} features of row {row}, view {view} hold NaN or infinity")
+        elif zlib.crc32(block.reshape(-1).view(np.uint8).data) != int(self._split.crcs[view, index]):
+            raise InputError(
+                f"{self._path} is damaged: {self._name} rows {first}..{first + len(block) - 1} of view {view} do not "
+                "match their checksum",
+                metadata.rebuild_hint(self._path),
+            )
 
 
 def open_features(path: str | Path) -> FeaturesFile:
@@ -164,31 +197,37 @@ def open_features(path: str | Path) -> FeaturesFile:
     Raises:
         InputError: the file is missing, foreign, incomplete or damaged, or refers to other files.
     """
-    return FeaturesFile(store.read(Path(path)))
+    return FeaturesFile(metadata.read(Path(path)))
 
 
-def _split_key(key: Any) -> tuple[Any, Any, tuple[Any, ...]]:
-    """A NumPy index into three axes as (views, rows, rest), with what is left out filled in."""
+def _split_key(key: Any) -> tuple[Any, Any, Any]:
+    """A NumPy index into three axes, one part an axis, with what is left out filled in."""
     parts = list(key) if isinstance(key, tuple) else [key]
-    at = next((position for position, part in enumerate(parts) if part is Ellipsis), None)
-    if at is not None:
-        parts[at : at + 1] = [slice(None)] * (4 - len(parts))
+    dots = [position for position, part in enumerate(parts) if part is Ellipsis]
+    if len(dots) == 1:
+        parts[dots[0] : dots[0] + 1] = [slice(None)] * (4 - len(parts))
     parts += [slice(None)] * (3 - len(parts))
-    if len(parts) != 3:
-        raise IndexError(f"features have 3 axes (view, row, feature), not {len(parts)}")
-    return parts[0], parts[1], tuple(parts[2:])
+    if len(parts) != 3 or len(dots) > 1:
+        raise IndexError(f"features have 3 axes (view, row, feature), which {key!r} does not fit")
+    return parts[0], parts[1], parts[2]
 
 
-def _row_range(key: Any, count: int) -> tuple[Any, int, int]:
-    """Which rows to read, first..stop, and the index into them that is left: (index, first, stop)."""
+def _needed(key: Any, count: int) -> tuple[range | NDArray[np.int64], Any]:
+    """The positions of an axis that `key` asks for, ascending, and the index that does among them what `key` does
+    among all.
+    """
     if isinstance(key, slice):
         wanted = range(count)[key]
-        if not wanted:
-            return slice(0, 0), 0, 0
-        first, stop = min(wanted[0], wanted[-1]), max(wanted[0], wanted[-1]) + 1
-        return (slice(None) if wanted.step == 1 else np.asarray(wanted) - first), first, stop
-    rows = np.arange(count)[key]
-    if rows.size == 0:
-        return rows, 0, 0
-    first = int(rows.min())
-    return rows - first, first, int(rows.max()) + 1
+        return (wanted, slice(None)) if wanted.step > 0 else (wanted[::-1], slice(None, None, -1))
+    index = np.asarray(key)
+    if index.dtype == np.bool_ and index.shape == (count,):
+        index = np.flatnonzero(index)
+    elif index.size == 0:
+        index = index.astype(np.int64)
+    if index.dtype.kind not in "iu":
+        raise IndexError(f"{key!r} is no index of an axis of {count}: use integers, slices, or masks of that length")
+    outside = (index < -count) | (index >= count)
+    if outside.any():
+        raise IndexError(f"index {index[outside].flat[0]} is out of bounds for an axis of {count}")
+    needed, local = np.unique(np.where(index < 0, index + count, index), return_inverse=True)
+    return needed, int(local.item()) if index.ndim == 0 else local.reshape(index.shape)

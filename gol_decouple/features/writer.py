@@ -2,9 +2,12 @@
 
 from __future__ import annotations
 
+import fcntl
 import os
+import re
 import zlib
 from collections.abc import Iterator, Mapping
+from contextlib import ExitStack
 from pathlib import Path
 from types import TracebackType
 from typing import Any, Self
@@ -17,6 +20,8 @@ from gol_decouple.features import store
 from gol_decouple.features.layout import Block, Header, SplitLayout, blocks, fingerprint, plan_hash
 from gol_decouple.files import disk_errors, publish
 
+_LOG_LINE = re.compile(r"^(\w{1,16}) (\d{1,9}) (\d{1,9}) (\d{1,10})$", re.MULTILINE)
+
 
 class FeatureWriter:
     """Fills `path` with the features of every block; a context manager.
@@ -24,35 +29,39 @@ class FeatureWriter:
     Work goes on in `<path>.partial`. Each block is written, synced, and then logged with its checksum, so a later
     writer with the same plan continues after the blocks whose bytes match their log line. `publish` puts the finished
     file in place; leaving without it keeps the partial file for the next start.
+
+    Args:
+        resume: continue a partial file, and leave one. The plan has to tell then where the features come from; where it
+            does not, former blocks may be of other features: False starts afresh, and leaves nothing after an error.
     """
 
-    def __init__(self, path: Path, header: Header, splits: Mapping[str, SplitLayout]) -> None:
+    def __init__(self, path: Path, header: Header, splits: Mapping[str, SplitLayout], *, resume: bool = True) -> None:
         self.path = path
         self._header = header
         self._splits = dict(splits)
+        self._resume = resume
         self._plan = plan_hash(header, splits)
         self._partial = path.with_name(f"{path.name}.partial")
         self._log_path = path.with_name(f"{path.name}.partial.0.log")
         self._crcs: dict[Block, int] = {}
 
     def __enter__(self) -> Self:
-        offsets = store.find_offsets(self._partial, self._plan) if self._partial.exists() else None
-        with disk_errors(self.path):
-            if offsets is None:
-                self._log_path.unlink(missing_ok=True)
-                offsets = store.create(self._partial, self._header, self._splits)
-                self._reserve()
-            self._offsets = offsets
-            self._descriptor = os.open(self._partial, os.O_RDWR)
+        with disk_errors(self.path), ExitStack() as stack:
+            self._descriptor = self._open_partial()
+            stack.callback(os.close, self._descriptor)
+            offsets = store.find_offsets(self._partial, self._plan) if self._resume else None
+            self._offsets = offsets or self._create()
             self._crcs = dict(self._blocks_done())
-            self._log = self._log_path.open("a", encoding="ascii")
+            self._log = stack.enter_context(self._log_path.open("ab", buffering=0))
+            self._files = stack.pop_all()
         return self
 
     def __exit__(
         self, kind: type[BaseException] | None, error: BaseException | None, trace: TracebackType | None
     ) -> None:
-        self._log.close()
-        os.close(self._descriptor)
+        if error is not None and not self._resume:
+            self._discard()
+        self._files.close()
 
     @property
     def pending(self) -> list[Block]:
@@ -61,7 +70,7 @@ class FeatureWriter:
         return [block for block in everything if block not in self._crcs]
 
     def write(self, block: Block, rows: NDArray[Any]) -> None:
-        """Write the features of a block, [stop - start, D] in a float dtype, and log it once it is on the disk.
+        """Write the features of a block, [stop - start, D] in a float dtype; log it once it is on the disk.
 
         Raises:
             InputError: wrong shape, not finite, or too large for the file's dtype.
@@ -69,15 +78,18 @@ class FeatureWriter:
         """
         expected = (block.stop - block.start, self._header.feature_size)
         if rows.shape != expected:
-            raise InputError(f"{block.split}, rows {block.start}..{block.stop}: {rows.shape}, expected {expected}")
-        data = as_stored(rows, self._header.dtype, f"{block.split}, rows {block.start}..{block.stop}")
-        buffer = data.tobytes()
+            raise InputError(
+                f"{block.split} rows {block.start}..{block.stop - 1} have features of {list(rows.shape)}, expected "
+                f"{list(expected)}"
+            )
+        buffer = as_stored(rows, self._header.dtype, block).tobytes()
         with disk_errors(self.path):
             _write_all(self._descriptor, buffer, self._offset(block))
-            os.fdatasync(self._descriptor)
             self._crcs[block] = zlib.crc32(buffer)
-            self._log.write(f"{block.split} {block.view} {block.index} {self._crcs[block]}\n")
-            self._log.flush()
+            if self._resume:
+                os.fdatasync(self._descriptor)
+                # The line break comes first: what a crash left of the line before cannot spoil this one.
+                self._log.write(f"\n{block.split} {block.view} {block.index} {self._crcs[block]}\n".encode("ascii"))
 
     def publish(self) -> None:
         """Write the block table, mark the file complete, and rename it into place.
@@ -102,16 +114,37 @@ class FeatureWriter:
             publish(self._partial, self.path)
         self._log_path.unlink(missing_ok=True)
 
-    def _reserve(self) -> None:
-        """Claim the whole file's space, so that a full disk is found before the first image is read."""
-        descriptor = os.open(self._partial, os.O_RDWR)
+    def _open_partial(self) -> int:
+        """The partial file, made if need be, held against other writers until it is closed."""
+        descriptor = os.open(self._partial, os.O_RDWR | os.O_CREAT, 0o666)
         try:
-            os.posix_fallocate(descriptor, 0, os.fstat(descriptor).st_size)
+            fcntl.flock(descriptor, fcntl.LOCK_EX | fcntl.LOCK_NB)
+            # Between opening and locking, another writer may have published the very file.
+            ours = self._partial.exists() and os.path.samestat(os.fstat(descriptor), os.stat(self._partial))
+        except BlockingIOError:
+            ours = False
         except OSError:
-            self._partial.unlink()
-            raise
-        finally:
+            # Some network file systems have no locks: one writer at a time is then the user's care.
+            ours = True
+        if not ours:
             os.close(descriptor)
+            raise EnvironmentFailure(f"another process is writing {self.path}", "wait until it is done, or stop it")
+        return descriptor
+
+    def _create(self) -> store.Offsets:
+        """A new file with all its space claimed, so that a full disk is found before the first image is read."""
+        self._log_path.unlink(missing_ok=True)
+        try:
+            offsets = store.create(self._partial, self._header, self._splits)
+            os.posix_fallocate(self._descriptor, 0, os.fstat(self._descriptor).st_size)
+        except BaseException:
+            self._discard()
+            raise
+        return offsets
+
+    def _discard(self) -> None:
+        self._partial.unlink(missing_ok=True)
+        self._log_path.unlink(missing_ok=True)
 
     def _offset(self, block: Block) -> int:
         row = block.view * len(self._splits[block.split]) + block.start
@@ -121,11 +154,8 @@ class FeatureWriter:
         """Logged blocks whose bytes match their checksum."""
         if not self._log_path.exists():
             return
-        logged = {}
-        for line in self._log_path.read_text(encoding="ascii", errors="replace").splitlines():
-            fields = line.split()
-            if len(fields) == 4 and all(field.isdigit() for field in fields[1:]):
-                logged[fields[0], int(fields[1]), int(fields[2])] = int(fields[3])
+        lines = _LOG_LINE.finditer(self._log_path.read_text(encoding="ascii", errors="replace"))
+        logged = {(line[1], int(line[2]), int(line[3])): int(line[4]) for line in lines}
         for name, split in self._splits.items():
             for block in blocks(name, split):
                 crc = logged.get((block.split, block.view, block.index))
@@ -134,20 +164,25 @@ class FeatureWriter:
                     yield block, crc
 
 
-def as_stored(rows: NDArray[Any], dtype: str, where: str) -> NDArray[Any]:
-    """Features in the file's dtype, little-endian.
+def as_stored(rows: NDArray[Any], dtype: str, block: Block) -> NDArray[Any]:
+    """Features [N, D] of a block in the file's dtype, little-endian.
 
     Raises:
         InputError: a value is not finite, or overflows the dtype.
     """
-    if not np.isfinite(rows).all():
-        row = int(np.flatnonzero(~np.isfinite(rows).all(axis=-1))[0])
-        raise InputError(f"{where}: features of row {row} hold NaN or infinity")
+    if not (finite := np.isfinite(rows).all(axis=1)).all():
+        row = block.start + int(np.argmin(finite))
+        raise InputError(f"{block.split} features of row {row}, view {block.view} hold NaN or infinity")
     with np.errstate(over="ignore"):
         stored = np.ascontiguousarray(rows, dtype=np.dtype(dtype).newbyteorder("<"))
-    if not np.isfinite(stored).all():
-        largest = float(np.abs(rows).max())
-        raise InputError(f"{where}: features up to {largest:g} overflow {dtype}", "use float32 (features.dtype)")
+    if not (finite := np.isfinite(stored).all(axis=1)).all():
+        row = int(np.argmin(finite))
+        hint = "use float32 (features.dtype)" if dtype == "float16" else "scale the features down"
+        raise InputError(
+            f"{block.split} features of row {block.start + row}, view {block.view} reach "
+            f"{np.abs(rows[row]).max():g}, which overflows {dtype}",
+            hint,
+        )
     return stored
 
 

@@ -3,13 +3,11 @@
 from __future__ import annotations
 
 from pathlib import Path
-from typing import Any
 
 import torch
 from safetensors.torch import save_file
 
-import gol_decouple
-from gol_decouple import activations, runs, runtime
+from gol_decouple import activations, runs
 from gol_decouple.backbones import ImageClassifier, build_model
 from gol_decouple.config import Config
 from gol_decouple.data import Dataset, classes_without_images, load_data
@@ -17,7 +15,7 @@ from gol_decouple.features import FeaturesFile, open_features
 from gol_decouple.features.extract import extract
 from gol_decouple.files import atomic_path
 from gol_decouple.progress import SILENT, Progress
-from gol_decouple.stages.evaluation import metrics_of, predict, save_predictions
+from gol_decouple.stages.manifest import finish
 from gol_decouple.stages.training import Trainer
 
 
@@ -42,13 +40,9 @@ def run_stage1(config: Config, runs_dir: Path, overwrite: bool = False, progress
     trainer.run(progress)
     _save_model(model, folder / "model.safetensors")
     features = _features(model, dataset, config, folder / runs.FEATURES, progress)
-    predictions = predict(features.classifier, features, "test", activations.get("softmax").scores)
-    save_predictions(folder, predictions, features.classes)
-    manifest = {
+    facts = {
         "stage": 1,
-        "version": gol_decouple.__version__,
         "run": config.name,
-        **describe_features(features),
         "method": "softmax",
         "activation": "softmax",
         "loss": "cross_entropy",
@@ -56,32 +50,10 @@ def run_stage1(config: Config, runs_dir: Path, overwrite: bool = False, progress
         "classifier": "linear",
         "seed": config.seed,
         "settings": config.stage1.model_dump(mode="json", exclude_none=True),
-        "split": "test",
-        "metrics": metrics_of(predictions, features.classes),
         "seconds": trainer.seconds,
-        "software": runtime.describe(trainer.device),
     }
-    runs.write_manifest(folder, manifest)
+    finish(folder, features.classifier, features, activations.get("softmax").scores, trainer.device, facts)
     return folder
-
-
-def describe_features(features: FeaturesFile) -> dict[str, Any]:
-    """What manifests of both stages say about the features a result rests on."""
-    dataset = features.origin.get("dataset", {})
-    counts = features.classes.train_counts
-    present = counts[counts > 0]
-    return {
-        "dataset": dataset.get("name", features.path.stem),
-        "imbalance_factor": dataset.get("imbalance_factor", float(present.max() / present.min())),
-        "backbone": features.origin.get("backbone", {}).get("name"),
-        "train_counts": counts.tolist(),
-        "features": {
-            "fingerprint": features.fingerprint,
-            "size": features.feature_size,
-            "checked": features.checked,
-            "test_samples": len(features["test"]) if "test" in features else 0,
-        },
-    }
 
 
 def _features(model: ImageClassifier, dataset: Dataset, config: Config, path: Path, progress: Progress) -> FeaturesFile:

@@ -2,14 +2,12 @@
 
 from __future__ import annotations
 
-from collections.abc import Callable, Sequence
+from collections.abc import Sequence
 from pathlib import Path
-from typing import Any
 
 import torch
 from safetensors.torch import load_file, save_file
 
-import gol_decouple
 from gol_decouple import methods, runs, runtime
 from gol_decouple.classifiers import as_tensors
 from gol_decouple.config import Stage2Config
@@ -19,8 +17,7 @@ from gol_decouple.files import atomic_path, disk_errors
 from gol_decouple.methods import Method
 from gol_decouple.progress import SILENT, Progress
 from gol_decouple.runs import Target
-from gol_decouple.stages.backbone import describe_features
-from gol_decouple.stages.evaluation import metrics_of, predict, save_predictions
+from gol_decouple.stages.manifest import finish
 from gol_decouple.stages.retrain import Retrained, TrainFeatures, train_classifier
 
 Weights = tuple[torch.Tensor, torch.Tensor]
@@ -102,15 +99,10 @@ class _StageTwo:
         (folder / runs.MANIFEST).unlink(missing_ok=True)
         with atomic_path(folder / "classifier.safetensors") as temporary:
             save_file({"weight": result.weight, "bias": result.bias}, temporary)
-        scores: Callable[[torch.Tensor], torch.Tensor] = result.loss.scores
-        predictions = predict(result, self._features, "test", scores, self._device)
-        save_predictions(folder, predictions, self._features.classes)
         method = result.method
-        manifest: dict[str, Any] = {
+        facts = {
             "stage": 2,
-            "version": gol_decouple.__version__,
             "run": self._target.folder.name,
-            **describe_features(self._features),
             "method": method.name,
             "activation": method.activation,
             "loss": method.loss,
@@ -120,10 +112,7 @@ class _StageTwo:
             "settings": method.settings,
             "changed_settings": method.changes_from_default(),
             "started_from": started_from,
-            "split": "test",
-            "metrics": metrics_of(predictions, self._features.classes),
             "seconds": result.seconds,
             "history": result.history,
-            "software": runtime.describe(self._device),
         }
-        runs.write_manifest(folder, manifest)
+        finish(folder, result, self._features, result.loss.scores, self._device, facts)

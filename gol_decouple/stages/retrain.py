@@ -143,34 +143,48 @@ def train_classifier(
     device = train.features.device
     classifier = _start(train, method, loss, activation, stage_one, seed).to(device)
     optimizer = torch.optim.SGD(classifier.parameters(), lr=method.lr, momentum=method.momentum, fused=True)
-    history = []
-    steps_done, started = 0, time.perf_counter()
-    with progress.bar(f"{method.name}, seed {seed}", method.epochs, "epochs") as bar:
+    history, started = [], time.perf_counter()
+    step_size = method.batch_size * classifier.weight.numel()
+    total = method.epochs * len(train.labels)
+    with progress.bar(f"{method.name}, seed {seed}", total, "samples") as bar, runtime.threads_for(step_size):
         for epoch in range(method.epochs):
             order = sampler(train.labels, runtime.generator(seed, _ORDER_STREAM, epoch)).to(device)
-            batches = torch.split(order, method.batch_size)
-            total = torch.zeros((), device=device)
-            lr = method.lr * lr_factor(method.schedule, epoch / method.epochs)
-            for batch in batches:
-                progress_made = steps_done / (len(batches) * method.epochs)
-                optimizer.param_groups[0]["lr"] = method.lr * lr_factor(method.schedule, progress_made)
-                batch_loss = loss(classifier(train.features[batch]), train.labels[batch])
-                optimizer.zero_grad()
-                torch.autograd.backward(batch_loss)
-                optimizer.step()
-                total += batch_loss.detach() * len(batch)
-                steps_done += 1
-            mean = float(total) / len(order)
-            if not math.isfinite(mean):
+            mean_loss = _epoch(train, classifier, loss, optimizer, method, epoch, order)
+            if not (math.isfinite(mean_loss) and classifier.weight.isfinite().all()):
                 raise InputError(
-                    f"{method.name}, seed {seed}, diverged in epoch {epoch + 1}: the loss is {mean}",
+                    f"{method.name}, seed {seed}, diverged in epoch {epoch + 1}: the loss is {mean_loss}",
                     f"lower stage2.lr (now {method.lr:g})",
                 )
-            history.append({"epoch": epoch + 1, "lr": lr, "loss": mean})
-            bar.advance(1, f"loss {mean:.3f}")
-    seconds = time.perf_counter() - started
+            history.append({"epoch": epoch + 1, "lr": _lr(method, epoch), "loss": mean_loss})
+            bar.advance(len(order), f"epoch {epoch + 1}/{method.epochs}, loss {mean_loss:.3f}")
     weight, bias = classifiers.as_tensors(classifier)
-    return Retrained(weight, bias, method, loss, history, seconds)
+    return Retrained(weight, bias, method, loss, history, seconds=time.perf_counter() - started)
+
+
+def _epoch(
+    train: TrainFeatures,
+    classifier: nn.Linear,
+    loss: Loss,
+    optimizer: torch.optim.Optimizer,
+    method: Method,
+    epoch: int,
+    order: torch.Tensor,
+) -> float:
+    """One pass over the samples in `order` [M]; returns their mean loss."""
+    batches = torch.split(order, method.batch_size)
+    total = torch.zeros((), device=order.device)
+    for step, batch in enumerate(batches):
+        optimizer.param_groups[0]["lr"] = _lr(method, epoch + step / len(batches))
+        batch_loss = loss(classifier(train.features[batch]), train.labels[batch])
+        optimizer.zero_grad()
+        torch.autograd.backward(batch_loss)
+        optimizer.step()
+        total += batch_loss.detach() * len(batch)
+    return float(total) / len(order)
+
+
+def _lr(method: Method, epochs_done: float) -> float:
+    return method.lr * lr_factor(method.schedule, epochs_done / method.epochs)
 
 
 def _check(method: Method) -> None:

@@ -1,0 +1,199 @@
+"""Rows and tables from manifests alone."""
+
+from __future__ import annotations
+
+import csv
+import io
+import json
+from pathlib import Path
+
+import pytest
+from rich.console import Console
+
+from gol_decouple.class_stats import long_tail_counts
+from gol_decouple.errors import InputError
+from gol_decouple.report import rows as report_rows
+from gol_decouple.report import tables
+
+REQUIRED = {
+    *("run", "dataset", "imbalance_factor", "backbone", "stage", "method", "activation", "loss", "sampler"),
+    *("classifier", "seed", "split", "top1", "top1_balanced", "top1_many", "top1_medium", "top1_few"),
+    *("num_many", "num_medium", "num_few", "seconds"),
+}
+
+
+def manifest(folder: Path, **changes: object) -> Path:
+    """A finished folder: CIFAR100-LT's class counts with imbalance factor 100, unless changed."""
+    metrics = {"top1": 40.0, "top1_balanced": 40.0, "top1_many": 60.0, "top1_medium": 40.0, "top1_few": 10.0}
+    tree = {
+        "stage": 2,
+        "run": "lt",
+        "dataset": "cifar100",
+        "imbalance_factor": 100.0,
+        "backbone": "resnet32",
+        "train_counts": long_tail_counts(500, 100, 100),
+        "method": "gumbel",
+        "activation": "gumbel",
+        "loss": "cross_entropy",
+        "sampler": "random",
+        "classifier": "linear",
+        "seed": 0,
+        "settings": {"start": "stage_one", "lr": 3e-5, "epochs": 15},
+        "changed_settings": {},
+        "split": "test",
+        "metrics": metrics | {"num_many": 35, "num_medium": 35, "num_few": 30} | changes.pop("metrics", {}),
+        "seconds": 1.5,
+    }
+    folder.mkdir(parents=True)
+    (folder / "manifest.json").write_text(json.dumps(tree | changes))
+    return folder
+
+
+def stage_one(folder: Path, **changes: object) -> Path:
+    parts = {"stage": 1, "method": "softmax", "activation": "softmax", "settings": {"lr": 0.1, "epochs": 240}}
+    return manifest(folder, **(parts | changes))
+
+
+def collect(path: Path) -> list[report_rows.Row]:
+    return report_rows.collect_rows([path], path)
+
+
+def shown(found: list[report_rows.Row], width: int = 160) -> str:
+    console = Console(file=io.StringIO(), width=width)
+    tables.print_tables(found, console)
+    return console.file.getvalue()
+
+
+def test_json_has_one_object_a_run_and_seed_with_every_key(tmp_path: Path) -> None:
+    stage_one(tmp_path / "lt")
+    for seed in (0, 1):
+        manifest(tmp_path / "lt" / "stage2" / f"gumbel-seed{seed}", seed=seed, metrics={"top1_few": None})
+    objects = json.loads(tables.to_json(collect(tmp_path)))
+    assert [(o["stage"], o["method"], o["seed"]) for o in objects] == [
+        (1, "softmax", 0),
+        (2, "gumbel", 0),
+        (2, "gumbel", 1),
+    ]
+    assert set(objects[0]) >= REQUIRED
+    assert objects[1]["top1_few"] is None
+    assert objects[1]["top1"] == 40.0
+
+
+def test_csv_has_the_same_rows(tmp_path: Path) -> None:
+    stage_one(tmp_path / "lt")
+    manifest(tmp_path / "lt" / "stage2" / "a", metrics={"top1_few": None}, changed_settings={"lr": 0.5, "epochs": 3})
+    found = list(csv.DictReader(io.StringIO(tables.to_csv(collect(tmp_path)))))
+    assert len(found) == 2
+    assert found[1]["top1_few"] == ""
+    assert found[1]["changed_settings"] == "epochs=3 lr=0.5"
+
+
+def test_table_averages_seeds_and_gives_their_sample_deviation(tmp_path: Path) -> None:
+    for seed, top1 in enumerate((40.0, 41.0, 45.0)):
+        manifest(tmp_path / f"s{seed}", seed=seed, metrics={"top1": top1, "top1_balanced": top1})
+    (table,) = tables.dataset_tables(collect(tmp_path))
+    (cells,) = table.cells
+    assert dict(zip(table.columns, cells, strict=True))["top-1"] == "42.0±2.6"
+    assert dict(zip(table.columns, cells, strict=True))["seeds"] == "3"
+
+
+def test_seeds_are_averaged_only_within_equal_settings(tmp_path: Path) -> None:
+    manifest(tmp_path / "a", seed=0)
+    manifest(
+        tmp_path / "b", seed=1, settings={"start": "stage_one", "lr": 1e-3, "epochs": 15}, changed_settings={"lr": 1e-3}
+    )
+    manifest(tmp_path / "c", seed=0, changed_settings={"q_min": -6.0})
+    (table,) = tables.dataset_tables(collect(tmp_path))
+    recipes = [dict(zip(table.columns, cells, strict=True))["recipe"] for cells in table.cells]
+    assert sorted(recipes) == [
+        "from stage one, 15 epochs, lr 0.001",
+        "from stage one, 15 epochs, lr 3e-05",
+        "from stage one, 15 epochs, lr 3e-05, q_min -6.0",
+    ]
+
+
+def test_an_empty_group_is_a_dash(tmp_path: Path) -> None:
+    manifest(tmp_path / "a", metrics={"top1_few": None, "num_few": 0})
+    (table,) = tables.dataset_tables(collect(tmp_path))
+    assert dict(zip(table.columns, table.cells[0], strict=True))["few (0)"] == "–"
+
+
+def test_balanced_accuracy_is_shown_where_it_differs(tmp_path: Path) -> None:
+    manifest(tmp_path / "a")
+    assert "balanced" not in tables.dataset_tables(collect(tmp_path))[0].columns
+    manifest(tmp_path / "b", metrics={"top1_balanced": 31.0})
+    assert "balanced" in tables.dataset_tables(collect(tmp_path))[0].columns
+
+
+@pytest.mark.parametrize(("factor", "softmax", "gumbel"), [(50, 46.2, 49.0), (100, 42.4, 45.5), (200, 38.3, 41.5)])
+def test_the_papers_figures_stand_beside_its_class_counts(
+    tmp_path: Path, factor: int, softmax: float, gumbel: float
+) -> None:
+    counts = long_tail_counts(500, 100, factor)
+    stage_one(tmp_path / "a", train_counts=counts)
+    manifest(tmp_path / "b", train_counts=counts)
+    manifest(tmp_path / "c", train_counts=counts, method="gumbel_paper")
+    assert [row["paper_top1"] for row in collect(tmp_path)] == [softmax, gumbel, gumbel]
+    assert "paper: GOL, ECCV 2022, Table 4; quoted, not measured here" in shown(collect(tmp_path))
+
+
+@pytest.mark.parametrize(
+    "changes",
+    [
+        {"train_counts": [499, *long_tail_counts(500, 100, 100)[1:]]},
+        {"backbone": "resnet50"},
+        {"backbone": None},
+        {"activation": "sigmoid"},
+        {"activation": "softmax"},
+        {"sampler": "class_balanced"},
+        {"loss": "focal"},
+    ],
+)
+def test_no_paper_figure_for_anything_else(tmp_path: Path, changes: dict[str, object]) -> None:
+    manifest(tmp_path / "a", **changes)
+    assert collect(tmp_path)[0]["paper_top1"] is None
+
+
+def test_runs_that_cannot_be_compared_are_apart(tmp_path: Path) -> None:
+    stage_one(tmp_path / "lt100")
+    stage_one(tmp_path / "lt50", run="lt50", imbalance_factor=50.0, train_counts=long_tail_counts(500, 100, 50))
+    stage_one(tmp_path / "again", run="again")
+    found = tables.dataset_tables(collect(tmp_path))
+    assert [len(table.cells) for table in found] == [2, 1]
+    assert found[0].columns[0] == "run"
+    assert found[1].columns[0] == "method"
+
+
+def test_markdown_is_a_table_a_dataset(tmp_path: Path) -> None:
+    stage_one(tmp_path / "lt")
+    manifest(tmp_path / "lt" / "stage2" / "a")
+    lines = tables.to_markdown(collect(tmp_path)).splitlines()
+    assert lines[0] == "### lt: cifar100, imbalance factor 100, resnet32, test (%)"
+    assert lines[2] == "| method | recipe | seeds | top-1 | many (35) | medium (35) | few (30) | paper |"
+    assert lines[4] == "| softmax | stage one, 240 epochs, lr 0.1 | 1 | 40.0 | 60.0 | 40.0 | 10.0 | 42.4 |"
+
+
+@pytest.mark.parametrize("width", [80, 160])
+def test_numbers_are_whole_in_a_narrow_terminal(tmp_path: Path, width: int) -> None:
+    stage_one(tmp_path / "lt")
+    for seed in range(3):
+        manifest(tmp_path / f"s{seed}", seed=seed, method="gumbel_paper", metrics={"top1": 40.0 + seed})
+    text = shown(collect(tmp_path), width)
+    assert "41.0±1.0" in text
+    assert "many (35)" in text
+    assert all(len(line) <= width for line in text.splitlines())
+
+
+def test_nothing_to_report(tmp_path: Path) -> None:
+    with pytest.raises(InputError, match="no finished run in"):
+        collect(tmp_path)
+    with pytest.raises(InputError, match="does not exist"):
+        collect(tmp_path / "nowhere")
+
+
+@pytest.mark.parametrize("content", ["{", "[]", '{"stage": 2}', '{"stage": 2, "settings": {}, "metrics": 3}'])
+def test_a_damaged_manifest_is_named(tmp_path: Path, content: str) -> None:
+    folder = manifest(tmp_path / "a")
+    (folder / "manifest.json").write_text(content)
+    with pytest.raises(InputError, match=str(folder / "manifest.json")):
+        collect(tmp_path)

@@ -1,0 +1,180 @@
+"""The classifier engine against a plain loop, and what its results promise."""
+
+from __future__ import annotations
+
+import math
+from pathlib import Path
+
+import numpy as np
+import pytest
+import torch
+
+import gol_decouple
+from gol_decouple import features, methods, runtime
+from gol_decouple.errors import InputError
+
+COUNTS = (120, 40, 15)
+
+
+@pytest.fixture(scope="module")
+def features_file(tmp_path_factory: pytest.TempPathFactory) -> Path:
+    """Three Gaussian classes of 120, 40 and 15 samples, with a Softmax classifier of no merit."""
+    stream = np.random.default_rng(0)
+    centres = stream.normal(0, 2.5, (3, 8))
+
+    def draw(counts: tuple[int, ...]) -> tuple[np.ndarray, np.ndarray]:
+        labels = np.repeat(np.arange(3), counts)
+        return (centres[labels] + stream.normal(size=(len(labels), 8))).astype(np.float32), labels
+
+    path = tmp_path_factory.mktemp("features") / "gaussians.h5"
+    classifier = (stream.normal(size=(3, 8)), stream.normal(size=3))
+    return features.write(path, {"train": draw(COUNTS), "test": draw((50, 50, 50))}, classifier=classifier)
+
+
+@pytest.fixture(scope="module")
+def without_classifier(tmp_path_factory: pytest.TempPathFactory, features_file: Path) -> Path:
+    file = features.open(features_file)
+    splits = {name: (file[name].features[0], file[name].labels) for name in file.splits}
+    return features.write(tmp_path_factory.mktemp("features") / "bare.h5", splits)
+
+
+def plain_gumbel_loop(path: Path, lr: float, epochs: int, batch_size: int, seed: int) -> tuple[np.ndarray, np.ndarray]:
+    """Momentum SGD on equation 9 in float64 NumPy, with the engine's order of samples."""
+    file = features.open(path)
+    x, labels = file["train"].features[0].astype(np.float64), file["train"].labels
+    weight, bias = file.classifier.weight.astype(np.float64), file.classifier.bias.astype(np.float64)
+    velocity = [np.zeros_like(weight), np.zeros_like(bias)]
+    for epoch in range(epochs):
+        order = torch.randperm(len(labels), generator=runtime.generator(seed, 1, epoch)).numpy()
+        for start in range(0, len(order), batch_size):
+            batch = order[start : start + batch_size]
+            q = x[batch] @ weight.T + bias
+            u = np.exp(-q)
+            slope = u / np.expm1(np.minimum(u, 700.0))
+            rows = np.arange(len(batch))
+            slope[rows, labels[batch]] = -np.minimum(u, math.exp(4.0))[rows, labels[batch]]
+            slope /= len(batch)
+            for part, gradient in zip((weight, bias), (slope.T @ x[batch], slope.sum(0)), strict=True):
+                index = 0 if part is weight else 1
+                velocity[index] = 0.9 * velocity[index] + gradient
+                part -= lr * velocity[index]
+    return weight, bias
+
+
+def test_gumbel_equals_a_plain_float64_loop(features_file: Path) -> None:
+    result = gol_decouple.retrain(features_file, "gumbel", lr=1e-3, epochs=4, batch_size=32, seed=3)
+    weight, bias = plain_gumbel_loop(features_file, lr=1e-3, epochs=4, batch_size=32, seed=3)
+    np.testing.assert_allclose(result.weight, weight, rtol=1e-4, atol=1e-5)
+    np.testing.assert_allclose(result.bias, bias, rtol=1e-4, atol=1e-5)
+
+
+@pytest.mark.parametrize("method", list(methods.METHODS))
+class TestEveryMethod:
+    """What holds for every named method; a new one is covered by being listed."""
+
+    def test_result_has_the_public_attributes(self, features_file: Path, method: str) -> None:
+        result = gol_decouple.retrain(features_file, method, epochs=2)
+        assert result.weight.shape == (3, 8)
+        assert result.bias.shape == (3,)
+        assert result.epochs == 2
+        assert [entry["epoch"] for entry in result.history] == [1, 2]
+        test = features.open(features_file)["test"]
+        assert result.scores(test.features[0]).shape == (150, 3)
+        logits = result.to_linear()(torch.from_numpy(test.features[0]))
+        assert result.metrics["top1"] == pytest.approx(100 * np.mean(logits.argmax(1).numpy() == test.labels), abs=1e-9)
+        assert gol_decouple.evaluate(result, features_file) == result.metrics
+        assert gol_decouple.evaluate(result.to_linear(), features_file) == result.metrics
+
+    def test_equal_seeds_give_equal_bits_and_others_do_not(self, features_file: Path, method: str) -> None:
+        first, same, other = (gol_decouple.retrain(features_file, method, epochs=2, seed=seed) for seed in (4, 4, 5))
+        assert torch.equal(first.weight, same.weight)
+        assert not torch.equal(first.weight, other.weight)
+
+    def test_learns_from_a_fresh_start(self, features_file: Path, method: str) -> None:
+        result = gol_decouple.retrain(features_file, method, start="fresh", lr=0.01, epochs=20)
+        assert result.history[-1]["loss"] < 0.5 * result.history[0]["loss"]
+        assert result.metrics["top1"] > 85
+
+    def test_loss_ends_lower_with_its_own_recipe(self, features_file: Path, method: str) -> None:
+        history = gol_decouple.retrain(features_file, method).history
+        assert history[-1]["loss"] < history[0]["loss"]
+
+    def test_settings_are_the_ones_of_the_config(self, method: str) -> None:
+        from gol_decouple.config import Stage2Config
+
+        assert set(methods.get(method).settings) <= set(Stage2Config.model_fields)
+
+
+def test_every_activation_is_a_method_of_its_name() -> None:
+    for name in gol_decouple.activations.names():
+        method = methods.get(name)
+        assert (method.activation, method.loss, method.sampler) == (name, "cross_entropy", "random")
+
+
+def test_q_min_acts_and_is_the_activations_own_default(features_file: Path) -> None:
+    assert methods.get("gumbel").activation_params == {"q_min": gol_decouple.activations.Q_MIN}
+    default, same, other = (
+        gol_decouple.retrain(features_file, "gumbel", epochs=2, lr=1e-3, q_min=q_min) for q_min in (None, -4.0, -1.0)
+    )
+    assert torch.equal(default.weight, same.weight)
+    assert not torch.equal(default.weight, other.weight)
+
+
+def test_fresh_start_is_small_weights_at_the_prior_point(features_file: Path) -> None:
+    result = gol_decouple.retrain(features_file, "gumbel", start="fresh", lr=1e-12, epochs=1)
+    assert result.weight.abs().max() < 0.006
+    assert result.weight.std() == pytest.approx(0.001, rel=0.5)
+    np.testing.assert_allclose(result.bias, -math.log(math.log(3)), rtol=1e-5)
+
+
+def test_stage_one_start_is_its_classifier(features_file: Path) -> None:
+    result = gol_decouple.retrain(features_file, "gumbel", lr=1e-12, epochs=1)
+    np.testing.assert_allclose(result.weight, features.open(features_file).classifier.weight, rtol=1e-5)
+
+
+def test_without_a_stage_one_classifier_a_softmax_one_is_trained_first(without_classifier: Path) -> None:
+    softmax = gol_decouple.retrain(without_classifier, "softmax", seed=2)
+    gumbel = gol_decouple.retrain(without_classifier, "gumbel", lr=1e-12, epochs=1, seed=2)
+    torch.testing.assert_close(gumbel.weight, softmax.weight, rtol=1e-5, atol=1e-6)
+
+
+def test_cosine_and_constant_schedules(features_file: Path) -> None:
+    cosine = gol_decouple.retrain(features_file, "softmax", epochs=4, lr=0.2).history
+    constant = gol_decouple.retrain(features_file, "softmax", epochs=4, lr=0.2, schedule="constant").history
+    wanted = [0.1 * (1 + math.cos(math.pi * epoch / 4)) for epoch in range(4)]
+    np.testing.assert_allclose([entry["lr"] for entry in cosine], wanted)
+    assert [entry["lr"] for entry in constant] == [0.2] * 4
+
+
+def test_evaluate_false_leaves_metrics_out(features_file: Path) -> None:
+    assert gol_decouple.retrain(features_file, epochs=1, evaluate=False).metrics is None
+
+
+def test_training_leaves_the_global_stream_alone(features_file: Path) -> None:
+    torch.manual_seed(1)
+    before = torch.get_rng_state()
+    gol_decouple.retrain(features_file, "gumbel", start="fresh", epochs=1)
+    assert torch.equal(torch.get_rng_state(), before)
+
+
+@pytest.mark.parametrize(
+    ("arguments", "message"),
+    [
+        ({"method": "gumbell"}, "unknown method 'gumbell'"),
+        ({"method": "softmax", "q_min": -4.0}, "unknown setting of method 'softmax' 'q_min'"),
+        ({"learning_rate": 1.0}, "unknown setting of method 'gumbel' 'learning_rate'"),
+        ({"lr": -1.0}, "lr = -1.0: must be positive"),
+        ({"epochs": 0}, "epochs = 0: must be positive"),
+        ({"start": "warm"}, "start = 'warm'"),
+        ({"device": "tpu9"}, "device 'tpu9' cannot be used"),
+        ({"lr": 1e38, "epochs": 3}, r"gumbel, seed 0, diverged in epoch \d: the loss is (nan|inf)"),
+    ],
+)
+def test_mistakes_are_named(features_file: Path, arguments: dict[str, object], message: str) -> None:
+    with pytest.raises(InputError, match=message):
+        gol_decouple.retrain(features_file, **arguments)
+
+
+def test_a_classifier_for_other_features_is_refused(features_file: Path) -> None:
+    with pytest.raises(InputError, match=r"the classifier is \[3, 9\], but .* has 3 classes and features of size 8"):
+        gol_decouple.evaluate((np.zeros((3, 9)), np.zeros(3)), features_file)

@@ -1,0 +1,103 @@
+"""Stage one's loop: its schedule, its checkpoints, and that interrupting it changes nothing."""
+
+from __future__ import annotations
+
+import csv
+import io
+from pathlib import Path
+
+import numpy as np
+import pytest
+import torch
+from rich.console import Console
+
+from gol_decouple.backbones import build_model
+from gol_decouple.config import Config, load_config
+from gol_decouple.data import load_data
+from gol_decouple.errors import InputError
+from gol_decouple.progress import SILENT, Bar, Progress
+from gol_decouple.stages import training
+from gol_decouple.stages.training import Trainer
+
+
+class Stop(Exception):
+    """An interruption at a step of the test's choosing."""
+
+
+def trainer(config: Config, folder: Path) -> Trainer:
+    data = load_data(config.data)
+    return Trainer(build_model(config.backbone.name, data.num_classes, config.seed), data, config, folder)
+
+
+def log(folder: Path) -> list[dict[str, str]]:
+    return list(csv.DictReader((folder / "log.csv").read_text().splitlines()))
+
+
+def weights(folder: Path) -> dict[str, torch.Tensor]:
+    state = torch.load(folder / "last.pt", weights_only=True)
+    return state["model"] | {f"momentum {k}": v["momentum_buffer"] for k, v in state["optimizer"]["state"].items()}
+
+
+@pytest.mark.parametrize("num_workers", [0, 1])
+def test_an_interrupted_run_ends_bit_equal_to_an_uninterrupted_one(
+    tmp_path: Path, small_config: Path, monkeypatch: pytest.MonkeyPatch, num_workers: int
+) -> None:
+    config = load_config(str(small_config), [f"stage1.num_workers={num_workers}"])
+    whole, parts = tmp_path / "whole", tmp_path / "parts"
+    whole.mkdir()
+    parts.mkdir()
+    trainer(config, whole).run(SILENT)
+
+    real_epoch = Trainer._epoch
+
+    def stop_in_the_third(self: Trainer, epoch: int, bar: Bar) -> float:
+        loss = real_epoch(self, epoch, bar)
+        if epoch == 2:
+            raise Stop
+        return loss
+
+    with monkeypatch.context() as patch:
+        patch.setattr(training.Trainer, "_epoch", stop_in_the_third)
+        with pytest.raises(Stop):
+            trainer(config, parts).run(SILENT)
+    trainer(config, parts).run(SILENT)
+
+    first, second = weights(whole), weights(parts)
+    assert all(torch.equal(first[name], second[name]) for name in first)
+    losses = [[row["train_loss"] for row in log(run)] for run in (whole, parts)]
+    assert losses[0] == losses[1]
+    assert len(losses[0]) == 3
+
+
+def test_a_damaged_checkpoint_falls_back_to_the_one_before_it(tmp_path: Path, small_config: Path) -> None:
+    config = load_config(str(small_config))
+    trainer(config, tmp_path).run(SILENT)
+    finished = weights(tmp_path)
+    (tmp_path / "last.pt").write_bytes((tmp_path / "last.pt").read_bytes()[:1000])
+    said = Console(file=io.StringIO(), width=1000)
+    trainer(config, tmp_path).run(Progress(said))
+    assert f"warning: {tmp_path / 'last.pt'} is damaged" in said.file.getvalue()
+    assert "continuing stage one after epoch 2 of 3" in said.file.getvalue()
+    assert all(torch.equal(finished[name], value) for name, value in weights(tmp_path).items())
+
+
+def test_divergence_is_an_error_that_keeps_the_checkpoint(tmp_path: Path, small_config: Path) -> None:
+    config = load_config(str(small_config), ["stage1.lr=1e30"])
+    with pytest.raises(InputError, match=r"stage one diverged: the loss is (nan|inf) in epoch 1") as error:
+        trainer(config, tmp_path).run(SILENT)
+    assert "stage1.lr (now 1e+30)" in (error.value.hint or "")
+
+
+def test_milestones_are_written_for_the_recipes_length(tmp_path: Path, small_config: Path) -> None:
+    settings = ["stage1.schedule=step", "stage1.milestones=[200, 220]", "stage1.gamma=0.01", "stage1.lr=0.1"]
+    config = load_config(str(small_config), [*settings, "stage1.recipe_epochs=240", "stage1.epochs=12"])
+    rates = [trainer(config, tmp_path)._lr(epoch, 0) for epoch in (0, 9, 10, 11)]
+    np.testing.assert_allclose(rates, [0.1, 0.1, 1e-3, 1e-5])
+
+
+def test_the_model_learns_and_the_log_says_so(finished_run: Path) -> None:
+    rows = log(finished_run)
+    assert [row["epoch"] for row in rows] == ["1", "2", "3"]
+    assert float(rows[-1]["train_loss"]) < float(rows[0]["train_loss"])
+    assert rows[0]["accuracy"] == ""
+    assert float(rows[-1]["accuracy"]) > 40

@@ -1,0 +1,67 @@
+"""Class sizes and groups against the published totals and hand-counted cases."""
+
+from __future__ import annotations
+
+import numpy as np
+import pytest
+
+from gol_decouple.class_stats import class_counts, group_masks, long_tail_counts, long_tail_indices
+from gol_decouple.errors import InputError
+
+
+@pytest.mark.parametrize(
+    ("imbalance_factor", "total", "smallest", "groups"),
+    [
+        (10, 19_573, 50, (69, 31, 0)),
+        (50, 12_608, 10, (41, 41, 18)),
+        (100, 10_847, 5, (35, 35, 30)),
+        (200, 9_502, 2, (30, 31, 39)),
+    ],
+)
+def test_cifar100_lt_has_its_published_sizes(
+    imbalance_factor: int, total: int, smallest: int, groups: tuple[int, int, int]
+) -> None:
+    counts = long_tail_counts(500, 100, imbalance_factor)
+    assert (sum(counts), counts[0], counts[-1]) == (total, 500, smallest)
+    masks = group_masks(np.array(counts))
+    assert tuple(int(masks[group].sum()) for group in ("many", "medium", "few")) == groups
+
+
+@pytest.mark.parametrize(("imbalance_factor", "total"), [(10, 20_431), (50, 13_996), (100, 12_406), (200, 11_203)])
+def test_cifar10_lt_has_its_published_sizes(imbalance_factor: int, total: int) -> None:
+    assert sum(long_tail_counts(5000, 10, imbalance_factor)) == total
+
+
+def test_step_gives_the_last_half_of_the_classes_the_small_size() -> None:
+    assert long_tail_counts(500, 4, 50, "step") == [500, 500, 10, 10]
+    assert long_tail_counts(500, 5, 50, "step") == [500, 500, 500, 10, 10]
+
+
+def test_group_limits_are_more_than_100_and_less_than_20() -> None:
+    masks = group_masks(np.array([0, 19, 20, 100, 101]))
+    assert masks["few"].tolist() == [True, True, False, False, False]
+    assert masks["medium"].tolist() == [False, False, True, True, False]
+    assert masks["many"].tolist() == [False, False, False, False, True]
+
+
+def test_class_counts_include_absent_classes() -> None:
+    assert class_counts(np.array([0, 2, 2]), 4).tolist() == [1, 0, 2, 0]
+
+
+def test_images_are_chosen_as_ldams_code_chooses_them() -> None:
+    """The global legacy stream, seeded once, shuffles each class in label order (imbalance_cifar.py)."""
+    labels = np.random.default_rng(5).permutation(np.repeat(np.arange(10), 60))
+    np.random.seed(7)
+    expected = []
+    for label in range(10):
+        members = np.where(labels == label)[0]
+        np.random.shuffle(members)
+        expected.append(members[: int(60 * (1 / 20) ** (label / 9))])
+    chosen = long_tail_indices(labels, [str(label) for label in range(10)], 20, seed=7)
+    np.testing.assert_array_equal(chosen, np.concatenate(expected))
+
+
+def test_a_class_too_small_for_its_share_is_named() -> None:
+    labels = np.repeat([0, 1, 2], [50, 3, 50])
+    with pytest.raises(InputError, match=r"class 1 \('frog'\) has 3 train images, but imbalance factor 4 asks for 25"):
+        long_tail_indices(labels, ["cat", "frog", "dog"], 4)

@@ -1,0 +1,336 @@
+"""What goes wrong outside the arguments: data, learning rates, disks, memory, signals. Nothing done before is lost."""
+
+from __future__ import annotations
+
+import contextlib
+import csv
+import errno
+import os
+import shutil
+import signal
+import subprocess
+import sys
+import time
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+import pytest
+import torch
+from conftest import RunCli, colour_images
+from test_cli import ROOT, snapshot
+from test_files import file_size_limit
+
+from gol_decouple import cli, files
+from gol_decouple.errors import machine_failure
+
+
+def arrays(counts: tuple[int, ...] = (12, 6, 3)) -> dict[str, Any]:
+    """A small, right set of images; each test spoils it in its own way."""
+    train, test = colour_images(counts, 0), colour_images((2, 2, 2), 1)
+    return {
+        "train_images": train[0],
+        "train_labels": train[1],
+        "test_images": test[0],
+        "test_labels": test[1],
+        "class_names": np.array(["red", "green", "blue"]),
+    }
+
+
+@pytest.fixture
+def own_run(tmp_path: Path, finished_run: Path) -> Path:
+    """A copy of the finished run that a test may change."""
+    return Path(shutil.copytree(finished_run, tmp_path / "runs" / finished_run.name))
+
+
+@pytest.fixture
+def stage1(tmp_path: Path, small_config: Path, run_cli: RunCli) -> Any:
+    """Stage one on given arrays, one epoch unless told otherwise."""
+
+    def run(data: dict[str, Any], *more: object) -> Any:
+        path = tmp_path / "data.npz"
+        np.savez(path, **data)
+        arguments = ["--data-root", path, "--runs-dir", tmp_path / "runs", "--set", "stage1.epochs=1", *more]
+        return run_cli("stage1", small_config, *arguments)
+
+    return run
+
+
+# Data
+
+
+def without(key: str) -> Any:
+    return lambda data: {name: value for name, value in data.items() if name != key}
+
+
+def changed(key: str, change: Any) -> Any:
+    return lambda data: data | {key: change(data[key])}
+
+
+@pytest.mark.parametrize(
+    ("spoil", "message"),
+    [
+        (without("train_images"), "has no train_images; it holds class_names, test_images, test_labels, train_labels"),
+        (without("test_labels"), "has no test_labels"),
+        (changed("train_labels", lambda labels: np.stack([labels, labels], 1)), "train: labels are int64 [21, 2]"),
+        (changed("train_labels", lambda labels: labels[:-1]), "train: 21 images but 20 labels"),
+        (changed("train_labels", lambda labels: labels / 2), "train: labels are float64 [21]"),
+        (changed("train_labels", lambda labels: labels + 1), "label 3 in the train split is outside 0..2"),
+        (changed("test_labels", lambda labels: labels - 1), "label -1 in the test split is outside 0..2"),
+        (changed("train_labels", lambda labels: labels.astype(object)), "is not a readable .npz file"),
+        (changed("train_images", lambda images: images / 255.0), "train: images are float64 [21, 8, 8, 3]"),
+        (changed("train_images", lambda images: images[..., :2]), "train: images are uint8 [21, 8, 8, 2]"),
+        (lambda data: data | {"test_images": data["test_images"][:0], "test_labels": data["test_labels"][:0]},
+         "the test split has no image"),
+        (lambda data: data | {"train_images": data["train_images"][:0], "train_labels": data["train_labels"][:0]},
+         "the train split has no image"),
+    ],
+)  # fmt: skip
+def test_images_that_are_not_right_are_refused_before_anything_is_made(
+    tmp_path: Path, stage1: Any, spoil: Any, message: str
+) -> None:
+    outcome = stage1(spoil(arrays()))
+    assert (outcome.code, outcome.out) == (2, "")
+    assert outcome.err.startswith("error: ")
+    assert message in outcome.err
+    assert "data.npz" in outcome.err or "data.kind" in outcome.err
+    assert not (tmp_path / "runs").exists()
+
+
+@pytest.mark.parametrize("content", [b"", b"hello"])
+def test_a_file_that_is_no_npz(tmp_path: Path, small_config: Path, run_cli: RunCli, content: bytes) -> None:
+    path = tmp_path / "data.npz"
+    path.write_bytes(content)
+    outcome = run_cli("stage1", small_config, "--data-root", path, "--runs-dir", tmp_path / "runs")
+    assert (outcome.code, outcome.out) == (2, "")
+    assert f"error: {path} is not a readable .npz file" in outcome.err
+
+
+@pytest.mark.parametrize("path", ["missing.npz", "."])
+def test_data_that_is_not_there(tmp_path: Path, small_config: Path, run_cli: RunCli, path: str) -> None:
+    outcome = run_cli("stage1", small_config, "--data-root", path, "--runs-dir", tmp_path / "runs")
+    assert (outcome.code, outcome.out) == (2, "")
+    assert f"error: data.path = {path}: there is no such file" in outcome.err
+    assert "hint: " in outcome.err
+
+
+def test_a_class_without_train_images_is_only_a_warning(tmp_path: Path, stage1: Any) -> None:
+    outcome = stage1(arrays((12, 0, 3)))
+    assert outcome.code == 0, outcome.err
+    (warning,) = [line for line in outcome.err.splitlines() if line.startswith("warning: ")]
+    assert "green" in warning
+    assert "red" not in warning
+    with (tmp_path / "runs" / "colours" / "per_class.csv").open() as file:
+        assert [(row["name"], row["train_count"], row["group"]) for row in csv.DictReader(file)][1] == (
+            "green",
+            "0",
+            "few",
+        )
+
+
+def test_an_imbalance_factor_that_a_class_cannot_fill_names_the_class(tmp_path: Path, stage1: Any) -> None:
+    outcome = stage1(arrays(), "--set", "data.imbalance_factor=2")
+    assert (outcome.code, outcome.out) == (2, "")
+    assert "error: class 1 ('green') has 6 train images, but imbalance factor 2 asks for 8" in outcome.err
+    assert "hint: choose a larger data.imbalance_factor" in outcome.err
+    assert not (tmp_path / "runs").exists()
+
+
+# Training that diverges
+
+
+def test_stage_two_that_diverges_keeps_what_was_there(own_run: Path, run_cli: RunCli) -> None:
+    settings = ["--set", "stage2.epochs=2", "--set", "stage2.lr=1e30"]
+    assert run_cli("stage2", own_run, "--activation", "gumbel", "--set", "stage2.epochs=2").code == 0
+    before = snapshot(own_run)
+    outcome = run_cli("stage2", own_run, "--activation", "gumbel", *settings)
+    assert (outcome.code, outcome.out) == (2, "")
+    assert "error: gumbel, seed 0, diverged in epoch 2: the loss is " in outcome.err
+    assert "hint: lower stage2.lr (now 1e+30)" in outcome.err
+    assert snapshot(own_run) == before
+
+
+def test_stage_one_that_diverges_says_what_helps(tmp_path: Path, stage1: Any) -> None:
+    outcome = stage1(arrays(), "--set", "stage1.lr=1e30", "--set", "stage1.epochs=3")
+    assert (outcome.code, outcome.out) == (2, "")
+    assert "error: stage one diverged: the loss is nan in epoch 1, step 2" in outcome.err
+    assert "hint: lower stage1.lr (now 1e+30)" in outcome.err
+    assert not (tmp_path / "runs" / "colours" / "manifest.json").exists()
+
+
+# Disks
+
+
+def test_a_disk_that_fills_in_stage_one_loses_nothing(tmp_path: Path, stage1: Any) -> None:
+    with file_size_limit(1_000_000):
+        outcome = stage1(arrays())
+    assert (outcome.code, outcome.out) == (3, "")
+    run = tmp_path / "runs" / "colours"
+    assert f"error: {run / 'last.pt'} cannot be written: File too large\n" in outcome.err
+    assert "hint: choose another --runs-dir" in outcome.err
+    assert [path.name for path in run.iterdir()] == ["config.toml"], "no half-written file stays"
+    again = stage1(arrays())
+    assert again.code == 0, again.err
+
+
+def test_a_disk_that_fills_in_stage_two_loses_nothing(
+    own_run: Path, run_cli: RunCli, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    before = snapshot(own_run)
+
+    def full(descriptor: int) -> None:
+        raise OSError(errno.ENOSPC, os.strerror(errno.ENOSPC))
+
+    arguments = ["stage2", own_run, "--activation", "gumbel", "--set", "stage2.epochs=1"]
+    with monkeypatch.context() as patch:
+        patch.setattr(files.os, "fsync", full)
+        outcome = run_cli(*arguments)
+    assert (outcome.code, outcome.out) == (3, "")
+    assert "error: the disk is full: " in outcome.err
+    assert "hint: free some space or choose another --runs-dir, then run the same command again" in outcome.err
+    assert snapshot(own_run) == before
+    assert run_cli(*arguments).code == 0
+
+
+def test_results_that_cannot_be_printed(finished_run: Path) -> None:
+    arguments = [sys.executable, "-m", "gol_decouple", "report", str(finished_run), "--format", "json"]
+    with open("/dev/full", "w") as full:
+        done = subprocess.run(arguments, cwd=ROOT, stdout=full, stderr=subprocess.PIPE, text=True, check=False)
+    assert (done.returncode, done.stderr) == (3, "error: No space left on device\n")
+
+
+# The machine
+
+
+@pytest.mark.parametrize(
+    ("error", "message", "hint"),
+    [
+        (MemoryError("Unable to allocate 7 TiB"), "out of memory", "batch size"),
+        (
+            torch.OutOfMemoryError("CUDA out of memory. Tried to allocate 2 GiB.\nSee ..."),
+            "CUDA out of memory",
+            "batch",
+        ),
+        (
+            RuntimeError("[enforce fail] DefaultCPUAllocator: can't allocate memory: 7"),
+            "can't allocate memory",
+            "batch",
+        ),
+        (
+            RuntimeError("DataLoader worker (pid 7) is killed by signal: Killed. "),
+            "worker (pid 7) is killed",
+            "num_workers",
+        ),
+        (OSError(errno.EIO, "Input/output error", "a.npz"), "a.npz: Input/output error", None),
+        (OSError("odd"), "odd", None),
+    ],
+)
+def test_failures_of_the_machine_are_told_apart_from_bugs(
+    monkeypatch: pytest.MonkeyPatch, run_cli: RunCli, error: Exception, message: str, hint: str | None
+) -> None:
+    def fail(*_: object) -> None:
+        raise error
+
+    monkeypatch.setattr(cli, "_print_report", fail)
+    outcome = run_cli("report")
+    assert (outcome.code, outcome.out) == (3, "")
+    lines = outcome.err.splitlines()
+    assert lines[0].startswith("error: ")
+    assert message in lines[0]
+    assert (len(lines) == 1) if hint is None else (hint in lines[1])
+
+
+@pytest.mark.parametrize(
+    "error",
+    [
+        RuntimeError("shape mismatch"),
+        RuntimeError("Caught KeyError in DataLoader worker process 0."),
+        KeyError("out of memory"),
+    ],
+)
+def test_a_bug_keeps_its_traceback(monkeypatch: pytest.MonkeyPatch, run_cli: RunCli, error: Exception) -> None:
+    def fail(*_: object) -> None:
+        raise error
+
+    assert machine_failure(error) is None
+    monkeypatch.setattr(cli, "_print_report", fail)
+    with pytest.raises(type(error)):
+        run_cli("report")
+
+
+# Signals
+
+
+def stop_at_the_next_checkpoint(process: subprocess.Popen[str], checkpoint: Path, stop: signal.Signals) -> None:
+    """Send a signal as a terminal and a batch system do: to the process and its workers alike."""
+    started = time.time_ns()
+    while process.poll() is None:
+        with contextlib.suppress(FileNotFoundError):  # between two renames there is none
+            if checkpoint.stat().st_mtime_ns > started:
+                break
+        assert time.time_ns() < started + 60e9, "no checkpoint in a minute"
+        time.sleep(0.01)
+    os.killpg(process.pid, stop)
+
+
+def test_a_stopped_run_says_so_and_continues(tmp_path: Path, small_config: Path, run_cli: RunCli) -> None:
+    np.savez(tmp_path / "data.npz", **arrays((3, 2, 1)))
+    run, epochs = tmp_path / "runs" / "colours", 16
+    arguments = ["stage1", str(small_config), "--data-root", str(tmp_path / "data.npz"), "--runs-dir", str(run.parent)]
+    for setting in (f"stage1.epochs={epochs}", "stage1.num_workers=1", "stage1.evaluate_every=0"):
+        arguments += ["--set", setting]
+    # The same command twice, in one process because importing torch takes longer than all the rest.
+    script = "import sys; from gol_decouple.cli import main; print(main(), flush=True); sys.exit(main())"
+    process = subprocess.Popen(
+        [sys.executable, "-c", script, *arguments],
+        cwd=ROOT,
+        stdout=subprocess.PIPE,
+        stderr=subprocess.PIPE,
+        text=True,
+        start_new_session=True,
+    )
+    stop_at_the_next_checkpoint(process, run / "last.pt", signal.SIGINT)
+    assert process.stdout is not None
+    assert process.stdout.readline() == "130\n"
+    stop_at_the_next_checkpoint(process, run / "last.pt", signal.SIGTERM)
+    out, err = process.communicate(timeout=60)
+    assert (process.returncode, out) == (143, ""), err
+    stopped = ["error: stopped", "hint: run the same command again: it continues where it was"]
+    lines = err.splitlines()
+    assert lines[1:3] == stopped
+    assert lines[4].startswith("continuing stage one after epoch ")
+    assert lines[5:] == stopped
+    assert not (run / "manifest.json").exists()
+
+    outcome = run_cli(*arguments)
+    assert outcome.code == 0, outcome.err
+    assert "continuing stage one after epoch " in outcome.err
+    assert f" of {epochs}\n" in outcome.err
+    log = (run / "log.csv").read_text().splitlines()
+    assert [line.split(",")[0] for line in log[1:]] == [str(epoch + 1) for epoch in range(epochs)]
+
+
+@pytest.mark.parametrize(("stop", "code"), [(signal.SIGINT, 130), (signal.SIGTERM, 143)])
+@pytest.mark.parametrize(
+    ("more", "hint"),
+    [
+        ([], "run the same command again: it continues where it was"),
+        (["--overwrite"], "run the same command again without --overwrite: it continues where it was"),
+    ],
+)
+def test_how_to_continue_does_not_throw_away_what_is_done(
+    monkeypatch: pytest.MonkeyPatch,
+    own_run: Path,
+    small_config: Path,
+    run_cli: RunCli,
+    stop: signal.Signals,
+    code: int,
+    more: list[str],
+    hint: str,
+) -> None:
+    monkeypatch.setattr(cli, "_print_report", lambda *_: signal.raise_signal(stop))
+    children = signal.getsignal(signal.SIGCHLD)
+    outcome = run_cli("stage2", own_run, "--activation", "gumbel", "--set", "stage2.epochs=1", *more)
+    signal.signal(signal.SIGCHLD, children)
+    assert (outcome.code, outcome.out) == (code, "")
+    assert outcome.err.splitlines()[-2:] == ["error: stopped", f"hint: {hint}"]

@@ -1,0 +1,150 @@
+"""What is said while work goes on: lines off a terminal, a bar on one, nothing by default."""
+
+from __future__ import annotations
+
+import io
+import re
+import subprocess
+import sys
+from pathlib import Path
+
+import pytest
+from rich.console import Console
+
+import gol_decouple
+from gol_decouple import progress as module
+from gol_decouple.progress import SILENT, Progress, to_stderr
+
+
+class Clock:
+    """Time that passes only when told to."""
+
+    def __init__(self) -> None:
+        self.now = 100.0
+
+    def __call__(self) -> float:
+        return self.now
+
+
+@pytest.fixture
+def clock(monkeypatch: pytest.MonkeyPatch) -> Clock:
+    clock = Clock()
+    monkeypatch.setattr(module.time, "monotonic", clock)
+    return clock
+
+
+def plain() -> tuple[Progress, io.StringIO]:
+    stream = io.StringIO()
+    return Progress(Console(file=stream, force_terminal=False, width=40)), stream
+
+
+def test_lines_off_a_terminal_tell_rate_and_time_left(clock: Clock) -> None:
+    progress, stream = plain()
+    with progress.bar("stage one", total=6000, unit="images") as bar:
+        for _ in range(3):
+            clock.now += 6.0
+            bar.advance(1000, "loss 0.5")
+        # Lines come ten seconds apart: after 12 s, not after 6 s and not after 18 s.
+        assert stream.getvalue() == "stage one: 2,000/6,000 images (33%), 167 images/s, 0:00:24 left, loss 0.5\n"
+        clock.now += 18.0
+        bar.advance(3000, "loss 0.25")
+    lines = stream.getvalue().splitlines()
+    assert lines[1] == "stage one: 6,000/6,000 images (100%), 167 images/s, 0:00:00 left, loss 0.25"
+    assert lines[2] == "stage one: 6,000/6,000 images (100%), 167 images/s, took 0:00:36, loss 0.25"
+    assert len(lines) == 3
+
+
+@pytest.mark.parametrize(
+    ("seconds", "amount", "rate"), [(100.0, 25, "0.25"), (10.0, 33, "3.3"), (2.0, 33, "16"), (1.0, 12345, "12,345")]
+)
+def test_slow_rates_keep_their_digits(clock: Clock, seconds: float, amount: int, rate: str) -> None:
+    progress, stream = plain()
+    with progress.bar("gumbel", total=amount, unit="epochs") as bar:
+        clock.now += seconds
+        bar.advance(amount)
+    assert f" {rate} epochs/s, took " in stream.getvalue().splitlines()[-1]
+
+
+@pytest.mark.parametrize(
+    ("seconds", "text"), [(0.4, "0:00:00"), (59.6, "0:01:00"), (3_725, "1:02:05"), (90_000, "25:00:00")]
+)
+def test_durations_are_hours_minutes_seconds(clock: Clock, seconds: float, text: str) -> None:
+    progress, stream = plain()
+    with progress.bar("features", total=1, unit="images") as bar:
+        clock.now += seconds
+        bar.advance(1)
+    assert stream.getvalue().splitlines()[-1].endswith(f"took {text}")
+
+
+def test_work_that_fails_is_not_said_to_be_done(clock: Clock) -> None:
+    progress, stream = plain()
+
+    def work() -> None:
+        with progress.bar("features", total=10, unit="images") as bar:
+            clock.now += 1.0
+            bar.advance(5)
+            raise ValueError("broken")
+
+    with pytest.raises(ValueError, match="broken"):
+        work()
+    assert "took" not in stream.getvalue()
+
+
+def test_no_work_at_all_is_no_division_by_zero(clock: Clock) -> None:
+    progress, stream = plain()
+    with progress.bar("features", total=0, unit="images"):
+        pass
+    assert stream.getvalue().startswith("features: 0/0 images (0%)")
+
+
+def test_a_bar_on_a_terminal() -> None:
+    stream = io.StringIO()
+    progress = Progress(Console(file=stream, force_terminal=True, width=120, color_system=None))
+    with progress.bar("stage one", total=10, unit="images") as bar:
+        bar.advance(4, "epoch 1/2, loss 0.500")
+        progress.say("a line above the bar")
+        bar.advance(6, "epoch 2/2, loss 0.250")
+    text = re.sub(r"\x1b\[[0-9;?]*[A-Za-z]", "", stream.getvalue())
+    last = text.replace("\r", "\n").strip().splitlines()[-1]
+    assert re.search(r"stage one .*10/10 .* images/s .*epoch 2/2, loss 0\.250", last), last
+    assert "a line above the bar\n" in text
+    assert "took" not in text
+
+
+def test_silent_by_default(capfd: pytest.CaptureFixture[str]) -> None:
+    for progress in (SILENT, Progress()):
+        progress.say("news")
+        progress.warn("careful")
+        with progress.bar("stage one", total=2, unit="images") as bar:
+            bar.advance(2, "loss")
+    assert capfd.readouterr() == ("", "")
+
+
+def test_messages_are_taken_as_they_are() -> None:
+    progress, stream = plain()
+    progress.say(f"runs/[bold]x[/] :smile: {'long ' * 20}")
+    progress.warn("no train image of 1 classes: [/blue]")
+    assert stream.getvalue() == (
+        f"runs/[bold]x[/] :smile: {'long ' * 20}\nwarning: no train image of 1 classes: [/blue]\n"
+    )
+
+
+def test_the_programs_progress_goes_to_stderr(capsys: pytest.CaptureFixture[str]) -> None:
+    to_stderr().say("news")
+    assert capsys.readouterr() == ("", "news\n")
+
+
+def test_work_goes_on_when_nobody_reads_its_progress() -> None:
+    script = (
+        "import os, sys\n"
+        "from gol_decouple.progress import to_stderr\n"
+        "progress = to_stderr()\n"
+        "read, write = os.pipe()\n"
+        "os.dup2(write, 2); os.close(read); os.close(write)\n"
+        "for _ in range(3): progress.say('news')\n"
+        "with progress.bar('work', 1, 'units') as bar: bar.advance(1)\n"
+        "print('done')\n"
+    )
+    root = str(Path(gol_decouple.__file__).parents[1])
+    done = subprocess.run([sys.executable, "-c", script], cwd=root, capture_output=True, text=True, check=False)
+    assert (done.returncode, done.stdout) == (0, "done\n")
