@@ -11,6 +11,7 @@ import signal
 import subprocess
 import sys
 import time
+from collections.abc import Iterator
 from pathlib import Path
 from typing import Any
 
@@ -261,8 +262,16 @@ def test_a_bug_keeps_its_traceback(monkeypatch: pytest.MonkeyPatch, run_cli: Run
 # Signals
 
 
+@pytest.fixture(autouse=True)
+def _handlers_as_before() -> Iterator[None]:
+    before = {number: signal.getsignal(number) for number in (signal.SIGTERM, signal.SIGCHLD)}
+    yield
+    for number, handler in before.items():
+        signal.signal(number, handler)
+
+
 def stop_at_the_next_checkpoint(process: subprocess.Popen[str], checkpoint: Path, stop: signal.Signals) -> None:
-    """Send a signal as a terminal and a batch system do: to the process and its workers alike."""
+    """Send a signal once a checkpoint is written after now."""
     started = time.time_ns()
     while process.poll() is None:
         with contextlib.suppress(FileNotFoundError):  # between two renames there is none
@@ -270,14 +279,14 @@ def stop_at_the_next_checkpoint(process: subprocess.Popen[str], checkpoint: Path
                 break
         assert time.time_ns() < started + 60e9, "no checkpoint in a minute"
         time.sleep(0.01)
-    os.killpg(process.pid, stop)
+    process.send_signal(stop)
 
 
 def test_a_stopped_run_says_so_and_continues(tmp_path: Path, small_config: Path, run_cli: RunCli) -> None:
     np.savez(tmp_path / "data.npz", **arrays((3, 2, 1)))
     run, epochs = tmp_path / "runs" / "colours", 16
     arguments = ["stage1", str(small_config), "--data-root", str(tmp_path / "data.npz"), "--runs-dir", str(run.parent)]
-    for setting in (f"stage1.epochs={epochs}", "stage1.num_workers=1", "stage1.evaluate_every=0"):
+    for setting in (f"stage1.epochs={epochs}", "stage1.num_workers=0", "stage1.evaluate_every=0"):
         arguments += ["--set", setting]
     # The same command twice, in one process because importing torch takes longer than all the rest.
     script = "import sys; from gol_decouple.cli import main; print(main(), flush=True); sys.exit(main())"
@@ -287,7 +296,6 @@ def test_a_stopped_run_says_so_and_continues(tmp_path: Path, small_config: Path,
         stdout=subprocess.PIPE,
         stderr=subprocess.PIPE,
         text=True,
-        start_new_session=True,
     )
     stop_at_the_next_checkpoint(process, run / "last.pt", signal.SIGINT)
     assert process.stdout is not None
@@ -329,8 +337,17 @@ def test_how_to_continue_does_not_throw_away_what_is_done(
     hint: str,
 ) -> None:
     monkeypatch.setattr(cli, "_print_report", lambda *_: signal.raise_signal(stop))
-    children = signal.getsignal(signal.SIGCHLD)
     outcome = run_cli("stage2", own_run, "--activation", "gumbel", "--set", "stage2.epochs=1", *more)
-    signal.signal(signal.SIGCHLD, children)
     assert (outcome.code, outcome.out) == (code, "")
     assert outcome.err.splitlines()[-2:] == ["error: stopped", f"hint: {hint}"]
+
+
+def test_workers_that_are_terminated_too_are_no_news(monkeypatch: pytest.MonkeyPatch, run_cli: RunCli) -> None:
+    def torch_reports_a_dead_worker(*_: object) -> None:
+        raise RuntimeError("DataLoader worker (pid 7) is killed by signal: Terminated.")
+
+    signal.signal(signal.SIGCHLD, torch_reports_a_dead_worker)
+    monkeypatch.setattr(cli, "_print_report", lambda *_: signal.raise_signal(signal.SIGTERM))
+    outcome = run_cli("report")
+    signal.raise_signal(signal.SIGCHLD)
+    assert (outcome.code, outcome.err.splitlines()[0]) == (143, "error: stopped")
