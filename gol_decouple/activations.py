@@ -22,6 +22,7 @@ from gol_decouple.errors import InputError, unknown
 ValueAndSlope = Callable[[torch.Tensor], tuple[torch.Tensor, torch.Tensor]]
 
 Q_MIN = -4.0
+LOWEST_Q_MIN = -80.0  # exp(80) is a float32
 
 
 @dataclass(frozen=True)
@@ -152,6 +153,8 @@ def _sigmoid_link(eta: float) -> float:
 
 
 def _make_gumbel(q_min: float = Q_MIN) -> Activation:
+    if not LOWEST_Q_MIN <= q_min < 0:
+        raise InputError(f"q_min = {q_min}: must be at least {LOWEST_Q_MIN} and below 0")
     log_eta = partial(_gumbel_log_eta, q_min=q_min)
     return OneVsAll("gumbel", log_eta, _gumbel_log_complement, _gumbel_eta, _gumbel_link)
 

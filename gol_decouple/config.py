@@ -97,7 +97,7 @@ class Stage1Config(_Section):
     milestones: tuple[NonNegative, ...] = ()  # epochs at which "step" multiplies the learning rate by gamma
     gamma: Rate = 0.1
     precision: Literal["auto", "float32", "bfloat16", "float16"] = "auto"
-    evaluate_every: Count = 10  # epochs between accuracies in log.csv; 0: only at the end
+    evaluate_every: Count = 10  # epochs between accuracies in log.csv; 0: none there
     num_workers: Count | None = None  # processes that augment; unset: by the machine
 
     @model_validator(mode="before")

@@ -6,7 +6,7 @@ from collections.abc import Mapping
 from dataclasses import asdict, dataclass, field, replace
 from typing import Any
 
-from gol_decouple.errors import InputError, unknown
+from gol_decouple.errors import unknown
 
 
 @dataclass(frozen=True)
@@ -121,17 +121,8 @@ def get(name: str) -> Method:
 
 
 def apply_settings(methods: list[Method], changes: Mapping[str, Any]) -> list[Method]:
-    """Each method with the changes that it has a setting for.
-
-    Raises:
-        InputError: a change that none of the methods has a setting for.
-    """
-    wanted = {name: value for name, value in changes.items() if value is not None}
-    for name in wanted:
-        if not any(name in method.settings for method in methods):
-            chosen = ", ".join(method.name for method in methods)
-            raise InputError(f"stage2.{name} has no effect on {chosen}", "leave it out, or add a method that has it")
+    """Each method with the changes that it has a setting for."""
     return [
-        method.with_settings(**{name: value for name, value in wanted.items() if name in method.settings})
+        method.with_settings(**{name: value for name, value in changes.items() if name in method.settings})
         for method in methods
     ]

@@ -130,11 +130,6 @@ def test_every_way_to_start_it_behaves_the_same(tmp_path: Path, arguments: list[
         (["stage2", "RUN", "--method", "gumbell"], "unknown method 'gumbell'", "did you mean 'gumbel'?"),
         (["stage2", "RUN", "--method", "gumbel", "--device", "gpu"], "device 'gpu' cannot be used", "--device auto"),
         (["stage2", "RUN", "--method", "gumbel", "--set", "data.seed=1"], "only stage2.* can be set here", "stage2.lr"),
-        (
-            ["stage2", "RUN", "--method", "softmax", "--set", "stage2.q_min=-3"],
-            "q_min has no effect on softmax",
-            "leave",
-        ),
         (["stage2", "nowhere", "--method", "gumbel"], "nowhere is neither a run folder nor a features file", "stage1"),
         (["stage2", ".", "--method", "gumbel"], "is no run: it has no config.toml", "gol-decouple stage1 CONFIG"),
         (
@@ -184,6 +179,18 @@ def test_a_runs_dir_that_is_a_file(tmp_path: Path, small_config: Path, run_cli: 
     outcome = run_cli("stage1", small_config, "--runs-dir", tmp_path / "runs")
     assert (outcome.code, outcome.out) == (2, "")
     assert f"error: --runs-dir {tmp_path / 'runs'} is not a folder\n" in outcome.err
+
+
+def test_a_setting_that_acts_on_none_of_the_methods_is_a_warning(
+    tmp_path: Path, finished_run: Path, run_cli: RunCli
+) -> None:
+    run = tmp_path / "run"
+    shutil.copytree(finished_run, run)
+    one = run_cli("stage2", run, "--method", "softmax", "--set", "stage2.q_min=-3", "--set", "stage2.epochs=1")
+    assert one.code == 0
+    assert "warning: stage2.q_min has no effect on softmax\n" in one.err
+    both = ("--method", "softmax", "--method", "gumbel")
+    assert "warning" not in run_cli("stage2", run, *both, "--set", "stage2.q_min=-3", "--set", "stage2.epochs=1").err
 
 
 # Runs that are there already

@@ -46,7 +46,7 @@ def load(config: DataConfig) -> Dataset:
 def _read(path: Path) -> dict[str, NDArray[Any]]:
     """All arrays of the file. Pickled objects are refused: reading them would run code."""
     try:
-        with np.load(path, allow_pickle=False) as archive:
+        with path.open("rb") as file, np.load(file, allow_pickle=False) as archive:
             return {key: archive[key] for key in archive.files}
     except (ValueError, OSError, EOFError, AttributeError, zipfile.BadZipFile) as error:
         raise InputError(f"{path} is not a readable .npz file: {error}", "write it with numpy.savez(...)") from None

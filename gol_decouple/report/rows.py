@@ -17,7 +17,7 @@ FIELDS = (
     *("run", "dataset", "imbalance_factor", "backbone", "stage", "method"),
     *("activation", "loss", "sampler", "classifier", "start", "lr", "epochs", "changed_settings", "seed", "split"),
     *("top1", "top1_balanced", "top1_many", "top1_medium", "top1_few", "num_many", "num_medium", "num_few"),
-    *("seconds", "paper_top1", "path"),
+    *("seconds", "paper_top1", "features", "path"),
 )
 _METRICS = ("top1", "top1_balanced", "top1_many", "top1_medium", "top1_few", "num_many", "num_medium", "num_few")
 
@@ -59,6 +59,7 @@ def _row(folder: Path) -> Row:
             "epochs": settings["epochs"],
             "changed_settings": manifest.get("changed_settings", {}),
             "paper_top1": paper_top1(manifest),
+            "features": manifest["features"]["fingerprint"],
             "path": str(folder),
         }
         return {name: values[name] for name in FIELDS}

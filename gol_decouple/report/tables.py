@@ -13,6 +13,7 @@ from typing import Any
 from rich.box import SIMPLE_HEAD
 from rich.console import Console
 from rich.table import Table
+from rich.text import Text
 
 from gol_decouple.report.paper import SOURCE
 from gol_decouple.report.rows import FIELDS, Row
@@ -23,7 +24,7 @@ SAME_POINTS = 0.05
 TEXT_COLUMNS = ("run", "method", "recipe")
 _GROUPS = ("many", "medium", "few")
 _GROUPING = (
-    *("run", "dataset", "imbalance_factor", "backbone", "stage", "method", "split"),
+    *("run", "dataset", "imbalance_factor", "backbone", "features", "stage", "method", "split"),
     *("start", "lr", "epochs", "num_many", "num_medium", "num_few"),
 )
 
@@ -66,12 +67,12 @@ def to_markdown(rows: Sequence[Row]) -> str:
 def print_tables(rows: Sequence[Row], console: Console) -> None:
     """Tables for a person to read; in a narrow terminal the recipe wraps, numbers never do."""
     for table in dataset_tables(rows):
-        grid = Table(box=SIMPLE_HEAD, title=table.title, title_justify="left", title_style="bold", padding=(0, 1))
+        grid = Table(box=SIMPLE_HEAD, title=Text(table.title), title_justify="left", title_style="bold", padding=(0, 1))
         for column in table.columns:
             text = column in TEXT_COLUMNS
-            grid.add_column(column, justify="left" if text else "right", no_wrap=not text, overflow="fold")
+            grid.add_column(Text(column), justify="left" if text else "right", no_wrap=not text, overflow="fold")
         for cells in table.cells:
-            grid.add_row(*cells)
+            grid.add_row(*map(Text, cells))
         console.print(grid)
         for note in _footnotes(table):
             console.print(note, markup=False, highlight=False)

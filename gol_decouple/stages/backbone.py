@@ -12,7 +12,7 @@ from gol_decouple.backbones import ImageClassifier, build_model
 from gol_decouple.config import Config
 from gol_decouple.data import Dataset, classes_without_images, load_data
 from gol_decouple.features import FeaturesFile, open_features
-from gol_decouple.features.extract import extract
+from gol_decouple.features.extract import extract, weights_sha256
 from gol_decouple.files import atomic_path
 from gol_decouple.progress import SILENT, Progress
 from gol_decouple.stages.manifest import finish
@@ -57,9 +57,12 @@ def run_stage1(config: Config, runs_dir: Path, overwrite: bool = False, progress
 
 
 def _features(model: ImageClassifier, dataset: Dataset, config: Config, path: Path, progress: Progress) -> FeaturesFile:
-    """The run's features file; one that a former start finished is kept."""
-    if not path.exists():
-        extract(model, dataset, config, path, progress)
+    """The run's features file; one that a former start finished is kept if it is of these weights."""
+    if path.exists():
+        features = open_features(path)
+        if features.origin.get("backbone", {}).get("sha256") == weights_sha256(model):
+            return features
+    extract(model, dataset, config, path, progress)
     return open_features(path)
 
 

@@ -42,7 +42,11 @@ def run_stage2(
         InputError: an unknown method or setting, a features file that cannot be used, or training that diverges.
         EnvironmentFailure: the disk is full.
     """
-    chosen = methods.apply_settings([methods.get(name) for name in dict.fromkeys(names)], settings.model_dump())
+    changes = settings.model_dump(exclude_none=True)
+    chosen = methods.apply_settings([methods.get(name) for name in dict.fromkeys(names)], changes)
+    for name in changes:
+        if not any(name in method.settings for method in chosen):
+            progress.warn(f"stage2.{name} has no effect on {', '.join(method.name for method in chosen)}")
     features = open_features(target.features)
     if "test" not in features:
         raise InputError(f"{target.features} has no test split to report on", "write it with train and test")

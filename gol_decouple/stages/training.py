@@ -118,7 +118,7 @@ class Trainer:
             if not math.isfinite(value):
                 raise InputError(
                     f"stage one diverged: the loss is {value} in epoch {epoch + 1}, step {step + 1}",
-                    f"lower stage1.lr (now {self._settings.lr:g}); the checkpoint of epoch {epoch} is kept",
+                    f"lower stage1.lr (now {self._settings.lr:g})",
                 )
             total += value * len(labels)
             bar.advance(len(labels), f"epoch {epoch + 1}/{self._settings.epochs}, loss {value:.3f}")

@@ -31,6 +31,7 @@ def manifest(folder: Path, **changes: object) -> Path:
         "dataset": "cifar100",
         "imbalance_factor": 100.0,
         "backbone": "resnet32",
+        "features": {"fingerprint": "f" * 64},
         "train_counts": long_tail_counts(500, 100, 100),
         "method": "gumbel",
         "activation": "gumbel",
@@ -110,6 +111,18 @@ def test_seeds_are_averaged_only_within_equal_settings(tmp_path: Path) -> None:
         "from stage one, 15 epochs, lr 3e-05",
         "from stage one, 15 epochs, lr 3e-05, q_min -6.0",
     ]
+
+
+def test_results_of_other_features_are_no_further_seeds(tmp_path: Path) -> None:
+    manifest(tmp_path / "a", seed=0)
+    manifest(tmp_path / "b", seed=1, features={"fingerprint": "e" * 64})
+    (table,) = tables.dataset_tables(collect(tmp_path))
+    assert len(table.cells) == 2
+
+
+def test_names_that_look_like_markup_are_printed_as_they_are(tmp_path: Path) -> None:
+    manifest(tmp_path / "a", dataset="[/x]", run="[bold]")
+    assert "[bold]: [/x], imbalance factor" in shown(collect(tmp_path))
 
 
 def test_an_empty_group_is_a_dash(tmp_path: Path) -> None:

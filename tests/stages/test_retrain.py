@@ -167,6 +167,9 @@ def test_training_leaves_the_global_stream_alone(features_file: Path) -> None:
         ({"epochs": 0}, "epochs = 0: must be positive"),
         ({"start": "warm"}, "start = 'warm'"),
         ({"device": "tpu9"}, "device 'tpu9' cannot be used"),
+        ({"device": "meta"}, "device 'meta' cannot be used"),
+        ({"q_min": 1.0}, "q_min = 1.0: must be at least -80.0 and below 0"),
+        ({"q_min": -1e300}, "q_min = -1e\\+300: must be at least -80.0 and below 0"),
         ({"lr": 1e38, "epochs": 3}, r"gumbel, seed 0, diverged in epoch \d: the loss is (nan|inf)"),
     ],
 )
