@@ -15,7 +15,7 @@ lint: .venv/installed-test
 	$(BIN)/mypy
 
 clean:
-	rm -rf .venv runs
+	rm -rf .venv
 
 .venv/bin/python:
 	$(PYTHON) -c "import sys; sys.exit(sys.version_info < (3, 11) and 'gol-decouple needs Python 3.11 or newer')"

@@ -2,6 +2,8 @@
 
 from __future__ import annotations
 
+from collections.abc import Sequence
+
 import numpy as np
 from numpy.typing import NDArray
 
@@ -15,6 +17,14 @@ GROUPS = ("many", "medium", "few")
 def class_counts(labels: NDArray[np.int64], num_classes: int) -> NDArray[np.int64]:
     """Samples per class, [C], from labels [N] in 0..C-1."""
     return np.bincount(labels, minlength=num_classes).astype(np.int64)
+
+
+def empty_classes_warning(names: Sequence[str], train_counts: NDArray[np.int64]) -> str | None:
+    """What to tell the user of classes without train samples, or None if every class has some."""
+    empty = [name for name, count in zip(names, train_counts, strict=True) if count == 0]
+    if not empty:
+        return None
+    return f"no train sample of {len(empty)} classes: {', '.join(empty[:5])}{' ...' if len(empty) > 5 else ''}"
 
 
 def group_masks(train_counts: NDArray[np.int64]) -> dict[str, NDArray[np.bool_]]:
@@ -36,12 +46,11 @@ def long_tail_counts(largest: int, num_classes: int, imbalance_factor: float, ki
         imbalance_factor: size of the largest class over that of the smallest, at least 1.
         kind: "exp" gives int(n_0 * IF^(-c/(C-1))), "step" gives int(n_0/IF) to the last half of the classes.
     """
-    smallest = 1.0 / imbalance_factor
     if kind == "step":
         first_small = num_classes - num_classes // 2
-        return [largest if c < first_small else int(largest * smallest) for c in range(num_classes)]
+        return [largest if c < first_small else int(largest / imbalance_factor) for c in range(num_classes)]
     last = max(num_classes - 1, 1)
-    return [int(largest * smallest ** (c / last)) for c in range(num_classes)]
+    return [int(largest / imbalance_factor ** (c / last)) for c in range(num_classes)]
 
 
 def long_tail_indices(
@@ -69,7 +78,7 @@ def long_tail_indices(
             raise InputError(
                 f"class {label} ({class_names[label]!r}) has {counts[label]} train images, but imbalance factor "
                 f"{imbalance_factor:g} asks for {count}",
-                "choose a larger data.imbalance_factor, or leave it unset to keep the data as it is",
+                "choose a larger data.imbalance_factor, or 1 to keep the data as they are",
             )
         members = np.flatnonzero(labels == label)
         stream.shuffle(members)

@@ -164,6 +164,8 @@ def load_config(name_or_path: str, overrides: Iterable[str] = (), **settings: An
     typed = {}
     for override in overrides:
         typed[_set(tree, override)] = f"--set {override}"
+    if "stage1.milestones" in typed and "stage1.recipe_epochs" not in typed:
+        tree["stage1"].pop("recipe_epochs", None)  # typed for the epochs that this run has
     for key, value in settings.items():
         if value is not None:
             tree[key], typed[key] = value, f"--{key} {value!r}"

@@ -9,21 +9,26 @@ A manifest is written last, so a folder that has one is finished:
 
 from __future__ import annotations
 
+import fcntl
 import hashlib
 import json
 import shlex
 import shutil
+from collections.abc import Iterator
+from contextlib import contextmanager
 from dataclasses import dataclass
 from pathlib import Path
 from typing import Any, Protocol
 
 from gol_decouple.config import Config, Stage2Config, differing_fields, load_config, to_toml
-from gol_decouple.errors import InputError
+from gol_decouple.errors import EnvironmentFailure, InputError
 from gol_decouple.files import disk_errors, read_json, write_json, write_text
 from gol_decouple.progress import Progress
 
 MANIFEST = "manifest.json"
 CONFIG = "config.toml"
+LOCK = ".lock"
+STAGE2 = "stage2"
 FEATURES = "features.h5"
 HDF5_SIGNATURE = b"\x89HDF\r\n\x1a\n"
 RENAME = "choose another --name or --runs-dir"
@@ -38,13 +43,11 @@ def open_run(config: Config, runs_dir: Path, overwrite: bool, progress: Progress
     _check_runs_dir(runs_dir)
     folder = runs_dir / config.name
     if not (folder / CONFIG).is_file():
-        if folder.exists() and (not folder.is_dir() or any(folder.iterdir())):
+        if folder.exists() and (not folder.is_dir() or any(not _is_trace(entry) for entry in folder.iterdir())):
             raise InputError(f"{folder} exists and is not a run", RENAME)
         return folder, False
     if overwrite:
         progress.say(f"replacing the run in {folder} (--overwrite)")
-        if not is_finished(folder):
-            _remove(folder)
         return folder, False
     replace = f"{RENAME}, or replace the run and everything in it with --overwrite"
     try:
@@ -59,17 +62,37 @@ def open_run(config: Config, runs_dir: Path, overwrite: bool, progress: Progress
     return folder, is_finished(folder)
 
 
-def create_run(folder: Path, config: Config) -> None:
+def create_run(folder: Path, config: Config, overwrite: bool = False) -> None:
     """Make the run's folder and write its resolved config.
 
-    A finished run that is there was opened to be overwritten. It goes only now, after everything that can be wrong
-    with the new one was found.
+    What is to be overwritten goes only now, after everything that can be wrong with the new run was found.
     """
-    if is_finished(folder):
+    if overwrite and folder.is_dir():
         _remove(folder)
     with disk_errors(folder):
         folder.mkdir(parents=True, exist_ok=True)
     write_text(folder / CONFIG, to_toml(config))
+
+
+@contextmanager
+def working_on(folder: Path) -> Iterator[None]:
+    """Makes the run's folder and keeps other processes from working on it.
+
+    Raises:
+        EnvironmentFailure: another process does.
+    """
+    with disk_errors(folder):
+        folder.mkdir(parents=True, exist_ok=True)
+        lock = (folder / LOCK).open("w")
+    with lock:
+        try:
+            fcntl.flock(lock, fcntl.LOCK_EX | fcntl.LOCK_NB)
+        except BlockingIOError:
+            hint = "wait until it is done, or choose another --name"
+            raise EnvironmentFailure(f"another process is working on {folder}", hint) from None
+        except OSError:
+            pass  # some network file systems have no locks: one process at a time is then the user's care
+        yield
 
 
 def is_finished(folder: Path) -> bool:
@@ -137,7 +160,7 @@ def classifier_folder(target: Target, method: Method, seed: int, fingerprint: st
     changes = [f"{name}{_short(value)}" for name, value in sorted(method.changes_from_default().items())]
     identity = json.dumps([method.as_dict() | {"paper": ""}, seed, fingerprint], sort_keys=True)
     digest = hashlib.sha256(identity.encode()).hexdigest()[:8]
-    return target.folder / "stage2" / "-".join([method.name, *changes, f"seed{seed}", digest])
+    return target.folder / STAGE2 / "-".join([method.name, *changes, f"seed{seed}", digest])
 
 
 def read_manifest(folder: Path) -> dict[str, Any]:
@@ -174,11 +197,18 @@ def _is_hdf5(path: Path) -> bool:
         return file.read(len(HDF5_SIGNATURE)) == HDF5_SIGNATURE
 
 
+def _is_trace(entry: Path) -> bool:
+    """What a process leaves that was killed before it wrote its config."""
+    return entry.name == LOCK or ".tmp." in entry.name
+
+
 def _remove(folder: Path) -> None:
     """Empty a run's folder, its config last, so that being killed in between leaves a run that is not finished."""
     with disk_errors(folder):
         (folder / MANIFEST).unlink(missing_ok=True)
         for entry in sorted(folder.iterdir(), key=lambda entry: entry.name == CONFIG):
+            if entry.name == LOCK:
+                continue
             if entry.is_dir() and not entry.is_symlink():
                 shutil.rmtree(entry)
             else:

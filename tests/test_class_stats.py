@@ -37,6 +37,12 @@ def test_step_gives_the_last_half_of_the_classes_the_small_size() -> None:
     assert long_tail_counts(500, 5, 50, "step") == [500, 500, 500, 10, 10]
 
 
+@pytest.mark.parametrize("kind", ["exp", "step"])
+@pytest.mark.parametrize("factor", [49, 98, 103, 107, 161])
+def test_the_smallest_class_is_not_lost_to_rounding(kind: str, factor: int) -> None:
+    assert long_tail_counts(factor, 10, factor, kind)[-1] == 1
+
+
 def test_group_limits_are_more_than_100_and_less_than_20() -> None:
     masks = group_masks(np.array([0, 19, 20, 100, 101]))
     assert masks["few"].tolist() == [True, True, False, False, False]

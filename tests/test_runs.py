@@ -109,6 +109,26 @@ def test_a_damaged_config_is_refused_but_can_be_overwritten(config: Config, runs
     assert load_config(str(folder / runs.CONFIG)) == config
 
 
+def test_two_processes_do_not_work_on_one_run(tmp_path: Path) -> None:
+    with (
+        runs.working_on(tmp_path / "run"),
+        pytest.raises(EnvironmentFailure, match="another process is working on") as error,
+        runs.working_on(tmp_path / "run"),
+    ):
+        pass
+    assert "--name" in (error.value.hint or "")
+    with runs.working_on(tmp_path / "run"):
+        pass
+
+
+def test_what_a_killed_start_leaves_does_not_block_the_next(config: Config, runs_dir: Path) -> None:
+    folder = runs_dir / config.name
+    folder.mkdir(parents=True)
+    (folder / ".lock").write_text("")
+    (folder / "config.toml.tmp.17").write_text("half")
+    assert open_run(config, runs_dir, False, SILENT) == (folder, False)
+
+
 @pytest.mark.parametrize("make", [lambda path: path.write_text(""), lambda path: (path / "photos").mkdir(parents=True)])
 @pytest.mark.parametrize("overwrite", [True, False])
 def test_what_is_no_run_is_never_touched(config: Config, runs_dir: Path, make: Any, overwrite: bool) -> None:
@@ -171,7 +191,7 @@ def test_a_finished_run_is_overwritten_only_when_the_new_one_begins(config: Conf
     other = load_config("digits_lt", name="run", seed=3)
     assert open_run(other, runs_dir, True, SILENT) == (folder, False)
     assert content(folder) == before, "the new run may still fail, on data that is not there"
-    create_run(folder, other)
+    create_run(folder, other, overwrite=True)
     assert [path.name for path in folder.iterdir()] == [runs.CONFIG]
     assert load_config(str(folder / runs.CONFIG)) == other
 
@@ -180,7 +200,7 @@ def test_an_unfinished_run_is_overwritten(config: Config, runs_dir: Path, capsys
     folder = fill(runs_dir / "run", config, finished=False)
     assert open_run(config, runs_dir, True, Progress(Console(soft_wrap=True))) == (folder, False)
     assert f"replacing the run in {folder} (--overwrite)" in capsys.readouterr().out
-    create_run(folder, config)
+    create_run(folder, config, overwrite=True)
     assert [path.name for path in folder.iterdir()] == [runs.CONFIG]
 
 
@@ -192,7 +212,7 @@ def test_overwriting_does_not_follow_links(config: Config, runs_dir: Path, tmp_p
     runs_dir.mkdir()
     (runs_dir / "run").symlink_to(folder)
     open_run(config, runs_dir, True, SILENT)
-    create_run(runs_dir / "run", config)
+    create_run(runs_dir / "run", config, overwrite=True)
     assert [path.name for path in folder.iterdir()] == [runs.CONFIG]
     assert (tmp_path / "elsewhere" / "precious").read_text() == "kept"
 
@@ -209,7 +229,7 @@ def test_being_killed_while_overwriting_leaves_an_unfinished_run(
     with monkeypatch.context() as patch:
         patch.setattr(shutil, "rmtree", killed)
         with pytest.raises(KeyboardInterrupt):
-            create_run(folder, config)
+            create_run(folder, config, overwrite=True)
     assert open_run(config, runs_dir, False, SILENT) == (folder, False)
 
 

@@ -4,13 +4,11 @@ from __future__ import annotations
 
 from collections.abc import Callable
 
-import numpy as np
-
 from gol_decouple.config import DataConfig
 from gol_decouple.data import digits, npz
 from gol_decouple.data.dataset import SPLITS, Dataset, Split, check
 
-__all__ = ["SPLITS", "Dataset", "Split", "classes_without_images", "load_data"]
+__all__ = ["SPLITS", "Dataset", "Split", "load_data"]
 
 
 def _cifar(config: DataConfig) -> Dataset:
@@ -40,8 +38,3 @@ def load_data(config: DataConfig) -> Dataset:
         dataset = dataset.long_tailed(config.imbalance_factor, config.imbalance_type, config.seed)
         check(dataset, f"{where}, imbalance factor {config.imbalance_factor:g}")
     return dataset
-
-
-def classes_without_images(dataset: Dataset) -> list[str]:
-    """Names of the classes that have no train image."""
-    return [dataset.class_names[label] for label in np.flatnonzero(dataset.train_counts == 0)]

@@ -2,7 +2,9 @@
 
 from __future__ import annotations
 
+import hashlib
 from dataclasses import dataclass, replace
+from functools import cached_property
 
 import numpy as np
 from numpy.typing import NDArray
@@ -47,6 +49,17 @@ class Dataset:
     def train_counts(self) -> NDArray[np.int64]:
         """Train images per class, [C]."""
         return class_counts(self.splits["train"].labels, self.num_classes)
+
+    @cached_property
+    def sha256(self) -> str:
+        """Of all images, labels and ids: equal data, however they were named or found."""
+        digest = hashlib.sha256()
+        for name in sorted(self.splits):
+            split = self.splits[name]
+            digest.update(f"{name} {split.images.shape}".encode())
+            for array in (split.images, split.labels, split.ids):
+                digest.update(np.ascontiguousarray(array).data)
+        return digest.hexdigest()
 
     @property
     def imbalance_factor(self) -> float:

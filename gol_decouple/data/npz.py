@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import zipfile
+import zlib
 from pathlib import Path
 from typing import Any
 
@@ -28,16 +29,20 @@ def load(config: DataConfig) -> Dataset:
     if not path.is_file():
         raise InputError(f"data.path = {config.path}: there is no such file", "--set data.path=... names the .npz file")
     arrays = _read(path)
-    missing = [key for key in REQUIRED if key not in arrays]
+    wanted = [
+        *REQUIRED,
+        *(f"val_{part}" for part in ("images", "labels") if {"val_images", "val_labels"} & set(arrays)),
+    ]
+    missing = [key for key in wanted if key not in arrays]
     if missing:
         raise InputError(f"{path} has no {', '.join(missing)}; it holds {', '.join(sorted(arrays)) or 'nothing'}")
     splits = {
         name: make_split(arrays[f"{name}_images"], arrays[f"{name}_labels"], f"{path}, {name}")
         for name in SPLITS
-        if f"{name}_images" in arrays and f"{name}_labels" in arrays
+        if f"{name}_images" in arrays
     }
     if "class_names" in arrays:
-        names = [str(name) for name in arrays["class_names"]]
+        names = [name.decode() if isinstance(name, bytes) else str(name) for name in arrays["class_names"].tolist()]
     else:
         names = [f"class {label}" for label in range(int(splits["train"].labels.max(initial=0)) + 1)]
     return Dataset(config.name or path.stem, names, splits)
@@ -48,5 +53,14 @@ def _read(path: Path) -> dict[str, NDArray[Any]]:
     try:
         with path.open("rb") as file, np.load(file, allow_pickle=False) as archive:
             return {key: archive[key] for key in archive.files}
-    except (ValueError, OSError, EOFError, AttributeError, zipfile.BadZipFile) as error:
+    except (
+        ValueError,
+        TypeError,
+        OSError,
+        EOFError,
+        zlib.error,
+        NotImplementedError,
+        AttributeError,
+        zipfile.BadZipFile,
+    ) as error:
         raise InputError(f"{path} is not a readable .npz file: {error}", "write it with numpy.savez(...)") from None

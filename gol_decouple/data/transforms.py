@@ -3,7 +3,8 @@
 from __future__ import annotations
 
 import math
-from collections.abc import Iterator, Sequence
+from collections.abc import Callable, Iterator, Sequence
+from functools import partial
 
 import numpy as np
 import torch
@@ -29,10 +30,12 @@ Key = tuple[int, int]  # (epoch, index): everything an image's augmentation depe
 class Augmentation:
     """The random part of a transform: one image in, one of the same size (or `transform.size`) out."""
 
-    def __init__(self, config: TransformConfig, size: int) -> None:
-        steps: list[torch.nn.Module] = [T.Resize((size, size), antialias=True)] if config.size else []
+    def __init__(self, config: TransformConfig) -> None:
+        steps: list[Callable[[Image.Image], Image.Image]] = []
+        if config.size:
+            steps.append(T.Resize((config.size, config.size), antialias=True))
         if config.crop_padding:
-            steps.append(T.RandomCrop(size, padding=config.crop_padding))
+            steps.append(partial(_padded_crop, padding=config.crop_padding))
         if config.flip:
             steps.append(T.RandomHorizontalFlip())
         if config.auto_augment:
@@ -48,6 +51,12 @@ class Augmentation:
             return np.array(self._steps(Image.fromarray(image)))
         finally:
             torch.set_rng_state(before)
+
+
+def _padded_crop(image: Image.Image, padding: int) -> Image.Image:
+    """A random window of the image's own size out of the image with a black border of `padding` pixels."""
+    cropped: Image.Image = T.RandomCrop((image.height, image.width), padding=padding)(image)
+    return cropped
 
 
 class AugmentedImages(TorchDataset[tuple[torch.Tensor, int]]):

@@ -38,7 +38,11 @@ def extract(model: ImageClassifier, dataset: Dataset, config: Config, path: Path
         classifier=LinearWeights(_numpy(model.classifier.weight), _numpy(model.classifier.bias)),
         origin={
             "backbone": {"name": config.backbone.name, "sha256": weights_sha256(model)},
-            "dataset": {"name": dataset.name, "imbalance_factor": imbalance_factor(dataset, config)},
+            "dataset": {
+                "name": dataset.name,
+                "imbalance_factor": imbalance_factor(dataset, config),
+                "sha256": dataset.sha256,
+            },
             "transform": config.transform.model_dump(mode="json", exclude_none=True),
         },
         row_order_seed=config.features.seed,
@@ -61,8 +65,9 @@ def extract(model: ImageClassifier, dataset: Dataset, config: Config, path: Path
 
 
 def imbalance_factor(dataset: Dataset, config: Config) -> float:
-    """The factor the config asks for; where it asks for none, that of the data."""
-    return config.data.imbalance_factor or dataset.imbalance_factor
+    """The factor the config makes; where it leaves the data as they are, that of the data."""
+    made = config.data.imbalance_factor
+    return made if made is not None and made > 1 else dataset.imbalance_factor
 
 
 def weights_sha256(model: nn.Module) -> str:

@@ -61,7 +61,7 @@ class FeaturesFile:
 
     @property
     def fingerprint(self) -> str:
-        """sha256 that identifies the content; of an unchecked file, all of it but the features."""
+        """sha256 that identifies the content; of an unchecked file, by its size and time instead of its features."""
         return self._stored.fingerprint
 
     @property

@@ -15,7 +15,19 @@ Row = dict[str, Any]
 # Every row has these keys, in this order; accuracies are percentages, None for an empty group.
 FIELDS = (
     *("run", "dataset", "imbalance_factor", "backbone", "stage", "method"),
-    *("activation", "loss", "sampler", "classifier", "start", "lr", "epochs", "changed_settings", "seed", "split"),
+    *(
+        "activation",
+        "loss",
+        "sampler",
+        "classifier",
+        "start",
+        "started_from",
+        "lr",
+        "epochs",
+        "changed_settings",
+        "seed",
+        "split",
+    ),
     *("top1", "top1_balanced", "top1_many", "top1_medium", "top1_few", "num_many", "num_medium", "num_few"),
     *("seconds", "paper_top1", "features", "path"),
 )
@@ -44,7 +56,15 @@ def _finished_folders(path: Path, runs_dir: Path) -> Iterator[Path]:
     if not path.is_dir():
         raise InputError(f"{path} does not exist", f"runs lie in {runs_dir}; --runs-dir names another folder")
     for manifest in sorted(path.rglob(runs.MANIFEST)):
-        yield manifest.parent
+        folder = manifest.parent
+        # Other programs' manifests may lie below any folder.
+        if folder.parent.name == runs.STAGE2 or (folder / runs.CONFIG).is_file():
+            yield folder
+
+
+def run_folder(folder: Path) -> Path:
+    """The run that a finished folder belongs to, by where it lies: a run may have been moved or renamed."""
+    return folder.parent.parent if folder.parent.name == runs.STAGE2 else folder
 
 
 def _row(folder: Path) -> Row:
@@ -54,7 +74,9 @@ def _row(folder: Path) -> Row:
         values = {
             **manifest,
             **{name: manifest["metrics"][name] for name in _METRICS},
+            "run": run_folder(folder).name,
             "start": settings.get("start"),
+            "started_from": manifest.get("started_from"),
             "lr": settings["lr"],
             "epochs": settings["epochs"],
             "changed_settings": manifest.get("changed_settings", {}),

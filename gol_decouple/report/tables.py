@@ -124,6 +124,8 @@ def _by_setting(rows: list[Row]) -> list[list[Row]]:
 def _recipe(row: Row) -> str:
     """Where the classifier comes from and how long it trained; every changed setting is named."""
     begin = "stage one" if row["stage"] == 1 else "fresh" if row["start"] == "fresh" else "from stage one"
+    if row["started_from"] not in (None, "fresh", "stage_one"):
+        begin = "from a Softmax classifier trained on the features"
     others = {name: value for name, value in row["changed_settings"].items() if name not in ("start", "lr", "epochs")}
     changed = [f"{name} {value}" for name, value in sorted(others.items())]
     return ", ".join([begin, f"{row['epochs']} epochs", f"lr {row['lr']:g}", *changed])

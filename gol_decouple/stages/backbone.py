@@ -9,8 +9,9 @@ from safetensors.torch import save_file
 
 from gol_decouple import activations, runs
 from gol_decouple.backbones import ImageClassifier, build_model
+from gol_decouple.class_stats import empty_classes_warning
 from gol_decouple.config import Config
-from gol_decouple.data import Dataset, classes_without_images, load_data
+from gol_decouple.data import Dataset, load_data
 from gol_decouple.features import FeaturesFile, open_features
 from gol_decouple.features.extract import extract, weights_sha256
 from gol_decouple.files import atomic_path
@@ -31,12 +32,20 @@ def run_stage1(config: Config, runs_dir: Path, overwrite: bool = False, progress
         progress.say(f"{folder} is finished and kept as it is (--overwrite trains it again)")
         return folder
     dataset = load_data(config.data)
-    if empty := classes_without_images(dataset):
-        progress.warn(f"no train image of {len(empty)} classes: {', '.join(empty[:5])}{' ...' * (len(empty) > 5)}")
+    if warning := empty_classes_warning(dataset.class_names, dataset.train_counts):
+        progress.warn(warning)
     model = build_model(config.backbone.name, dataset.num_classes, config.seed)
     trainer = Trainer(model, dataset, config, folder)
-    runs.create_run(folder, config)
-    progress.say(_plan(config, dataset, folder))
+    with runs.working_on(folder):
+        runs.create_run(folder, config, overwrite)
+        progress.say(_plan(config, dataset, folder))
+        _train_and_extract(trainer, model, dataset, config, folder, progress)
+    return folder
+
+
+def _train_and_extract(
+    trainer: Trainer, model: ImageClassifier, dataset: Dataset, config: Config, folder: Path, progress: Progress
+) -> None:
     trainer.run(progress)
     _save_model(model, folder / "model.safetensors")
     features = _features(model, dataset, config, folder / runs.FEATURES, progress)
@@ -53,14 +62,14 @@ def run_stage1(config: Config, runs_dir: Path, overwrite: bool = False, progress
         "seconds": trainer.seconds,
     }
     finish(folder, features.classifier, features, activations.get("softmax").scores, trainer.device, facts)
-    return folder
 
 
 def _features(model: ImageClassifier, dataset: Dataset, config: Config, path: Path, progress: Progress) -> FeaturesFile:
-    """The run's features file; one that a former start finished is kept if it is of these weights."""
+    """The run's features file; one that a former start finished is kept if it is of these weights and data."""
     if path.exists():
         features = open_features(path)
-        if features.origin.get("backbone", {}).get("sha256") == weights_sha256(model):
+        found = [features.origin.get(part, {}).get("sha256") for part in ("backbone", "dataset")]
+        if found == [weights_sha256(model), dataset.sha256]:
             return features
     extract(model, dataset, config, path, progress)
     return open_features(path)

@@ -6,9 +6,11 @@ from collections.abc import Sequence
 from pathlib import Path
 
 import torch
+from safetensors import SafetensorError
 from safetensors.torch import load_file, save_file
 
 from gol_decouple import methods, runs, runtime
+from gol_decouple.class_stats import empty_classes_warning
 from gol_decouple.classifiers import as_tensors
 from gol_decouple.config import Stage2Config
 from gol_decouple.errors import InputError
@@ -50,6 +52,10 @@ def run_stage2(
     features = open_features(target.features)
     if "test" not in features:
         raise InputError(f"{target.features} has no test split to report on", "write it with train and test")
+    if warning := empty_classes_warning(features.classes.names, features.classes.train_counts):
+        progress.warn(warning)
+    if features["train"].features.shape[0] > 1:
+        progress.warn(f"{target.features} has augmented views: only the clean one is used")
     if not features.checked:
         progress.warn(f"{target.features} was written elsewhere: it has no checksums, so damage cannot be noticed")
     stage = _StageTwo(target, features, device, overwrite, progress)
@@ -91,7 +97,12 @@ class _StageTwo:
         if not runs.is_finished(folder):
             self._progress.say(f"{self._target.features} has no Softmax classifier: training one first")
             self.run(softmax, seed)
-        tensors = load_file(folder / "classifier.safetensors")
+        try:
+            tensors = load_file(folder / "classifier.safetensors")
+        except (SafetensorError, OSError) as error:
+            raise InputError(
+                f"the Softmax classifier in {folder} cannot be read: {error}", f"remove {folder}"
+            ) from None
         return (tensors["weight"], tensors["bias"]), folder.name
 
     def _folder(self, method: Method, seed: int) -> Path:

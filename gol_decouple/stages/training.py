@@ -5,9 +5,7 @@ from __future__ import annotations
 import csv
 import io
 import math
-import pickle
 import time
-import zipfile
 from pathlib import Path
 from typing import Any
 
@@ -21,9 +19,10 @@ from gol_decouple.config import Config, Stage1Config
 from gol_decouple.data import Dataset, Split
 from gol_decouple.data.transforms import Augmentation, AugmentedImages, EpochBatches, Normalise, clean_images
 from gol_decouple.errors import InputError
-from gol_decouple.files import atomic_path, publish, write_text
+from gol_decouple.files import write_text
 from gol_decouple.progress import Bar, Progress
 from gol_decouple.schedules import lr_factor
+from gol_decouple.stages.training_state import load_state, save_state
 
 LOG_FIELDS = ("epoch", "lr", "train_loss", "accuracy", "images_per_second", "seconds")
 
@@ -53,8 +52,7 @@ class Trainer:
         self._scaler = torch.amp.GradScaler(self.device.type, enabled=self._precision is torch.float16)
         train = dataset.splits["train"]
         self._batches = EpochBatches(len(train), config.stage1.batch_size, config.seed)
-        size = config.transform.size or train.images.shape[1]
-        images = AugmentedImages(train, Augmentation(config.transform, size), config.seed)
+        images = AugmentedImages(train, Augmentation(config.transform), config.seed)
         workers = runtime.default_workers() if config.stage1.num_workers is None else config.stage1.num_workers
         self._loader: DataLoader[Any] = DataLoader(
             images,
@@ -70,7 +68,7 @@ class Trainer:
         """Train to the last epoch.
 
         Raises:
-            InputError: the loss is no longer finite.
+            InputError: loss or weights are no longer finite, or there are checkpoints that cannot be used.
         """
         first = self._resume(progress)
         epochs = self._settings.epochs
@@ -116,13 +114,18 @@ class Trainer:
             self._scaler.update()
             value = float(loss.detach())
             if not math.isfinite(value):
-                raise InputError(
-                    f"stage one diverged: the loss is {value} in epoch {epoch + 1}, step {step + 1}",
-                    f"lower stage1.lr (now {self._settings.lr:g})",
-                )
+                raise self._diverged(epoch, f"the loss is {value} in step {step + 1}")
             total += value * len(labels)
             bar.advance(len(labels), f"epoch {epoch + 1}/{self._settings.epochs}, loss {value:.3f}")
+        if not all(parameter.isfinite().all() for parameter in self._model.parameters()):
+            raise self._diverged(epoch, "weights are not finite")
         return total / len(self._dataset.splits["train"])
+
+    def _diverged(self, epoch: int, sign: str) -> InputError:
+        lower = f"{self._settings.lr / 10:g}"
+        return InputError(
+            f"stage one diverged in epoch {epoch + 1}: {sign}", f"try --set stage1.lr={lower} --overwrite"
+        )
 
     def _lr(self, epoch: int, step: int) -> float:
         settings = self._settings
@@ -151,40 +154,28 @@ class Trainer:
         return np.concatenate(predictions)
 
     def _save(self, epochs_done: int) -> None:
-        """Write `last.pt`, keeping the one before it as `previous.pt`, then the log."""
-        last = self._folder / "last.pt"
         state = {
             "epochs_done": epochs_done,
             "model": self._model.state_dict(),
             "optimizer": self._optimizer.state_dict(),
             "scaler": self._scaler.state_dict(),
             "log": self._log,
+            "data_sha256": self._dataset.sha256,
         }
-        with atomic_path(last) as temporary:
-            torch.save(state, temporary)
-            if last.exists():
-                publish(last, self._folder / "previous.pt")
+        save_state(self._folder, state)
         write_text(self._folder / "log.csv", _as_csv(self._log))
 
     def _resume(self, progress: Progress) -> int:
-        """Load the newest checkpoint that can be read; returns the number of epochs done."""
-        for name in ("last.pt", "previous.pt"):
-            path = self._folder / name
-            if not path.exists():
-                continue
-            try:
-                state = torch.load(path, map_location=self.device, weights_only=True)
-            except (RuntimeError, pickle.UnpicklingError, EOFError, zipfile.BadZipFile, OSError) as error:
-                reason = str(error).splitlines()[0] if str(error) else type(error).__name__
-                progress.warn(f"{path} is damaged ({reason}); trying the checkpoint before it")
-                continue
-            self._model.load_state_dict(state["model"])
-            self._optimizer.load_state_dict(state["optimizer"])
-            self._scaler.load_state_dict(state["scaler"])
-            self._log = state["log"]
-            progress.say(f"continuing stage one after epoch {state['epochs_done']} of {self._settings.epochs}")
-            return int(state["epochs_done"])
-        return 0
+        """Take up the newest checkpoint; returns the number of epochs done."""
+        state = load_state(self._folder, self._dataset.sha256, progress)
+        if state is None:
+            return 0
+        self._model.load_state_dict(state["model"])
+        self._optimizer.load_state_dict(state["optimizer"])
+        self._scaler.load_state_dict(state["scaler"])
+        self._log = state["log"]
+        progress.say(f"continuing stage one after epoch {state['epochs_done']} of {self._settings.epochs}")
+        return int(state["epochs_done"])
 
 
 def _one_thread(_: int) -> None:

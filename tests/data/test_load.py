@@ -18,7 +18,7 @@ import pytest
 from torchvision.datasets import CIFAR10
 
 from gol_decouple.config import DataConfig
-from gol_decouple.data import Split, classes_without_images, load_data
+from gol_decouple.data import Split, load_data
 from gol_decouple.errors import EnvironmentFailure, InputError
 
 
@@ -79,7 +79,7 @@ def test_npz_keeps_val_and_class_names(tmp_path: Path) -> None:
     data = load_data(npz(path, name="mine"))
     assert data.name == "mine"
     assert list(data.splits) == ["train", "val", "test"]
-    assert classes_without_images(data) == ["d"]
+    assert data.train_counts.tolist() == [3, 2, 1, 0]
 
 
 @pytest.mark.parametrize("factor", [None, 1.0])
@@ -102,6 +102,7 @@ def test_only_train_is_made_long_tailed(tmp_path: Path) -> None:
     ("changes", "message"),
     [
         ({"test_labels": None}, "has no test_labels; it holds test_images, train_images, train_labels"),
+        ({"val_images": np.zeros((1, 4, 4, 3), np.uint8)}, "has no val_labels"),
         ({"train_labels": np.zeros((6, 2), np.int64)}, r"train: labels are int64 \[6, 2\], expected one integer"),
         ({"train_labels": np.zeros(6)}, r"train: labels are float64 \[6\]"),
         ({"train_labels": np.zeros(5, np.int64)}, "train: 6 images but 5 labels"),
@@ -134,6 +135,9 @@ def test_npz_missing_damaged_or_unnamed(tmp_path: Path) -> None:
     (tmp_path / "text.npz").write_text("hello")
     with pytest.raises(InputError, match="not a readable .npz file"):
         load_data(npz(tmp_path / "text.npz"))
+    np.save(tmp_path / "one.npy", np.zeros(3))
+    with pytest.raises(InputError, match="not a readable .npz file"):
+        load_data(npz(tmp_path / "one.npy"))
     with pytest.raises(InputError, match="needs data.path"):
         load_data(DataConfig(kind="npz"))
 

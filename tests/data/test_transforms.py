@@ -22,41 +22,45 @@ def split(count: int) -> Split:
 
 
 def test_augmentation_is_drawn_for_each_image_and_epoch() -> None:
-    data = AugmentedImages(split(8), Augmentation(ALL, 32), seed=0)
+    data = AugmentedImages(split(8), Augmentation(ALL), seed=0)
     views = [data[epoch, index][0].numpy().tobytes() for epoch in range(2) for index in range(8)]
     assert len(set(views)) == 16
 
 
 def test_augmentation_depends_on_nothing_but_its_key() -> None:
-    data = AugmentedImages(split(4), Augmentation(ALL, 32), seed=0)
+    data = AugmentedImages(split(4), Augmentation(ALL), seed=0)
     first = data[3, 2][0]
     torch.manual_seed(99)
     data[0, 0]
     assert torch.equal(first, data[3, 2][0])
-    assert not torch.equal(first, AugmentedImages(split(4), Augmentation(ALL, 32), seed=1)[3, 2][0])
+    assert not torch.equal(first, AugmentedImages(split(4), Augmentation(ALL), seed=1)[3, 2][0])
 
 
 def test_augmentation_leaves_the_global_stream_alone() -> None:
     torch.manual_seed(5)
     before = torch.get_rng_state()
-    Augmentation(ALL, 32)(images(1)[0], seed=3)
+    Augmentation(ALL)(images(1)[0], seed=3)
     assert torch.equal(torch.get_rng_state(), before)
 
 
 def test_crop_and_flip_are_the_only_changes_they_claim() -> None:
     image = images(1)[0]
-    flipped = {Augmentation(TransformConfig(flip=True), 32)(image, seed).tobytes() for seed in range(20)}
+    flipped = {Augmentation(TransformConfig(flip=True))(image, seed).tobytes() for seed in range(20)}
     assert flipped == {image.tobytes(), image[:, ::-1].tobytes()}
     padded = np.pad(image, ((2, 2), (2, 2), (0, 0)))
     crops = {padded[y : y + 32, x : x + 32].tobytes() for y in range(5) for x in range(5)}
-    drawn = {Augmentation(TransformConfig(crop_padding=2), 32)(image, seed).tobytes() for seed in range(60)}
+    drawn = {Augmentation(TransformConfig(crop_padding=2))(image, seed).tobytes() for seed in range(60)}
     assert drawn <= crops
     assert len(drawn) > 10
 
 
+def test_a_crop_keeps_the_shape_of_an_image_that_is_not_square() -> None:
+    assert Augmentation(TransformConfig(crop_padding=2))(images(1)[0, :20], seed=0).shape == (20, 32, 3)
+
+
 def test_without_augmentation_the_image_stays() -> None:
     image = images(1)[0]
-    np.testing.assert_array_equal(Augmentation(TransformConfig(), 32)(image, seed=0), image)
+    np.testing.assert_array_equal(Augmentation(TransformConfig())(image, seed=0), image)
 
 
 def test_normalise() -> None:
@@ -71,7 +75,7 @@ def test_normalise() -> None:
 def test_size_resizes_for_training_and_evaluation() -> None:
     config = TransformConfig(size=16)
     assert clean_images(images(2, 32), config).shape == (2, 16, 16, 3)
-    assert Augmentation(config, 16)(images(1, 32)[0], seed=0).shape == (16, 16, 3)
+    assert Augmentation(config)(images(1, 32)[0], seed=0).shape == (16, 16, 3)
 
 
 def test_batches_visit_every_image_once_an_epoch_in_another_order() -> None:

@@ -45,8 +45,13 @@ def manifest(folder: Path, **changes: object) -> Path:
         "metrics": metrics | {"num_many": 35, "num_medium": 35, "num_few": 30} | changes.pop("metrics", {}),
         "seconds": 1.5,
     }
+    tree |= changes
+    if tree["stage"] == 2 and folder.parent.name != "stage2":
+        folder = folder.parent / tree["run"] / "stage2" / folder.name
     folder.mkdir(parents=True)
-    (folder / "manifest.json").write_text(json.dumps(tree | changes))
+    if tree["stage"] == 1:
+        (folder / "config.toml").write_text("")
+    (folder / "manifest.json").write_text(json.dumps(tree))
     return folder
 
 
@@ -195,6 +200,25 @@ def test_numbers_are_whole_in_a_narrow_terminal(tmp_path: Path, width: int) -> N
     assert "41.0±1.0" in text
     assert "many (35)" in text
     assert all(len(line) <= width for line in text.splitlines())
+
+
+def test_manifests_of_other_programs_are_not_ours(tmp_path: Path) -> None:
+    stage_one(tmp_path / "lt")
+    (tmp_path / "web").mkdir()
+    (tmp_path / "web" / "manifest.json").write_text('{"name": "an app"}')
+    assert len(collect(tmp_path)) == 1
+
+
+def test_a_run_is_called_as_its_folder_wherever_it_was_moved(tmp_path: Path) -> None:
+    stage_one(tmp_path / "moved", run="old")
+    manifest(tmp_path / "moved" / "stage2" / "a", run="old")
+    assert {row["run"] for row in collect(tmp_path)} == {"moved"}
+
+
+def test_a_start_that_was_trained_on_the_features_is_named(tmp_path: Path) -> None:
+    manifest(tmp_path / "a", started_from="softmax-seed0-abc")
+    (table,) = tables.dataset_tables(collect(tmp_path))
+    assert table.cells[0][1] == "from a Softmax classifier trained on the features, 15 epochs, lr 3e-05"
 
 
 def test_nothing_to_report(tmp_path: Path) -> None:
