@@ -176,5 +176,8 @@ def test_unknown_names_and_parameters_say_what_there_is() -> None:
     assert "did you mean 'gumbel'" in (unknown_name.value.hint or "")
     with pytest.raises(InputError, match="activation 'sigmoid' has no parameter 'q_min'"):
         activations.get("sigmoid", q_min=-4.0)
+    for q_min in (1.0, -1e300):
+        with pytest.raises(InputError, match="must be at least -80.0 and below 0"):
+            activations.get("gumbel", q_min=q_min)
     with pytest.raises(InputError, match="at least 2 classes, not 1"):
         activations.get("gumbel").prior_bias(1)

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import inspect
 from collections.abc import Callable
 from typing import Any, Protocol
 
@@ -11,7 +12,7 @@ from numpy.typing import NDArray
 
 from gol_decouple import activations
 from gol_decouple.activations import Activation
-from gol_decouple.errors import unknown
+from gol_decouple.errors import InputError, unknown
 from gol_decouple.losses.cross_entropy import CrossEntropy
 
 
@@ -54,10 +55,15 @@ def get(
         image_frequency: share of the images that hold each class, [C], for losses that need it.
 
     Raises:
-        InputError: no such loss or activation.
+        InputError: no such loss or activation, or a parameter the loss does not have.
     """
     if name not in _LOSSES:
         raise unknown("loss", name, _LOSSES)
     if isinstance(activation, str):
         activation = activations.get(activation)
-    return _LOSSES[name](activation, **params)
+    make = _LOSSES[name]
+    takes = [param for param in inspect.signature(make).parameters if param != "activation"]
+    for param in params:
+        if param not in takes:
+            raise InputError(f"loss {name!r} has no parameter {param!r}", f"it takes: {takes or 'none'}")
+    return make(activation, **params)

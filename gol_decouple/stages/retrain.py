@@ -4,16 +4,18 @@ from __future__ import annotations
 
 import math
 import time
-from dataclasses import dataclass, field
+from dataclasses import dataclass, replace
 from pathlib import Path
 from typing import Any
 
 import numpy as np
 import torch
 from numpy.typing import NDArray
+from pydantic import ValidationError
 from torch import nn
 
 from gol_decouple import activations, classifiers, losses, methods, runtime, samplers
+from gol_decouple.config import Stage2Config
 from gol_decouple.errors import InputError
 from gol_decouple.features import FeaturesFile, open_features
 from gol_decouple.losses import Loss
@@ -68,7 +70,7 @@ class Retrained:
     loss: Loss
     history: list[dict[str, float]]
     seconds: float
-    metrics: Metrics | None = field(default=None)
+    metrics: Metrics | None = None
 
     @property
     def epochs(self) -> int:
@@ -122,7 +124,7 @@ def retrain(
     result = train_classifier(train, chosen, start, seed)
     if not evaluate or "test" not in opened:
         return result
-    return Retrained(**{**vars(result), "metrics": evaluate_classifier(result, opened)})
+    return replace(result, metrics=evaluate_classifier(result, opened))
 
 
 def train_classifier(
@@ -188,13 +190,12 @@ def _lr(method: Method, epochs_done: float) -> float:
 
 
 def _check(method: Method) -> None:
-    """Settings that the command line's config checks, for those who come through the library."""
-    for name in ("lr", "epochs", "batch_size"):
-        if not (value := getattr(method, name)) > 0 or not math.isfinite(value):
-            raise InputError(f"{name} = {value}: must be positive")
-    for name, choices in (("start", ("fresh", "stage_one")), ("schedule", ("constant", "cosine"))):
-        if getattr(method, name) not in choices:
-            raise InputError(f"{name} = {getattr(method, name)!r}", f"choose from: {', '.join(choices)}")
+    """The ranges that the command line's config checks, for those who come through the library."""
+    try:
+        Stage2Config.model_validate(method.settings)
+    except ValidationError as error:
+        problem = error.errors()[0]
+        raise InputError(f"{problem['loc'][0]} = {problem['input']!r}: {problem['msg']}") from None
 
 
 def _start(

@@ -9,6 +9,7 @@ import torch
 from torch.nn import functional as F
 
 from gol_decouple import activations, losses
+from gol_decouple.errors import InputError
 
 ETA = {
     "sigmoid": lambda q: 1.0 / (1.0 + math.exp(-q)),
@@ -107,3 +108,11 @@ class TestContract:
         logits = torch.randn(4, 7)
         assert loss.num_columns(7) == 7
         assert loss.scores(logits).shape == (4, 7)
+
+
+def test_unknown_names_and_parameters_say_what_there_is() -> None:
+    with pytest.raises(InputError, match="unknown loss 'crossentropy'") as error:
+        losses.get("crossentropy", activation="gumbel")
+    assert "did you mean 'cross_entropy'" in (error.value.hint or "")
+    with pytest.raises(InputError, match="loss 'cross_entropy' has no parameter 'gamma'"):
+        losses.get("cross_entropy", activation="gumbel", gamma=2.0)
