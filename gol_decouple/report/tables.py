@@ -11,7 +11,7 @@ from dataclasses import dataclass
 from typing import Any
 
 from rich.box import SIMPLE_HEAD
-from rich.console import Console
+from rich.console import Console, JustifyMethod
 from rich.table import Table
 from rich.text import Text
 
@@ -67,10 +67,14 @@ def to_markdown(rows: Sequence[Row]) -> str:
 def print_tables(rows: Sequence[Row], console: Console) -> None:
     """Tables for a person to read; in a narrow terminal the recipe wraps, numbers never do."""
     for table in dataset_tables(rows):
-        grid = Table(box=SIMPLE_HEAD, title=Text(table.title), title_justify="left", title_style="bold", padding=(0, 1))
+        grid = Table(
+            box=SIMPLE_HEAD, title=Text(table.title), title_justify="left", title_style="bold", padding=(0, 1, 0, 0)
+        )
         for column in table.columns:
-            text = column in TEXT_COLUMNS
-            grid.add_column(Text(column), justify="left" if text else "right", no_wrap=not text, overflow="fold")
+            # Group sizes stand below the group's name, so that the columns are as narrow as their numbers.
+            heading = Text(column.replace(" (", "\n("))
+            justify: JustifyMethod = "left" if column in TEXT_COLUMNS else "right"
+            grid.add_column(heading, justify=justify, no_wrap=column != "recipe", overflow="fold")
         for cells in table.cells:
             grid.add_row(*map(Text, cells))
         console.print(grid)
