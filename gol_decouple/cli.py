@@ -65,14 +65,18 @@ def stage1(
     ],
     set_: Set = None,
     data_root: Annotated[Path | None, typer.Option(help="Where the data lies; the same as data.path.")] = None,
+    checkpoint: Annotated[
+        Path | None, typer.Option(help="A trained model to load instead of training; stage1.epochs trains it further.")
+    ] = None,
     seed: Annotated[int | None, typer.Option(min=0, help="Seed of the training.")] = None,
     device: Device = None,
     name: Annotated[str | None, typer.Option(help="Name of the run; the config's unless given.")] = None,
     runs_dir: RunsDir = RUNS_DIR,
     overwrite: Overwrite = False,
 ) -> None:
-    """Train a Softmax model and cache its features."""
+    """Train a Softmax model, or load one, and cache its features."""
     overrides = [*(set_ or []), *([f"data.path={data_root}"] if data_root else [])]
+    overrides += [f"stage1.checkpoint={checkpoint}"] if checkpoint else []
     resolved = load_config(config, overrides, seed=seed, device=device, name=name)
     from gol_decouple.stages.backbone import run_stage1
 

@@ -15,6 +15,7 @@ class Method:
 
     Attributes:
         start: "stage_one", the Softmax classifier's weights, or "fresh", small weights at the activation's prior point.
+        clip_norm: largest norm of a step's gradient, over weight and bias together; None leaves it as it is.
         activation_params: parameters of the activation with their values, as `activations.get` takes them.
     """
 
@@ -30,6 +31,8 @@ class Method:
     schedule: str = "constant"
     batch_size: int = 64
     momentum: float = 0.9
+    weight_decay: float = 0.0
+    clip_norm: float | None = None
     activation_params: Mapping[str, float] = field(default_factory=dict)
 
     @property
@@ -60,7 +63,8 @@ class Method:
         return asdict(self)
 
 
-SETTINGS = ("start", "lr", "epochs", "schedule", "batch_size", "momentum")
+SETTINGS = ("start", "lr", "epochs", "schedule", "batch_size", "momentum", "weight_decay", "clip_norm")
+_DECOUPLING = "Kang et al., Decoupling Representation and Classifier for Long-Tailed Recognition, ICLR 2020"
 _GOL = "Alexandridis et al., Long-tailed Instance Segmentation using Gumbel Optimized Loss, ECCV 2022"
 _GUMBEL_PARAMS = {"q_min": -4.0}
 
@@ -72,10 +76,20 @@ METHODS = {
         Method(
             "softmax",
             "softmax",
-            "Kang et al., Decoupling Representation and Classifier, ICLR 2020 (retrained with random sampling)",
+            f"{_DECOUPLING}, retrained with random sampling",
             start="fresh",
             lr=0.1,
             epochs=15,
+            schedule="cosine",
+        ),
+        Method(
+            "crt",
+            "softmax",
+            f"{_DECOUPLING}, section 4.1 (cRT)",
+            sampler="class_balanced",
+            start="fresh",
+            lr=0.1,
+            epochs=10,
             schedule="cosine",
         ),
         Method("sigmoid", "sigmoid", "one binary cross entropy a class", start="stage_one", lr=3e-5, epochs=15),
@@ -95,6 +109,18 @@ METHODS = {
             start="stage_one",
             lr=1e-4,
             epochs=15,
+            activation_params=_GUMBEL_PARAMS,
+        ),
+        Method(
+            "gumbel_crt",
+            "gumbel",
+            f"{_GOL}, with the sampler of cRT",
+            sampler="class_balanced",
+            start="fresh",
+            lr=1e-2,
+            epochs=15,
+            schedule="cosine",
+            clip_norm=20.0,
             activation_params=_GUMBEL_PARAMS,
         ),
         Method(

@@ -42,6 +42,12 @@ def top1_metrics(predictions: NDArray[np.int64], labels: NDArray[np.int64], trai
     return metrics
 
 
+def no_metrics(train_counts: NDArray[np.int64]) -> Metrics:
+    """The metrics where there is no classifier to measure: accuracies are None, group sizes as ever."""
+    metrics: Metrics = dict.fromkeys(("top1", "top1_balanced", *(f"top1_{group}" for group in GROUPS)))
+    return metrics | {f"num_{group}": int(mask.sum()) for group, mask in group_masks(train_counts).items()}
+
+
 def _mean(values: NDArray[np.float64]) -> float | None:
     present = values[~np.isnan(values)]
     return float(present.mean()) if len(present) else None

@@ -20,10 +20,11 @@ from dataclasses import dataclass
 from pathlib import Path
 from typing import Any, Protocol
 
-from gol_decouple.config import Config, Stage2Config, differing_fields, load_config, to_toml
+from gol_decouple.config import differing_fields, load_config, to_toml
 from gol_decouple.errors import EnvironmentFailure, InputError
 from gol_decouple.files import disk_errors, read_json, write_json, write_text
 from gol_decouple.progress import Progress
+from gol_decouple.settings import Config, Stage2Config
 
 MANIFEST = "manifest.json"
 CONFIG = "config.toml"

@@ -119,7 +119,7 @@ def test_every_way_to_start_it_behaves_the_same(tmp_path: Path, arguments: list[
         (["stage1", "cifar10_tl"], "unknown config 'cifar10_tl'", "did you mean 'cifar10_lt'?"),
         (["stage1", "missing.toml"], "config file missing.toml does not exist", "choose one by name"),
         (["stage1", "digits_lt", "--set", "epochs"], "--set 'epochs' is not of the form key=value", "--set stage1."),
-        (["stage1", "digits_lt", "--set", "stage1.epochs=0"], "--set stage1.epochs=0: input should be", None),
+        (["stage1", "digits_lt", "--set", "stage1.epochs=-1"], "--set stage1.epochs=-1: input should be", None),
         (["stage1", "digits_lt", "--name", "a/b"], "--name 'a/b': input should be the name of a folder", None),
         (["stage1", "SMALL", "--set", "backbone.name=resnet23"], "unknown backbone 'resnet23'", "'resnet32'"),
         (["stage1", "SMALL", "--device", "gpu"], "device 'gpu' cannot be used", "--device auto, cpu or cuda"),

@@ -8,17 +8,10 @@ from typing import Any
 
 import pytest
 
-from gol_decouple.config import (
-    Config,
-    Stage2Config,
-    config_names,
-    differing_fields,
-    load_config,
-    override_section,
-    to_toml,
-)
+from gol_decouple.config import config_names, differing_fields, load_config, override_section, to_toml
 from gol_decouple.errors import InputError
 from gol_decouple.schedules import lr_factor
+from gol_decouple.settings import Config, Stage2Config
 
 MINIMAL = """
 [data]
@@ -189,8 +182,8 @@ def test_a_home_folder_is_filled_in(tmp_path: Path, minimal: str, monkeypatch: p
         ("stage1.epochs=true", "--set stage1.epochs=true: input should be a finite number", None),
         ("stage1.epochs=[1, 2]", "--set stage1.epochs=[1, 2]: input should be a valid integer", None),
         ("stage1.epochs=1\nx=2", "input should be a valid integer", None),
-        ("stage1.epochs=0", "--set stage1.epochs=0: input should be greater than 0", None),
-        ("stage1.epochs=-3", "input should be greater than 0", None),
+        ("stage1.batch_size=0", "--set stage1.batch_size=0: input should be greater than 0", None),
+        ("stage1.epochs=-3", "input should be greater than or equal to 0", None),
         ("stage1.batch_size=3000000000", "input should be less than 2147483648", None),
         ("stage1.lr=0", "--set stage1.lr=0: input should be greater than 0", None),
         ("stage1.lr=true", "input should be a finite number", None),
@@ -234,7 +227,12 @@ def test_a_runs_name_is_a_folders(minimal: str, name: str) -> None:
         (MINIMAL, "", "minimal.toml: data is missing, backbone is missing, stage1 is missing", "examples lie in"),
         ("epochs = 6", "lr = 1", "minimal.toml: stage1.epochs is missing", "examples lie in"),
         ("epochs = 6", 'epochs = "ten"', "minimal.toml: stage1.epochs = 'ten': input should be a valid integer", None),
-        ("epochs = 6", "epochs = -1", "minimal.toml: stage1.epochs = -1: input should be greater than 0", None),
+        (
+            "epochs = 6",
+            "epochs = -1",
+            "stage1.epochs = -1: input should be greater than or equal to 0",
+            None,
+        ),
         ("epochs = 6", "epochs = 6\nepoch = 7", "minimal.toml: unknown key 'stage1.epoch'", "did you mean 'epochs'?"),
         ('[data]\nkind = "digits"', "data = 3", "minimal.toml: data is a section, not a value", None),
         ("[data]", "name = 5\n[data]", "minimal.toml: name = 5: input should be a valid string", None),
@@ -257,9 +255,9 @@ def test_a_wrong_file_is_named(minimal: str, old: str, new: str, message: str, h
 
 
 def test_every_mistake_is_told_at_once(minimal: str) -> None:
-    Path(minimal).write_text(MINIMAL.replace("epochs = 6", "epochs = 0\nlr = -1\nfoo = 1"))
+    Path(minimal).write_text(MINIMAL.replace("epochs = 6", "epochs = -1\nlr = -1\nfoo = 1"))
     error = refusal(minimal, ["stage2.lr=0"])
-    for part in ("stage1.epochs = 0", "stage1.lr = -1", "unknown key 'stage1.foo'", "; --set stage2.lr=0: input"):
+    for part in ("stage1.epochs = -1", "stage1.lr = -1", "unknown key 'stage1.foo'", "; --set stage2.lr=0: input"):
         assert part in error.message
 
 

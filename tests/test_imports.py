@@ -24,7 +24,7 @@ ROWS = (
     ("activations",),
     ("methods", "metrics", "class_stats", "schedules"),
     ("config", "runs", "runtime"),
-    ("progress", "files"),
+    ("settings", "progress", "files"),
     ("errors", "__init__"),
 )
 ROW_OF = {part: row for row, parts in enumerate(ROWS) for part in parts}

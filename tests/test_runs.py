@@ -12,10 +12,11 @@ import pytest
 from rich.console import Console
 
 from gol_decouple import methods, runs
-from gol_decouple.config import Config, Stage2Config, load_config
+from gol_decouple.config import load_config
 from gol_decouple.errors import EnvironmentFailure, InputError
 from gol_decouple.progress import SILENT, Progress
 from gol_decouple.runs import Target, classifier_folder, create_run, find_target, open_run
+from gol_decouple.settings import Config, Stage2Config
 
 
 @pytest.fixture
@@ -331,6 +332,8 @@ CHANGES: dict[str, Any] = {
     "schedule": "cosine",
     "batch_size": 7,
     "momentum": 0.5,
+    "weight_decay": 0.1,
+    "clip_norm": 5.0,
     "q_min": -2.5,
 }
 

@@ -27,12 +27,17 @@ BACKBONES = {
 
 
 class ImageClassifier(nn.Module):
-    """A backbone and the linear classifier on its features: images [N, 3, H, W] to logits [N, C]."""
+    """A backbone and the linear classifier on its features: images [N, 3, H, W] to logits [N, C].
+
+    Attributes:
+        has_classifier: whether the classifier was trained; it is not where only a backbone was loaded.
+    """
 
     def __init__(self, backbone: nn.Module, feature_size: int, num_classes: int) -> None:
         super().__init__()
         self.backbone = backbone
         self.classifier = nn.Linear(feature_size, num_classes)
+        self.has_classifier = True
         nn.init.kaiming_normal_(self.classifier.weight)
         nn.init.zeros_(self.classifier.bias)
 

@@ -4,9 +4,9 @@ from __future__ import annotations
 
 from collections.abc import Callable
 
-from gol_decouple.config import DataConfig
 from gol_decouple.data import digits, npz
 from gol_decouple.data.dataset import SPLITS, Dataset, Split, check
+from gol_decouple.settings import DataConfig
 
 __all__ = ["SPLITS", "Dataset", "Split", "load_data"]
 

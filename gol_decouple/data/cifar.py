@@ -8,9 +8,9 @@ from pathlib import Path
 import numpy as np
 from torchvision.datasets import CIFAR10, CIFAR100
 
-from gol_decouple.config import DataConfig
 from gol_decouple.data.dataset import Dataset, make_split
 from gol_decouple.errors import EnvironmentFailure
+from gol_decouple.settings import DataConfig
 
 _CLASSES: dict[str, type[CIFAR10]] = {"cifar10": CIFAR10, "cifar100": CIFAR100}
 

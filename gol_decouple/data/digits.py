@@ -4,8 +4,8 @@ from __future__ import annotations
 
 import numpy as np
 
-from gol_decouple.config import DataConfig
 from gol_decouple.data.dataset import Dataset, make_split
+from gol_decouple.settings import DataConfig
 
 TEST_PER_CLASS = 50
 

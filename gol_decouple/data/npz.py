@@ -10,9 +10,9 @@ from typing import Any
 import numpy as np
 from numpy.typing import NDArray
 
-from gol_decouple.config import DataConfig
 from gol_decouple.data.dataset import SPLITS, Dataset, make_split
 from gol_decouple.errors import InputError
+from gol_decouple.settings import DataConfig
 
 REQUIRED = ("train_images", "train_labels", "test_images", "test_labels")
 

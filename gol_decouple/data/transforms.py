@@ -13,9 +13,9 @@ from PIL import Image
 from torch.utils.data import Dataset as TorchDataset
 from torchvision import transforms as T
 
-from gol_decouple.config import TransformConfig
 from gol_decouple.data.dataset import Split
 from gol_decouple.runtime import stream_seed
+from gol_decouple.settings import TransformConfig
 
 _POLICIES = {
     "cifar10": T.AutoAugmentPolicy.CIFAR10,

@@ -10,7 +10,6 @@ import numpy as np
 from numpy.typing import NDArray
 
 from gol_decouple.class_stats import class_counts
-from gol_decouple.config import FeatureDtype
 from gol_decouple.data import SPLITS
 from gol_decouple.errors import InputError, unknown
 from gol_decouple.features.layout import (
@@ -25,6 +24,7 @@ from gol_decouple.features.layout import (
 )
 from gol_decouple.features.writer import FeatureWriter
 from gol_decouple.files import disk_errors
+from gol_decouple.settings import FeatureDtype
 
 
 def write(

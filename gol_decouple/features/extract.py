@@ -12,12 +12,12 @@ from torch import nn
 
 from gol_decouple import runtime
 from gol_decouple.backbones import ImageClassifier
-from gol_decouple.config import Config
 from gol_decouple.data import Dataset, Split
 from gol_decouple.data.transforms import Normalise, clean_images
 from gol_decouple.features.layout import Block, Classes, Header, LinearWeights, SplitLayout, rows_per_block
 from gol_decouple.features.writer import FeatureWriter
 from gol_decouple.progress import SILENT, Progress
+from gol_decouple.settings import Config
 
 
 def extract(model: ImageClassifier, dataset: Dataset, config: Config, path: Path, progress: Progress = SILENT) -> None:
@@ -35,7 +35,9 @@ def extract(model: ImageClassifier, dataset: Dataset, config: Config, path: Path
         classes=Classes(dataset.class_names, dataset.train_counts),
         dtype=config.features.dtype,
         feature_size=model.classifier.in_features,
-        classifier=LinearWeights(_numpy(model.classifier.weight), _numpy(model.classifier.bias)),
+        classifier=LinearWeights(*map(_numpy, (model.classifier.weight, model.classifier.bias)))
+        if model.has_classifier
+        else None,
         origin={
             "backbone": {"name": config.backbone.name, "sha256": weights_sha256(model)},
             "dataset": {

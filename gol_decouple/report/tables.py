@@ -132,6 +132,8 @@ def _recipe(row: Row) -> str:
         begin = "from a Softmax classifier trained on the features"
     others = {name: value for name, value in row["changed_settings"].items() if name not in ("start", "lr", "epochs")}
     changed = [f"{name} {value}" for name, value in sorted(others.items())]
+    if row["stage"] == 1 and row["epochs"] == 0:
+        return f"{begin}, loaded"
     return ", ".join([begin, f"{row['epochs']} epochs", f"lr {row['lr']:g}", *changed])
 
 

@@ -9,13 +9,14 @@ from safetensors.torch import save_file
 
 from gol_decouple import activations, runs
 from gol_decouple.backbones import ImageClassifier, build_model
+from gol_decouple.backbones.checkpoints import load_checkpoint
 from gol_decouple.class_stats import empty_classes_warning
-from gol_decouple.config import Config
 from gol_decouple.data import Dataset, load_data
 from gol_decouple.features import FeaturesFile, open_features
 from gol_decouple.features.extract import extract, weights_sha256
 from gol_decouple.files import atomic_path
 from gol_decouple.progress import SILENT, Progress
+from gol_decouple.settings import Config
 from gol_decouple.stages.manifest import finish
 from gol_decouple.stages.training import Trainer
 
@@ -35,6 +36,11 @@ def run_stage1(config: Config, runs_dir: Path, overwrite: bool = False, progress
     if warning := empty_classes_warning(dataset.class_names, dataset.train_counts):
         progress.warn(warning)
     model = build_model(config.backbone.name, dataset.num_classes, config.seed)
+    model.has_classifier = config.stage1.epochs > 0
+    if config.stage1.checkpoint is not None:
+        match = load_checkpoint(model, Path(config.stage1.checkpoint))
+        progress.say(f"loaded {config.stage1.checkpoint}:\n{match.table()}")
+        model.has_classifier |= match.has_classifier
     trainer = Trainer(model, dataset, config, folder)
     with runs.working_on(folder):
         runs.create_run(folder, config, overwrite)

@@ -12,13 +12,13 @@ from safetensors.torch import load_file, save_file
 from gol_decouple import methods, runs, runtime
 from gol_decouple.class_stats import empty_classes_warning
 from gol_decouple.classifiers import as_tensors
-from gol_decouple.config import Stage2Config
 from gol_decouple.errors import InputError
 from gol_decouple.features import FeaturesFile, open_features
 from gol_decouple.files import atomic_path, disk_errors
 from gol_decouple.methods import Method
 from gol_decouple.progress import SILENT, Progress
 from gol_decouple.runs import Target
+from gol_decouple.settings import Stage2Config
 from gol_decouple.stages.manifest import finish
 from gol_decouple.stages.retrain import Retrained, TrainFeatures, train_classifier
 

@@ -11,6 +11,7 @@ import torch
 import gol_decouple
 from gol_decouple import runs, runtime
 from gol_decouple.features import FeaturesFile
+from gol_decouple.metrics import no_metrics
 from gol_decouple.stages.evaluation import metrics_of, predict, save_predictions
 
 
@@ -25,17 +26,21 @@ def finish(
     """Evaluate a classifier on test, write its predictions and per-class accuracies, then its manifest, last.
 
     Args:
-        classifier: weight [C, D] and bias [C], in any form `classifiers.as_tensors` takes.
+        classifier: weight [C, D] and bias [C], in any form `classifiers.as_tensors` takes; None if there is none, and
+            then accuracies are None.
         scores: from logits [N, C] to scores [N, C].
         facts: what only the stage knows: stage, run, method and parts, seed, settings, seconds.
     """
-    predictions = predict(classifier, features, "test", scores, device)
-    save_predictions(folder, predictions, features.classes)
+    metrics = no_metrics(features.classes.train_counts)
+    if classifier is not None:
+        predictions = predict(classifier, features, "test", scores, device)
+        save_predictions(folder, predictions, features.classes)
+        metrics = metrics_of(predictions, features.classes)
     manifest = {
         **facts,
         **_describe(features),
         "split": "test",
-        "metrics": metrics_of(predictions, features.classes),
+        "metrics": metrics,
         "version": gol_decouple.__version__,
         "software": runtime.describe(device),
     }

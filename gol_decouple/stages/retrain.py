@@ -15,7 +15,6 @@ from pydantic import ValidationError
 from torch import nn
 
 from gol_decouple import activations, classifiers, losses, methods, runtime, samplers
-from gol_decouple.config import Stage2Config
 from gol_decouple.errors import InputError
 from gol_decouple.features import FeaturesFile, open_features
 from gol_decouple.losses import Loss
@@ -23,6 +22,7 @@ from gol_decouple.methods import Method
 from gol_decouple.metrics import Metrics
 from gol_decouple.progress import SILENT, Progress
 from gol_decouple.schedules import lr_factor
+from gol_decouple.settings import Stage2Config
 from gol_decouple.stages.evaluation import evaluate as evaluate_classifier
 
 _START_STREAM, _ORDER_STREAM = 0, 1
@@ -107,7 +107,8 @@ def retrain(
         epochs, batch_size, lr: instead of the method's own.
         seed: of the start and of the order of samples.
         evaluate: also fill `.metrics` from the test split, if there is one.
-        params: other settings of the method: `start`, `schedule`, `momentum`, and `q_min` for Gumbel.
+        params: other settings of the method: `start`, `schedule`, `momentum`, `weight_decay`, `clip_norm`, and
+            `q_min` for Gumbel.
 
     A method that starts from the stage-one classifier, on a file that has none, first trains a Softmax classifier.
 
@@ -144,7 +145,9 @@ def train_classifier(
     sampler = samplers.get(method.sampler)
     device = train.features.device
     classifier = _start(train, method, loss, activation, stage_one, seed).to(device)
-    optimizer = torch.optim.SGD(classifier.parameters(), lr=method.lr, momentum=method.momentum, fused=True)
+    optimizer = torch.optim.SGD(
+        classifier.parameters(), method.lr, method.momentum, weight_decay=method.weight_decay, fused=True
+    )
     history, started = [], time.perf_counter()
     step_size = method.batch_size * classifier.weight.numel()
     total = method.epochs * len(train.labels)
@@ -180,6 +183,8 @@ def _epoch(
         batch_loss = loss(classifier(train.features[batch]), train.labels[batch])
         optimizer.zero_grad()
         torch.autograd.backward(batch_loss)
+        if method.clip_norm is not None:
+            torch.nn.utils.clip_grad_norm_(classifier.parameters(), method.clip_norm)
         optimizer.step()
         total += batch_loss.detach() * len(batch)
     return float(total) / len(order)

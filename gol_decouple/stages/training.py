@@ -15,13 +15,13 @@ from torch.utils.data import DataLoader
 
 from gol_decouple import losses, runtime
 from gol_decouple.backbones import ImageClassifier
-from gol_decouple.config import Config, Stage1Config
 from gol_decouple.data import Dataset, Split
 from gol_decouple.data.transforms import Augmentation, AugmentedImages, EpochBatches, Normalise, clean_images
 from gol_decouple.errors import InputError
 from gol_decouple.files import write_text
 from gol_decouple.progress import Bar, Progress
 from gol_decouple.schedules import lr_factor
+from gol_decouple.settings import Config, Stage1Config
 from gol_decouple.stages.training_state import load_state, save_state
 
 LOG_FIELDS = ("epoch", "lr", "train_loss", "accuracy", "images_per_second", "seconds")

@@ -17,9 +17,9 @@ import numpy as np
 import pytest
 from torchvision.datasets import CIFAR10
 
-from gol_decouple.config import DataConfig
 from gol_decouple.data import Split, load_data
 from gol_decouple.errors import EnvironmentFailure, InputError
+from gol_decouple.settings import DataConfig
 
 
 def save(path: Path, **changes: np.ndarray) -> Path:

@@ -5,9 +5,9 @@ from __future__ import annotations
 import numpy as np
 import torch
 
-from gol_decouple.config import TransformConfig
 from gol_decouple.data import Split
 from gol_decouple.data.transforms import Augmentation, AugmentedImages, EpochBatches, Normalise, clean_images
+from gol_decouple.settings import TransformConfig
 
 ALL = TransformConfig(crop_padding=4, flip=True, auto_augment="cifar10")
 

@@ -11,11 +11,12 @@ from safetensors.torch import load_file
 
 from gol_decouple import features
 from gol_decouple.backbones import ImageClassifier, build_model
-from gol_decouple.config import Config, load_config
+from gol_decouple.config import load_config
 from gol_decouple.data import Dataset, load_data
 from gol_decouple.data.transforms import Normalise
 from gol_decouple.features import layout, writer
 from gol_decouple.features.extract import extract
+from gol_decouple.settings import Config
 
 
 @pytest.fixture

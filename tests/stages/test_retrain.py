@@ -100,7 +100,7 @@ class TestEveryMethod:
         assert history[-1]["loss"] < history[0]["loss"]
 
     def test_settings_are_the_ones_of_the_config(self, method: str) -> None:
-        from gol_decouple.config import Stage2Config
+        from gol_decouple.settings import Stage2Config
 
         assert set(methods.get(method).settings) <= set(Stage2Config.model_fields)
 
@@ -144,6 +144,20 @@ def test_cosine_and_constant_schedules(features_file: Path) -> None:
     wanted = [0.1 * (1 + math.cos(math.pi * epoch / 4)) for epoch in range(4)]
     np.testing.assert_allclose([entry["lr"] for entry in cosine], wanted)
     assert [entry["lr"] for entry in constant] == [0.2] * 4
+
+
+def test_one_step_of_weight_decay_and_of_clipping(features_file: Path) -> None:
+    """A single full batch: decay takes lr x decay of the start away, clipping bounds the step at lr x clip_norm."""
+    one = {"method": "gumbel", "epochs": 1, "batch_size": sum(COUNTS)}
+    start = torch.from_numpy(features.open(features_file).classifier.weight)
+    plain = gol_decouple.retrain(features_file, lr=0.01, **one)
+    decayed = gol_decouple.retrain(features_file, lr=0.01, weight_decay=0.1, **one)
+    torch.testing.assert_close(plain.weight - decayed.weight, 0.001 * start, rtol=1e-3, atol=1e-6)
+
+    clipped = gol_decouple.retrain(features_file, lr=1.0, clip_norm=0.5, **one)
+    bias = torch.from_numpy(features.open(features_file).classifier.bias)
+    step = torch.cat([(clipped.weight - start).flatten(), clipped.bias - bias])
+    assert step.norm().item() == pytest.approx(0.5, rel=1e-3)
 
 
 def test_evaluate_false_leaves_metrics_out(features_file: Path) -> None:

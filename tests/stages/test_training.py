@@ -12,10 +12,11 @@ import torch
 from rich.console import Console
 
 from gol_decouple.backbones import build_model
-from gol_decouple.config import Config, load_config
+from gol_decouple.config import load_config
 from gol_decouple.data import load_data
 from gol_decouple.errors import InputError
 from gol_decouple.progress import SILENT, Bar, Progress
+from gol_decouple.settings import Config
 from gol_decouple.stages import training
 from gol_decouple.stages.training import Trainer
 
