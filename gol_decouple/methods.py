@@ -68,8 +68,8 @@ _DECOUPLING = "Kang et al., Decoupling Representation and Classifier for Long-Ta
 _GOL = "Alexandridis et al., Long-tailed Instance Segmentation using Gumbel Optimized Loss, ECCV 2022"
 _GUMBEL_PARAMS = {"q_min": -4.0}
 
-# Start, learning rate and epochs of sigmoid and gumbel are provisional: a brief fine-tuning of the Softmax classifier
-# with the one-vs-all loss, which a first trial on CIFAR100-LT found best. Longer or faster training loses the gain.
+# Start, learning rate and epochs are provisional: a first trial on CIFAR100-LT found them best, but read that off the
+# test set. For sigmoid and gumbel it is a brief fine-tuning of the Softmax classifier; longer or faster loses the gain.
 METHODS = {
     method.name: method
     for method in (
