@@ -138,7 +138,7 @@ def demo(device: Device = None, runs_dir: RunsDir = RUNS_DIR, overwrite: Overwri
     progress.say(
         f"Everything lies in {folder}: model.safetensors, features.h5, stage2/. Next:\n"
         f"  gol-decouple stage2 {folder} --activation sigmoid --seeds 5\n"
-        "  gol-decouple stage1 cifar100_lt    (downloads CIFAR-100; hours on a CPU, minutes on a GPU)"
+        "  gol-decouple stage1 cifar100_lt    (downloads CIFAR-100; hours on a CPU)"
     )
 
 
