@@ -177,18 +177,18 @@ class FeatureArray:
 
     def _verify_block(self, block: NDArray[Any], view: int, index: int) -> None:
         first = index * self._split.layout.rows_per_block
-        if self._split.crcs is None:
-            # A file written elsewhere: our writer refuses such values, and a checksum shows that nothing changed since.
-            finite = np.isfinite(block).all(axis=1)
-            if not finite.all():
-                row = first + int(np.argmin(finite))
-                raise InputError(f"{self._path}: {self._name} features of row {row}, view {view} hold NaN or infinity")
-        elif zlib.crc32(block.reshape(-1).view(np.uint8).data) != int(self._split.crcs[view, index]):
+        crcs = self._split.crcs
+        if crcs is not None and zlib.crc32(block.reshape(-1).view(np.uint8).data) != int(crcs[view, index]):
             raise InputError(
                 f"{self._path} is damaged: {self._name} rows {first}..{first + len(block) - 1} of view {view} do not "
                 "match their checksum",
                 metadata.rebuild_hint(self._path),
             )
+        # Our writer refuses such values, but any program may write the format, checksums included.
+        finite = np.isfinite(block).all(axis=1)
+        if not finite.all():
+            row = first + int(np.argmin(finite))
+            raise InputError(f"{self._path}: {self._name} features of row {row}, view {view} hold NaN or infinity")
 
 
 def open_features(path: str | Path) -> FeaturesFile:

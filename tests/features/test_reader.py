@@ -299,3 +299,16 @@ def test_damage_names_the_command_that_rebuilds(copy: Path) -> None:
     (copy.parent / "config.toml").write_text("")
     hint = f"remove {copy} and run: gol-decouple stage1 {copy.parent}/config.toml --runs-dir {copy.parent.parent}"
     assert refusal(copy, "incomplete").hint == hint
+
+
+@pytest.mark.parametrize("split", ["train", "test"])
+def test_checksums_do_not_vouch_for_nan(tmp_path: Path, split: str, monkeypatch: pytest.MonkeyPatch) -> None:
+    """Another program's writer may store what ours refuses, with a block table that is right."""
+    parts = {name: (np.ones((4, 3), np.float32), np.array([0, 1, 0, 1])) for name in ("train", "test")}
+    parts[split][0][2, 1] = np.nan
+    monkeypatch.setattr("gol_decouple.features.writer.as_stored", lambda rows, dtype, block: rows)
+    path = features.write(tmp_path / "a.h5", parts)
+    file = features.open(path)
+    assert file.checked
+    with pytest.raises(InputError, match=f"{split} features of row 2, view 0 hold NaN or infinity"):
+        file[split].features[0]
