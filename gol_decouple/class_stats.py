@@ -7,7 +7,7 @@ from collections.abc import Sequence
 import numpy as np
 from numpy.typing import NDArray
 
-from gol_decouple.errors import InputError
+from gol_decouple.errors import InputError, few
 
 MANY_ABOVE = 100
 FEW_BELOW = 20
@@ -24,7 +24,7 @@ def empty_classes_warning(names: Sequence[str], train_counts: NDArray[np.int64])
     empty = [name for name, count in zip(names, train_counts, strict=True) if count == 0]
     if not empty:
         return None
-    return f"no train sample of {len(empty)} classes: {', '.join(empty[:5])}{' ...' if len(empty) > 5 else ''}"
+    return f"no train sample of {len(empty)} classes: {few(empty, 5)}"
 
 
 def group_masks(train_counts: NDArray[np.int64]) -> dict[str, NDArray[np.bool_]]:
@@ -36,6 +36,20 @@ def group_masks(train_counts: NDArray[np.int64]) -> dict[str, NDArray[np.bool_]]
     many = train_counts > MANY_ABOVE
     few = train_counts < FEW_BELOW
     return {"many": many, "medium": ~many & ~few, "few": few}
+
+
+def held_out_indices(labels: NDArray[np.int64], fraction: float, seed: int = 0) -> NDArray[np.int64]:
+    """Indices [M], ascending, of a random share of every class among labels [N].
+
+    Of a class with n samples, round(fraction * n) are taken, and of one with at least two, at least one and not all.
+    """
+    stream = np.random.default_rng(seed)
+    chosen = [np.empty(0, dtype=np.int64)]
+    for label in np.unique(labels):
+        members = np.flatnonzero(labels == label)
+        count = min(max(round(fraction * len(members)), 1), len(members) - 1)
+        chosen.append(stream.permutation(members)[:count])
+    return np.sort(np.concatenate(chosen))
 
 
 def long_tail_counts(largest: int, num_classes: int, imbalance_factor: float, kind: str = "exp") -> list[int]:

@@ -13,7 +13,7 @@ from pydantic import BaseModel, ValidationError
 from pydantic_core import ErrorDetails
 
 from gol_decouple.errors import InputError, unknown
-from gol_decouple.settings import Config, Stage2Config, with_recipe_epochs
+from gol_decouple.settings import Config, Stage2Config, with_own_length, with_recipe_epochs
 
 M = TypeVar("M", bound=BaseModel)
 
@@ -46,8 +46,9 @@ def load_config(name_or_path: str, overrides: Iterable[str] = (), **settings: An
     typed = {}
     for override in overrides:
         typed[_set(tree, override)] = f"--set {override}"
-    if "stage1.milestones" in typed and "stage1.recipe_epochs" not in typed:
-        tree["stage1"].pop("recipe_epochs", None)  # typed for the epochs that this run has
+    written = {"milestones", "warmup_epochs"} & {key.removeprefix("stage1.") for key in typed}
+    if written and "stage1.recipe_epochs" not in typed:
+        tree["stage1"] = with_own_length(tree["stage1"], written)
     if "stage1.checkpoint" in typed and "stage1.epochs" not in typed:
         _set(tree, "stage1.epochs=0")
     for key, value in settings.items():

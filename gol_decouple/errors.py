@@ -6,7 +6,7 @@ Every message names what is wrong, where and with which value; `hint` names the 
 from __future__ import annotations
 
 import difflib
-from collections.abc import Iterable
+from collections.abc import Iterable, Sequence
 
 
 class GolDecoupleError(Exception):
@@ -58,3 +58,8 @@ def unknown(what: str, name: str, choices: Iterable[str], hint: str | None = Non
     near = difflib.get_close_matches(name, known, n=1)
     suggestion = f"did you mean {near[0]!r}? " if near else ""
     return InputError(f"unknown {what} {name!r}", hint or f"{suggestion}choose from: {', '.join(known)}")
+
+
+def few(names: Sequence[str], limit: int = 3) -> str:
+    """The first names, and how many more there are."""
+    return ", ".join(names[:limit]) + (f" and {len(names) - limit} more" if len(names) > limit else "")

@@ -15,6 +15,7 @@ class Method:
 
     Attributes:
         start: "stage_one", the Softmax classifier's weights, or "fresh", small weights at the activation's prior point.
+        views: "clean", or "random": any of a sample's cached views, drawn anew each epoch.
         clip_norm: largest norm of a step's gradient, over weight and bias together; None leaves it as it is.
         activation_params: parameters of the activation with their values, as `activations.get` takes them.
     """
@@ -28,6 +29,7 @@ class Method:
     loss: str = "cross_entropy"
     sampler: str = "random"
     classifier: str = "linear"
+    views: str = "clean"
     schedule: str = "constant"
     batch_size: int = 64
     momentum: float = 0.9
@@ -63,7 +65,7 @@ class Method:
         return asdict(self)
 
 
-SETTINGS = ("start", "lr", "epochs", "schedule", "batch_size", "momentum", "weight_decay", "clip_norm")
+SETTINGS = ("start", "lr", "epochs", "schedule", "views", "batch_size", "momentum", "weight_decay", "clip_norm")
 _DECOUPLING = "Kang et al., Decoupling Representation and Classifier for Long-Tailed Recognition, ICLR 2020"
 _GOL = "Alexandridis et al., Long-tailed Instance Segmentation using Gumbel Optimized Loss, ECCV 2022"
 _GUMBEL_PARAMS = {"q_min": -4.0}

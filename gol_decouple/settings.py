@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import os
+from collections.abc import Collection
 from pathlib import Path
 from typing import Annotated, Any, Literal
 
@@ -23,9 +24,24 @@ def _folder_name(name: str) -> str:
 
 
 def with_recipe_epochs(stage1: Any) -> Any:
-    """A config's [stage1] with `recipe_epochs` filled in: milestones are written for the epochs beside them."""
+    """A config's [stage1] with `recipe_epochs` filled in: its milestones and warm-up are written for its own epochs."""
     epochs = stage1.get("epochs") if isinstance(stage1, dict) else None
     return {"recipe_epochs": epochs} | stage1 if isinstance(epochs, int) and epochs > 0 else stage1
+
+
+def with_own_length(stage1: dict[str, Any], typed: Collection[str]) -> dict[str, Any]:
+    """A config's [stage1] whose `typed` keys are meant for this run's epochs, the others for the recipe's."""
+    recipe, epochs = stage1.get("recipe_epochs"), stage1.get("epochs")
+    rest = {key: value for key, value in stage1.items() if key != "recipe_epochs"}
+    if not (isinstance(recipe, int) and isinstance(epochs, int) and recipe > 0 and epochs > 0):
+        return rest
+    for key in ("milestones", "warmup_epochs"):
+        value = rest.get(key)
+        if key not in typed and isinstance(value, list):
+            rest[key] = [epoch * epochs / recipe if isinstance(epoch, int | float) else epoch for epoch in value]
+        elif key not in typed and isinstance(value, int | float):
+            rest[key] = value * epochs / recipe
+    return rest
 
 
 # Upper bounds are those of what the numbers become: int32, NumPy's legacy seeds, and float32.
@@ -36,6 +52,7 @@ Float = Annotated[float, BeforeValidator(_number), Field(allow_inf_nan=False)]
 Rate = Annotated[Float, Field(gt=0)]
 NonNegative = Annotated[Float, Field(ge=0)]
 Fraction = Annotated[Float, Field(ge=0, lt=1)]
+Share = Annotated[Float, Field(gt=0, lt=1)]
 FilePath = Annotated[str | None, AfterValidator(lambda path: path and os.path.expanduser(path))]
 FolderName = Annotated[str, AfterValidator(_folder_name)]
 Schedule = Literal["constant", "cosine", "step"]
@@ -49,24 +66,43 @@ class _Section(BaseModel):
 class DataConfig(_Section):
     """Which images, and how long their tail is."""
 
-    kind: Literal["digits", "cifar10", "cifar100", "npz"]
-    name: str | None = None  # shown in reports; the kind, or the npz file's stem, where unset
-    # npz: the file; cifar10, cifar100: the folder that holds or receives the download
+    kind: Literal["digits", "cifar10", "cifar100", "npz", "folder"]
+    name: str | None = None  # shown in reports; the kind, or the npz file's stem or the folder's name, where unset
+    # npz: the file; folder: the one with train/CLASS/IMAGE; cifar10, cifar100: the one that holds the download
     path: FilePath = None
+    # Shares of each class's train images to hold out where there is no such split; unset: none, of a folder 0.1 and 0.2
+    val_fraction: Share | None = None
+    test_fraction: Share | None = None
     imbalance_factor: Annotated[Float, Field(ge=1)] | None = None
     imbalance_type: Literal["exp", "step"] = "exp"
     seed: Seed = 0  # of the choice of images
 
 
 class TransformConfig(_Section):
-    """Pixels to network input; crop, flip and AutoAugment act on stage one's training images only."""
+    """Pixels to network input; what is random acts on stage one's training images and on augmented views."""
 
     size: Positive | None = None  # images are resized to size x size; unset keeps them as they are
+    resize: Positive | None = None  # the shorter side is resized to this first, then size x size cropped at the centre
     mean: tuple[Float, Float, Float] = (0.5, 0.5, 0.5)
     std: tuple[Rate, Rate, Rate] = (0.5, 0.5, 0.5)
+    random_resized_crop: bool = False  # training: a random part of the image, resized to size x size
     crop_padding: Count = 0
     flip: bool = False
     auto_augment: Literal["cifar10", "imagenet", "svhn"] | None = None
+    cutout: Count = 0  # side of the square that is painted over; 0: none
+
+    @model_validator(mode="after")
+    def _sized(self) -> TransformConfig:
+        if self.size is None and (self.resize is not None or self.random_resized_crop):
+            raise PydanticCustomError("size", "resize and random_resized_crop need a size")
+        if self.size is not None and self.resize is not None and self.resize < self.size:
+            raise PydanticCustomError("size", "resize should not be smaller than size")
+        return self
+
+    @property
+    def is_random(self) -> bool:
+        """Whether an augmented view can differ from the clean one."""
+        return any((self.random_resized_crop, self.crop_padding, self.flip, self.auto_augment, self.cutout))
 
 
 class BackboneConfig(_Section):
@@ -80,14 +116,20 @@ class Stage1Config(_Section):
 
     checkpoint: FilePath = None  # weights to start from; then epochs is 0 unless --set says otherwise
     epochs: Count  # 0: no training, only features
-    recipe_epochs: Positive | None = None  # the length milestones are written for; unset: the file's own epochs
+    # The length that milestones and warm-up are written for; unset: the file's own epochs.
+    recipe_epochs: Positive | None = None
     batch_size: Positive = 64
+    sampler: Literal["random", "class_balanced"] = "random"
     lr: Rate = 0.1
     momentum: Fraction = 0.9
     weight_decay: NonNegative = 0.0
+    warmup_epochs: NonNegative = 0.0  # over which the learning rate rises from 0; written for recipe_epochs
     schedule: Schedule = "step"
     milestones: tuple[NonNegative, ...] = ()  # epochs at which "step" multiplies the learning rate by gamma
     gamma: Rate = 0.1
+    label_smoothing: Fraction = 0.0
+    mixup: NonNegative = 0.0  # alpha of the Beta distribution that images are mixed by; 0: none
+    ema: Fraction = 0.0  # decay of the moving average of weights that becomes the model; 0: the last weights do
     precision: Literal["auto", "float32", "bfloat16", "float16"] = "auto"
     evaluate_every: Count = 10  # epochs between accuracies in log.csv; 0: none there
     num_workers: Count | None = None  # processes that augment; unset: by the machine
@@ -97,13 +139,25 @@ class Stage1Config(_Section):
     def _written_for_its_epochs(cls, values: Any) -> Any:
         return with_recipe_epochs(values)
 
+    @model_validator(mode="after")
+    def _warms_up_in_time(self) -> Stage1Config:
+        length = self.recipe_epochs or self.epochs
+        if 0 < length <= self.warmup_epochs:
+            raise PydanticCustomError(
+                "warmup",
+                "warmup_epochs, {warmup}, should be less than the {length} epochs it is written for",
+                {"warmup": self.warmup_epochs, "length": length},
+            )
+        return self
+
 
 class FeaturesConfig(_Section):
     """The features file."""
 
     dtype: FeatureDtype = "float16"
+    views: Annotated[Positive, Field(le=1000)] = 1  # of each train image: the clean one, and views - 1 augmented ones
     batch_size: Positive = 256
-    seed: Seed = 0  # of the order of rows
+    seed: Seed = 0  # of the order of rows, and of the augmented views
 
 
 class Stage2Config(_Section):
@@ -113,6 +167,7 @@ class Stage2Config(_Section):
     lr: Rate | None = None
     epochs: Positive | None = None
     batch_size: Positive | None = None
+    views: Literal["clean", "random"] | None = None  # random: any cached view of a sample, drawn anew each epoch
     schedule: Literal["constant", "cosine"] | None = None
     momentum: Fraction | None = None
     weight_decay: NonNegative | None = None

@@ -93,7 +93,7 @@ name = "resnet32"
 [stage1]
 epochs = 3
 batch_size = 16
-lr = 0.05
+lr = 0.01
 num_workers = 0
 """,
         encoding="utf-8",

@@ -5,7 +5,13 @@ from __future__ import annotations
 import numpy as np
 import pytest
 
-from gol_decouple.class_stats import class_counts, group_masks, long_tail_counts, long_tail_indices
+from gol_decouple.class_stats import (
+    class_counts,
+    group_masks,
+    held_out_indices,
+    long_tail_counts,
+    long_tail_indices,
+)
 from gol_decouple.errors import InputError
 
 
@@ -71,3 +77,36 @@ def test_a_class_too_small_for_its_share_is_named() -> None:
     labels = np.repeat([0, 1, 2], [50, 3, 50])
     with pytest.raises(InputError, match=r"class 1 \('frog'\) has 3 train images, but imbalance factor 4 asks for 25"):
         long_tail_indices(labels, ["cat", "frog", "dog"], 4)
+
+
+@pytest.mark.parametrize(
+    ("fraction", "held_out"),
+    [
+        # of 1, 2, 3, 4, 5, 10 and 13 samples
+        (0.01, [0, 1, 1, 1, 1, 1, 1]),
+        (0.2, [0, 1, 1, 1, 1, 2, 3]),
+        (0.5, [0, 1, 2, 2, 2, 5, 6]),  # 1.5, 2.5 and 6.5 are rounded to even
+        (0.99, [0, 1, 2, 3, 4, 9, 12]),
+    ],
+)
+def test_a_share_of_every_class_is_held_out_but_never_all_of_it(fraction: float, held_out: list[int]) -> None:
+    labels = np.random.default_rng(3).permutation(np.repeat(np.arange(7), [1, 2, 3, 4, 5, 10, 13]))
+    chosen = held_out_indices(labels, fraction)
+    assert np.bincount(labels[chosen], minlength=7).tolist() == held_out
+    assert chosen.dtype == np.int64
+    assert np.all(np.diff(chosen) > 0), "ascending, each once"
+
+
+def test_labels_without_samples_hold_nothing_out() -> None:
+    labels = np.array([4, 4, 1, 1, 1, 4])
+    assert np.bincount(labels[held_out_indices(labels, 0.5)]).tolist() == [0, 2, 0, 0, 2]
+    assert held_out_indices(np.empty(0, np.int64), 0.5).tolist() == []
+
+
+def test_what_is_held_out_is_drawn_by_the_seed() -> None:
+    labels = np.repeat([0, 1], [30, 20])
+    drawn = [held_out_indices(labels, 0.2, seed) for seed in range(60)]
+    np.testing.assert_array_equal(drawn[7], held_out_indices(labels, 0.2, 7))
+    np.testing.assert_array_equal(drawn[0], held_out_indices(labels, 0.2))
+    assert len({indices.tobytes() for indices in drawn}) == 60
+    assert np.unique(np.concatenate(drawn)).tolist() == list(range(50)), "every sample has its chance"

@@ -212,7 +212,7 @@ def test_another_config_of_the_same_name_is_refused(own_run: Path, small_config:
     overrides = ["--set", "stage1.lr=0.2", "--set", "transform.flip=false"]
     outcome = run_cli("stage1", small_config, "--runs-dir", own_run.parent, "--seed", 3, *overrides)
     assert (outcome.code, outcome.out) == (2, "")
-    for difference in ("seed: 0 -> 3", "stage1.lr: 0.05 -> 0.2", "transform.flip: True -> False"):
+    for difference in ("seed: 0 -> 3", "stage1.lr: 0.01 -> 0.2", "transform.flip: True -> False"):
         assert difference in outcome.err
     assert "hint: choose another --name or --runs-dir, or replace the run" in outcome.err
     assert "--overwrite" in outcome.err

@@ -98,6 +98,26 @@ def test_a_recipes_length_can_be_given(minimal: str) -> None:
     assert load_config(minimal).stage1.recipe_epochs == 6
 
 
+def test_what_is_typed_for_the_run_leaves_the_rest_in_the_recipes_proportion(minimal: str) -> None:
+    recipe = ["stage1.recipe_epochs=100", "stage1.epochs=10"]
+    path = Path(minimal)
+    path.write_text(path.read_text() + "warmup_epochs = 5\nmilestones = [60, 80]\n", encoding="utf-8")
+    stage1 = load_config(minimal, [*recipe[1:], "stage1.warmup_epochs=2"]).stage1
+    assert (stage1.recipe_epochs, stage1.warmup_epochs) == (10, 2)
+    assert stage1.milestones == pytest.approx((60 * 10 / 6, 80 * 10 / 6))
+    stage1 = load_config(minimal, [*recipe[1:], "stage1.milestones=[3]"]).stage1
+    assert (stage1.recipe_epochs, stage1.milestones) == (10, (3,))
+    assert stage1.warmup_epochs == pytest.approx(5 * 10 / 6)
+    both = load_config(minimal, [*recipe, "stage1.warmup_epochs=2"]).stage1
+    assert (both.recipe_epochs, both.warmup_epochs, both.milestones) == (100, 2, (60, 80))
+
+
+@pytest.mark.parametrize("warmup", [6, 7.5])
+def test_a_warm_up_must_end_before_the_training(minimal: str, warmup: float) -> None:
+    error = refusal(minimal, [f"stage1.warmup_epochs={warmup}"])
+    assert f"warmup_epochs, {float(warmup)}, should be less than the 6 epochs it is written for" in error.message
+
+
 def test_the_name_is_the_files_unless_given(minimal: str) -> None:
     assert load_config(minimal).name == "minimal"
     assert load_config(minimal, name="other run").name == "other run"
@@ -192,7 +212,7 @@ def test_a_home_folder_is_filled_in(tmp_path: Path, minimal: str, monkeypatch: p
         ("stage1.lr=1e300", "input should be a finite number, of at most 1e38", None),
         ("stage1.momentum=1", "input should be less than 1", None),
         ("stage1.schedule=cos", "input should be 'constant', 'cosine' or 'step'", None),
-        ("data.kind=image", "input should be 'digits', 'cifar10', 'cifar100' or 'npz'", None),
+        ("data.kind=image", "input should be 'digits', 'cifar10', 'cifar100', 'npz' or 'folder'", None),
         ("data.imbalance_factor=0.5", "input should be greater than or equal to 1", None),
         ("data.seed=-1", "input should be greater than or equal to 0", None),
         ("data.seed=4294967296", "input should be less than 4294967296", None),
@@ -273,17 +293,17 @@ def test_bytes_that_are_no_text_are_not_toml(minimal: str) -> None:
         ("nosuch", "unknown config 'nosuch'", "choose from: cifar100_lt, cifar10_lt"),
         ("nosuch.toml", "config file nosuch.toml does not exist", "choose one by name: cifar100_lt, cifar10_lt"),
         ("no/such", "config file no/such does not exist", "choose one by name"),
-        ("folder", "config 'folder' is a folder", "a run's is folder/config.toml"),
-        ("./folder", "config './folder' is a folder", "a run's is folder/config.toml"),
-        ("folder.toml", "config 'folder.toml' is a folder", "name a TOML file"),
+        ("place", "config 'place' is a folder", "a run's is place/config.toml"),
+        ("./place", "config './place' is a folder", "a run's is place/config.toml"),
+        ("place.toml", "config 'place.toml' is a folder", "name a TOML file"),
         ("", "config '' is a folder", "name a TOML file"),
         ("text", "text is not valid TOML", "texts need quotes"),
     ],
 )
 def test_no_such_config(tmp_path: Path, monkeypatch: pytest.MonkeyPatch, name: str, message: str, hint: str) -> None:
     monkeypatch.chdir(tmp_path)
-    (tmp_path / "folder").mkdir()
-    (tmp_path / "folder.toml").mkdir()
+    (tmp_path / "place").mkdir()
+    (tmp_path / "place.toml").mkdir()
     (tmp_path / "text").write_text("hello")
     error = refusal(name)
     assert error.message.startswith(message)

@@ -48,3 +48,48 @@ def test_a_rounding_error_does_not_put_a_fall_off() -> None:
 
 def test_step_without_milestones_is_constant() -> None:
     assert lr_factor("step", 0.9) == 1.0
+
+
+# Warm-up
+
+
+@pytest.mark.parametrize(
+    ("progress", "expected"),
+    [(0.0, 0.0), (0.05, 0.25), (0.1, 0.5), (0.199, 0.995), (0.2, 1.0), (0.499, 1.0), (0.5, 0.1), (0.75, 0.01)],
+)
+def test_step_rises_in_proportion_and_then_falls_at_its_milestones(progress: float, expected: float) -> None:
+    assert lr_factor("step", progress, [0.5, 0.75], gamma=0.1, warmup=0.2) == pytest.approx(expected, abs=1e-15)
+
+
+@pytest.mark.parametrize(
+    ("progress", "expected"),
+    [(0.0, 0.0), (0.1, 0.5), (0.2, 1.0), (0.4, 0.5 + math.sqrt(0.125)), (0.6, 0.5), (0.8, 0.5 - math.sqrt(0.125))],
+)
+def test_cosine_rises_in_proportion_and_then_falls_over_what_is_left(progress: float, expected: float) -> None:
+    assert lr_factor("cosine", progress, warmup=0.2) == pytest.approx(expected, abs=1e-15)
+
+
+@pytest.mark.parametrize(("progress", "expected"), [(0.0, 0.0), (0.15, 0.6), (0.25, 1.0), (0.9, 1.0)])
+def test_constant_rises_in_proportion_and_stays(progress: float, expected: float) -> None:
+    assert lr_factor("constant", progress, warmup=0.25) == pytest.approx(expected, abs=1e-15)
+
+
+@pytest.mark.parametrize("schedule", ["constant", "cosine", "step"])
+@pytest.mark.parametrize("warmup", [0.01, 1 / 3, 0.9])
+def test_the_end_of_the_warm_up_is_no_jump(schedule: str, warmup: float) -> None:
+    around = [lr_factor(schedule, warmup + off, [0.95], gamma=0.1, warmup=warmup) for off in (-1e-9, 0.0, 1e-9)]
+    assert around == pytest.approx([1.0, 1.0, 1.0], abs=1e-6)
+    assert around[0] < 1.0
+
+
+@pytest.mark.parametrize("warmup", [0.0, 0.05, 0.5, 0.9])
+def test_cosine_ends_at_zero_whatever_the_warm_up(warmup: float) -> None:
+    assert lr_factor("cosine", 1.0, warmup=warmup) == pytest.approx(0.0, abs=1e-15)
+    middle = (1.0 + warmup) / 2
+    assert lr_factor("cosine", middle, warmup=warmup) == pytest.approx(0.5)
+
+
+def test_without_a_warm_up_the_first_step_has_the_full_rate() -> None:
+    assert [lr_factor(schedule, 0.0, warmup=0.0) for schedule in ("constant", "cosine", "step")] == [1.0, 1.0, 1.0]
+    assert lr_factor("cosine", 0.25, warmup=0.0) == pytest.approx(0.5 + math.sqrt(0.125))
+    assert lr_factor("step", 0.6, [0.5], gamma=0.1, warmup=0.0) == pytest.approx(0.1)

@@ -16,7 +16,7 @@ from safetensors import SafetensorError
 from safetensors.torch import load_file
 
 from gol_decouple.backbones import ImageClassifier
-from gol_decouple.errors import InputError
+from gol_decouple.errors import InputError, few
 
 # Where training scripts keep the weights; of several, the first one counts, and the two of a split model together.
 CONTAINERS = (("state_dict_best",), ("state_dict_model", "state_dict_classifier"), ("state_dict",), ("model",))
@@ -216,8 +216,3 @@ def _does_not_fit(path: Path, missing: list[str], misshapen: list[str], has: lis
         f"checkpoint {path} does not fit: {'; '.join(problems)}",
         f"choose the backbone it was made with (backbone.name); it holds {few(has)}",
     )
-
-
-def few(names: list[str], limit: int = 3) -> str:
-    """The first names, and how many more there are."""
-    return ", ".join(names[:limit]) + (f" and {len(names) - limit} more" if len(names) > limit else "")

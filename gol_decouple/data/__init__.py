@@ -4,11 +4,14 @@ from __future__ import annotations
 
 from collections.abc import Callable
 
-from gol_decouple.data import digits, npz
+from gol_decouple.data import digits, folder, npz
 from gol_decouple.data.dataset import SPLITS, Dataset, Split, check
+from gol_decouple.errors import InputError
 from gol_decouple.settings import DataConfig
 
 __all__ = ["SPLITS", "Dataset", "Split", "load_data"]
+
+FOLDER_SHARES = {"test": 0.2, "val": 0.1}  # held out of train where a user's folder has no such split
 
 
 def _cifar(config: DataConfig) -> Dataset:
@@ -22,17 +25,27 @@ _LOADERS: dict[str, Callable[[DataConfig], Dataset]] = {
     "cifar10": _cifar,
     "cifar100": _cifar,
     "npz": npz.load,
+    "folder": folder.load,
 }
 
 
 def load_data(config: DataConfig) -> Dataset:
-    """The dataset a config names, checked, with its train split long-tailed if `data.imbalance_factor` says so.
+    """The dataset a config names, checked.
+
+    Missing splits are held out of train where the config asks for it, then train is made long-tailed if it asks for
+    that: what is held out is spread over the classes as the data are, and never seen in training.
 
     Raises:
         InputError: data that is missing, malformed, or too small for the imbalance factor.
     """
     where = f"data.kind = {config.kind!r}"
     dataset = _LOADERS[config.kind](config)
+    for name, asked in (("test", config.test_fraction), ("val", config.val_fraction)):
+        if name in dataset.splits and asked is not None:
+            raise InputError(f"data.{name}_fraction = {asked:g}, but {where} has a {name} split", "leave it unset")
+        share = FOLDER_SHARES[name] if asked is None and config.kind == "folder" else asked
+        if name not in dataset.splits and share is not None:
+            dataset = dataset.with_held_out(name, share, config.seed)
     check(dataset, where)
     if config.imbalance_factor is not None and config.imbalance_factor > 1:
         dataset = dataset.long_tailed(config.imbalance_factor, config.imbalance_type, config.seed)

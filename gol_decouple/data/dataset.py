@@ -1,4 +1,4 @@
-"""What every kind of data becomes: named splits of labelled images, held as arrays."""
+"""What every kind of data becomes: named splits of labelled images, in an array or in files."""
 
 from __future__ import annotations
 
@@ -9,7 +9,8 @@ from functools import cached_property
 import numpy as np
 from numpy.typing import NDArray
 
-from gol_decouple.class_stats import class_counts, long_tail_indices
+from gol_decouple.class_stats import class_counts, held_out_indices, long_tail_indices
+from gol_decouple.data.images import ImageFiles, Images
 from gol_decouple.errors import InputError
 
 SPLITS = ("train", "val", "test")
@@ -17,16 +18,23 @@ SPLITS = ("train", "val", "test")
 
 @dataclass(frozen=True)
 class Split:
-    """Labelled images: `images` uint8 [N, H, W, 3], `labels` int64 [N], and `ids` int64 [N], each image's position in
-    the split as it was published, so that a long-tailed choice can be traced back.
+    """Labelled images: `images` [N], an array uint8 [N, H, W, 3] or files; `labels` int64 [N]; and `ids` int64 [N],
+    each image's position in the split as it was published, so that a choice among them can be traced back.
     """
 
-    images: NDArray[np.uint8]
+    images: Images
     labels: NDArray[np.int64]
     ids: NDArray[np.int64]
 
     def __len__(self) -> int:
         return len(self.labels)
+
+    @property
+    def sizes(self) -> set[tuple[int, int]]:
+        """Every height and width that an image has."""
+        if isinstance(self.images, ImageFiles):
+            return self.images.sizes
+        return {(self.images.shape[1], self.images.shape[2])}
 
     def take(self, indices: NDArray[np.int64]) -> Split:
         """The samples at `indices` [M], in that order."""
@@ -35,11 +43,12 @@ class Split:
 
 @dataclass(frozen=True)
 class Dataset:
-    """A named dataset with its classes in label order."""
+    """A named dataset with its classes in label order; `notes` are what the user should know of how it was found."""
 
     name: str
     class_names: list[str]
     splits: dict[str, Split]
+    notes: tuple[str, ...] = ()
 
     @property
     def num_classes(self) -> int:
@@ -52,12 +61,16 @@ class Dataset:
 
     @cached_property
     def sha256(self) -> str:
-        """Of all images, labels and ids: equal data, however they were named or found."""
+        """Of all images, labels and ids; of images in files, their names and lengths stand for the pixels."""
         digest = hashlib.sha256()
         for name in sorted(self.splits):
             split = self.splits[name]
-            digest.update(f"{name} {split.images.shape}".encode())
-            for array in (split.images, split.labels, split.ids):
+            if isinstance(split.images, ImageFiles):
+                digest.update(f"{name} {split.images.sha256}".encode())
+            else:
+                digest.update(f"{name} {split.images.shape}".encode())
+                digest.update(np.ascontiguousarray(split.images).data)
+            for array in (split.labels, split.ids):
                 digest.update(np.ascontiguousarray(array).data)
         return digest.hexdigest()
 
@@ -72,6 +85,16 @@ class Dataset:
         train = self.splits["train"]
         chosen = long_tail_indices(train.labels, self.class_names, imbalance_factor, kind, seed)
         return replace(self, splits=self.splits | {"train": train.take(chosen)})
+
+    def with_held_out(self, name: str, fraction: float, seed: int) -> Dataset:
+        """This dataset with a split `name` of images taken out of train (see `class_stats.held_out_indices`)."""
+        train = self.splits["train"]
+        held_out = held_out_indices(train.labels, fraction, seed)
+        rest = np.setdiff1d(np.arange(len(train)), held_out)
+        note = f"there is no {name} split: {len(held_out):,} train images, {fraction:.0%} of each class, are held out"
+        splits = self.splits | {"train": train.take(rest), name: train.take(held_out)}
+        in_order = {name: splits[name] for name in SPLITS if name in splits}
+        return replace(self, splits=in_order, notes=(*self.notes, note))
 
 
 def make_split(images: NDArray[np.uint8], labels: NDArray[np.integer], where: str) -> Split:

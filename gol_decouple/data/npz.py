@@ -14,11 +14,10 @@ from gol_decouple.data.dataset import SPLITS, Dataset, make_split
 from gol_decouple.errors import InputError
 from gol_decouple.settings import DataConfig
 
-REQUIRED = ("train_images", "train_labels", "test_images", "test_labels")
-
 
 def load(config: DataConfig) -> Dataset:
-    """The arrays of `data.path`; `val_*` and `class_names` [C] are optional. Without names, C is that of train.
+    """The arrays of `data.path`; `val_*` and `class_names` [C] are optional, and `test_*` where a share of train is to
+    be held out for it. Without names, C is that of train.
 
     Raises:
         InputError: no path, no such file, a file that is not .npz, a missing key, or arrays that are not images.
@@ -29,11 +28,10 @@ def load(config: DataConfig) -> Dataset:
     if not path.is_file():
         raise InputError(f"data.path = {config.path}: there is no such file", "--set data.path=... names the .npz file")
     arrays = _read(path)
-    wanted = [
-        *REQUIRED,
-        *(f"val_{part}" for part in ("images", "labels") if {"val_images", "val_labels"} & set(arrays)),
-    ]
-    missing = [key for key in wanted if key not in arrays]
+    found = {name for name in SPLITS if {f"{name}_images", f"{name}_labels"} & arrays.keys()}
+    needed = found | ({"train", "test"} if config.test_fraction is None else {"train"})
+    missing = [f"{name}_{part}" for name in SPLITS if name in needed for part in ("images", "labels")]
+    missing = [key for key in missing if key not in arrays]
     if missing:
         raise InputError(f"{path} has no {', '.join(missing)}; it holds {', '.join(sorted(arrays)) or 'nothing'}")
     splits = {

@@ -1,9 +1,18 @@
-"""Extraction: the features of every split, in eval mode, into one features file."""
+"""Extraction: the features of every split, in eval mode, into one features file.
+
+Three things go on at once, so that the device is never without work: worker processes decode and transform images, the
+device computes, and a thread takes features from the device and writes them.
+"""
 
 from __future__ import annotations
 
 import hashlib
+from collections import deque
+from collections.abc import Iterator, Sequence
+from concurrent.futures import Future, ThreadPoolExecutor
+from itertools import groupby, islice
 from pathlib import Path
+from typing import Any
 
 import numpy as np
 import torch
@@ -13,57 +22,68 @@ from torch import nn
 from gol_decouple import runtime
 from gol_decouple.backbones import ImageClassifier
 from gol_decouple.data import Dataset, Split
-from gol_decouple.data.transforms import Normalise, clean_images
+from gol_decouple.data.loading import VIEW, Batches, Key
+from gol_decouple.data.transforms import Normalise
+from gol_decouple.errors import InputError
 from gol_decouple.features.layout import Block, Classes, Header, LinearWeights, SplitLayout, rows_per_block
 from gol_decouple.features.writer import FeatureWriter
 from gol_decouple.progress import SILENT, Progress
 from gol_decouple.settings import Config
 
+WAITING_BLOCKS = 2  # that may be computed but not yet written
+
 
 def extract(model: ImageClassifier, dataset: Dataset, config: Config, path: Path, progress: Progress = SILENT) -> None:
     """Write the features of `dataset` as `model`'s classifier sees them to `path`; continues an interrupted file.
 
-    The backbone is in eval mode and no gradient is kept: nothing of the model moves, its BatchNorm statistics included.
+    Train images have `features.views` views: the clean one, and others augmented as in stage one, each drawn by
+    (features.seed, view, image). The backbone is in eval mode and no gradient is kept: nothing of the model moves, its
+    BatchNorm statistics included.
 
     Raises:
-        InputError: features that are not finite or overflow the file's dtype.
+        InputError: features that are not finite or overflow the file's dtype, an image that cannot be decoded, or
+            views without an augmentation that would make them differ.
         EnvironmentFailure: the disk is full.
     """
+    check_views(config)
     model.eval()
-    device = next(model.parameters()).device
-    header = Header(
-        classes=Classes(dataset.class_names, dataset.train_counts),
-        dtype=config.features.dtype,
-        feature_size=model.classifier.in_features,
-        classifier=LinearWeights(*map(_numpy, (model.classifier.weight, model.classifier.bias)))
-        if model.has_classifier
-        else None,
-        origin={
-            "backbone": {"name": config.backbone.name, "sha256": weights_sha256(model)},
-            "dataset": {
-                "name": dataset.name,
-                "imbalance_factor": imbalance_factor(dataset, config),
-                "sha256": dataset.sha256,
-            },
-            "transform": config.transform.model_dump(mode="json", exclude_none=True),
-        },
-        row_order_seed=config.features.seed,
-    )
-    shuffled = {
-        name: split.take(_row_order(split, config.features.seed, position))
+    header = _header(model, dataset, config)
+    orders = {
+        name: _row_order(split, config.features.seed, position)
         for position, (name, split) in enumerate(dataset.splits.items())
     }
-    per_block = rows_per_block(header.row_bytes)
-    layouts = {name: SplitLayout(split.labels, split.ids, 1, per_block) for name, split in shuffled.items()}
-    forward = _Forward(model.backbone, config, device)
+    layouts = {
+        name: SplitLayout(
+            split.labels[orders[name]],
+            split.ids[orders[name]],
+            config.features.views if name == "train" else 1,
+            rows_per_block(header.row_bytes),
+        )
+        for name, split in dataset.splits.items()
+    }
+    extraction = _Extraction(model.backbone, config, next(model.parameters()).device)
     with FeatureWriter(path, header, layouts) as writer:
         pending = writer.pending
         total = sum(block.stop - block.start for block in pending)
-        with progress.bar("features", total, "images") as bar:
-            for block in pending:
-                writer.write(block, forward(shuffled[block.split], block))
-                bar.advance(block.stop - block.start, block.split)
+        with progress.bar("features", total, "images") as bar, _WriterThread(writer) as thread:
+            for name, blocks in groupby(pending, key=lambda block: block.split):
+                for block, rows in extraction.run(dataset.splits[name], orders[name], list(blocks)):
+                    thread.write(block, rows)
+                    bar.advance(block.stop - block.start, f"{name}, view {block.view}" if block.view else name)
         writer.publish()
+
+
+def check_views(config: Config) -> None:
+    """Refuse views that would all be the clean one.
+
+    Raises:
+        InputError: there is no augmentation in the transform.
+    """
+    if config.features.views > 1 and not config.transform.is_random:
+        raise InputError(
+            f"features.views = {config.features.views}, but the transform has no augmentation",
+            "set transform.flip, crop_padding, random_resized_crop, auto_augment or cutout",
+        )
 
 
 def imbalance_factor(dataset: Dataset, config: Config) -> float:
@@ -81,27 +101,87 @@ def weights_sha256(model: nn.Module) -> str:
     return digest.hexdigest()
 
 
-class _Forward:
-    """Features of a block's images, [stop - start, D]; a batch never crosses a block."""
+class _Extraction:
+    """Computes features, [stop - start, D] a block; a batch never crosses a block."""
 
     def __init__(self, backbone: nn.Module, config: Config, device: torch.device) -> None:
         self._backbone = backbone
-        self._transform = config.transform
+        self._config = config
         self._normalise = Normalise(config.transform)
-        self._batch_size = config.features.batch_size
         self._device = device
         self._precision = runtime.autocast_dtype(device, config.stage1.precision)
 
+    def run(
+        self, split: Split, order: NDArray[np.int64], blocks: Sequence[Block]
+    ) -> Iterator[tuple[Block, list[torch.Tensor]]]:
+        """Each block with its features, in batches on the device, where they may still be being computed."""
+        size, settings = self._config.features.batch_size, self._config.features
+        keys = (batch for block in blocks for batch in _keys(block, order, size))
+        workers, pinned = self._config.stage1.num_workers, self._device.type == "cuda"
+        batches = iter(Batches(split, self._config.transform, keys, settings.seed, workers, pinned))
+        for block in blocks:
+            count = -(-(block.stop - block.start) // size)
+            yield block, [self._forward(images) for images, _ in islice(batches, count)]
+
     @torch.inference_mode()
-    def __call__(self, split: Split, block: Block) -> NDArray[np.float32]:
-        parts = []
-        for start in range(block.start, block.stop, self._batch_size):
-            stop = min(start + self._batch_size, block.stop)
-            images = clean_images(split.images[start:stop], self._transform).to(self._device)
-            with runtime.autocast(self._device, self._precision):
-                features = self._backbone(self._normalise(images))
-            parts.append(features.float().cpu().numpy())
-        return np.concatenate(parts)
+    def _forward(self, images: torch.Tensor) -> torch.Tensor:
+        with runtime.autocast(self._device, self._precision):
+            features: torch.Tensor = self._backbone(self._normalise(images.to(self._device, non_blocking=True)))
+        return features.float()
+
+
+class _WriterThread:
+    """Writes blocks in their order while the caller computes the next ones; an error comes up at the next call."""
+
+    def __init__(self, writer: FeatureWriter) -> None:
+        self._writer = writer
+        self._thread = ThreadPoolExecutor(1, thread_name_prefix="features")
+        self._waiting: deque[Future[None]] = deque()
+
+    def __enter__(self) -> _WriterThread:
+        return self
+
+    def __exit__(self, kind: type[BaseException] | None, *_: Any) -> None:
+        self._thread.shutdown(cancel_futures=kind is not None)
+        if kind is None:
+            self._wait(0)
+
+    def write(self, block: Block, batches: list[torch.Tensor]) -> None:
+        self._wait(WAITING_BLOCKS - 1)
+        self._waiting.append(self._thread.submit(self._write, block, batches))
+
+    def _wait(self, at_most: int) -> None:
+        while len(self._waiting) > at_most:
+            self._waiting.popleft().result()
+
+    def _write(self, block: Block, batches: list[torch.Tensor]) -> None:
+        self._writer.write(block, np.concatenate([batch.cpu().numpy() for batch in batches]))
+
+
+def _header(model: ImageClassifier, dataset: Dataset, config: Config) -> Header:
+    classifier = LinearWeights(*map(_numpy, (model.classifier.weight, model.classifier.bias)))
+    return Header(
+        classes=Classes(dataset.class_names, dataset.train_counts),
+        dtype=config.features.dtype,
+        feature_size=model.classifier.in_features,
+        classifier=classifier if model.has_classifier else None,
+        origin={
+            "backbone": {"name": config.backbone.name, "sha256": weights_sha256(model)},
+            "dataset": {
+                "name": dataset.name,
+                "imbalance_factor": imbalance_factor(dataset, config),
+                "sha256": dataset.sha256,
+            },
+            "transform": config.transform.model_dump(mode="json", exclude_none=True),
+        },
+        row_order_seed=config.features.seed,
+    )
+
+
+def _keys(block: Block, order: NDArray[np.int64], batch_size: int) -> Iterator[list[Key]]:
+    for start in range(block.start, block.stop, batch_size):
+        images = order[start : min(start + batch_size, block.stop)].tolist()
+        yield [Key(image, (VIEW, block.view, image) if block.view else None) for image in images]
 
 
 def _row_order(split: Split, seed: int, position: int) -> NDArray[np.int64]:

@@ -25,7 +25,7 @@ TEXT_COLUMNS = ("run", "method", "recipe")
 _GROUPS = ("many", "medium", "few")
 _GROUPING = (
     *("run", "dataset", "imbalance_factor", "backbone", "features", "stage", "method", "split"),
-    *("start", "lr", "epochs", "num_many", "num_medium", "num_few"),
+    *("start", "lr", "epochs", "views", "num_many", "num_medium", "num_few"),
 )
 
 
@@ -130,8 +130,10 @@ def _recipe(row: Row) -> str:
     begin = "stage one" if row["stage"] == 1 else "fresh" if row["start"] == "fresh" else "from stage one"
     if row["started_from"] not in (None, "fresh", "stage_one"):
         begin = "from a Softmax classifier trained on the features"
-    others = {name: value for name, value in row["changed_settings"].items() if name not in ("start", "lr", "epochs")}
-    changed = [f"{name} {value}" for name, value in sorted(others.items())]
+    told = ("start", "lr", "epochs", "views")
+    others = {name: value for name, value in row["changed_settings"].items() if name not in told}
+    changed = [f"{row['views']} views"] if row["views"] > 1 else []
+    changed += [f"{name} {value}" for name, value in sorted(others.items())]
     if row["stage"] == 1 and row["epochs"] == 0:
         return f"{begin}, loaded"
     return ", ".join([begin, f"{row['epochs']} epochs", f"lr {row['lr']:g}", *changed])

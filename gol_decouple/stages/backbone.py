@@ -12,8 +12,9 @@ from gol_decouple.backbones import ImageClassifier, build_model
 from gol_decouple.backbones.checkpoints import load_checkpoint
 from gol_decouple.class_stats import empty_classes_warning
 from gol_decouple.data import Dataset, load_data
+from gol_decouple.data.loading import check_sizes
 from gol_decouple.features import FeaturesFile, open_features
-from gol_decouple.features.extract import extract, weights_sha256
+from gol_decouple.features.extract import check_views, extract, weights_sha256
 from gol_decouple.files import atomic_path
 from gol_decouple.progress import SILENT, Progress
 from gol_decouple.settings import Config
@@ -32,7 +33,11 @@ def run_stage1(config: Config, runs_dir: Path, overwrite: bool = False, progress
     if finished:
         progress.say(f"{folder} is finished and kept as it is (--overwrite trains it again)")
         return folder
+    check_views(config)
     dataset = load_data(config.data)
+    check_sizes(dataset, config.transform)
+    for note in dataset.notes:
+        progress.say(note)
     if warning := empty_classes_warning(dataset.class_names, dataset.train_counts):
         progress.warn(warning)
     model = build_model(config.backbone.name, dataset.num_classes, config.seed)
@@ -45,23 +50,21 @@ def run_stage1(config: Config, runs_dir: Path, overwrite: bool = False, progress
     with runs.working_on(folder):
         runs.create_run(folder, config, overwrite)
         progress.say(_plan(config, dataset, folder))
-        _train_and_extract(trainer, model, dataset, config, folder, progress)
+        _train_and_extract(trainer, dataset, config, folder, progress)
     return folder
 
 
-def _train_and_extract(
-    trainer: Trainer, model: ImageClassifier, dataset: Dataset, config: Config, folder: Path, progress: Progress
-) -> None:
+def _train_and_extract(trainer: Trainer, dataset: Dataset, config: Config, folder: Path, progress: Progress) -> None:
     trainer.run(progress)
-    _save_model(model, folder / "model.safetensors")
-    features = _features(model, dataset, config, folder / runs.FEATURES, progress)
+    _save_model(trainer.model, folder / "model.safetensors")
+    features = _features(trainer.model, dataset, config, folder / runs.FEATURES, progress)
     facts = {
         "stage": 1,
         "run": config.name,
         "method": "softmax",
         "activation": "softmax",
         "loss": "cross_entropy",
-        "sampler": "random",
+        "sampler": config.stage1.sampler,
         "classifier": "linear",
         "seed": config.seed,
         "settings": config.stage1.model_dump(mode="json", exclude_none=True),

@@ -54,11 +54,11 @@ def run_stage2(
         raise InputError(f"{target.features} has no test split to report on", "write it with train and test")
     if warning := empty_classes_warning(features.classes.names, features.classes.train_counts):
         progress.warn(warning)
-    if features["train"].features.shape[0] > 1:
-        progress.warn(f"{target.features} has augmented views: only the clean one is used")
+    if len(features["train"].features) == 1 and changes.get("views") == "random":
+        progress.warn(f"{target.features} has the clean view only: stage2.views = 'random' changes nothing")
     if not features.checked:
         progress.warn(f"{target.features} was written elsewhere: it has no checksums, so damage cannot be noticed")
-    stage = _StageTwo(target, features, device, overwrite, progress)
+    stage = _StageTwo(target, features, chosen, device, overwrite, progress)
     return [stage.run(method, seed) for method in chosen for seed in seeds]
 
 
@@ -66,10 +66,18 @@ class _StageTwo:
     """The classifiers of one features file; features are loaded when the first one has to be trained."""
 
     def __init__(
-        self, target: Target, features: FeaturesFile, device: str, overwrite: bool, progress: Progress
+        self,
+        target: Target,
+        features: FeaturesFile,
+        chosen: list[Method],
+        device: str,
+        overwrite: bool,
+        progress: Progress,
     ) -> None:
         self._target = target
         self._features = features
+        # Without a classifier in the file, a Softmax one is trained for the methods that start from it.
+        self._methods = [*chosen, methods.get("softmax")] if features.classifier is None else chosen
         self._device = runtime.select_device(device)
         self._overwrite = overwrite
         self._progress = progress
@@ -83,7 +91,7 @@ class _StageTwo:
             return folder
         stage_one, started_from = self._stage_one(seed) if method.start == "stage_one" else (None, "fresh")
         if self._train is None:
-            self._train = TrainFeatures.load(self._features, self._device)
+            self._train = TrainFeatures.load(self._features, self._device, self._methods)
         result = train_classifier(self._train, method, stage_one, seed, self._progress)
         self._save(folder, result, seed, started_from)
         return folder
@@ -127,6 +135,7 @@ class _StageTwo:
             "settings": method.settings,
             "changed_settings": method.changes_from_default(),
             "started_from": started_from,
+            "views": result.num_views,
             "seconds": result.seconds,
             "history": result.history,
         }

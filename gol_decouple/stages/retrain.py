@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import math
 import time
+from collections.abc import Sequence
 from dataclasses import dataclass, replace
 from pathlib import Path
 from typing import Any
@@ -25,26 +26,27 @@ from gol_decouple.schedules import lr_factor
 from gol_decouple.settings import Stage2Config
 from gol_decouple.stages.evaluation import evaluate as evaluate_classifier
 
-_START_STREAM, _ORDER_STREAM = 0, 1
+_START_STREAM, _ORDER_STREAM, _VIEW_STREAM = 0, 1, 2
 
 
 @dataclass(frozen=True)
 class TrainFeatures:
-    """The clean view of a train split on a device: `features` float32 [N, D], `labels` int64 [N], counts [C]."""
+    """A train split on a device: `views` float32 [V, N, D], the clean one first, `labels` int64 [N], counts [C]."""
 
-    features: torch.Tensor
+    views: torch.Tensor
     labels: torch.Tensor
     class_counts: NDArray[np.int64]
 
     @classmethod
-    def load(cls, features: FeaturesFile, device: torch.device) -> TrainFeatures:
-        """Read them from a features file.
+    def load(cls, features: FeaturesFile, device: torch.device, methods: Sequence[Method]) -> TrainFeatures:
+        """Read from a features file the views that `methods` train on.
 
         Raises:
             InputError: the file is damaged, or a feature is not finite.
         """
         train = features["train"]
-        array = train.features[0].astype(np.float32)
+        needed = slice(None) if any(method.views == "random" for method in methods) else slice(1)
+        array = train.features[needed].astype(np.float32)
         labels = torch.from_numpy(train.labels).to(device)
         return cls(torch.from_numpy(array).to(device), labels, features.classes.train_counts)
 
@@ -56,6 +58,7 @@ class Retrained:
     Attributes:
         weight, bias: float32 [C, D] and [C], on the CPU.
         method: what trained it, with all settings.
+        num_views: views of each train sample it was trained on.
         history: for each epoch, its number (from 1), learning rate at its start, and mean train loss.
         seconds: wall time of the training alone.
         metrics: top-1 metrics on test; None if there is no test split or `evaluate=False`.
@@ -65,6 +68,7 @@ class Retrained:
     bias: torch.Tensor
     method: Method
     loss: Loss
+    num_views: int
     history: list[dict[str, float]]
     seconds: float
     metrics: Metrics | None = None
@@ -104,8 +108,8 @@ def retrain(
         epochs, batch_size, lr: instead of the method's own.
         seed: of the start and of the order of samples.
         evaluate: also fill `.metrics` from the test split, if there is one.
-        params: other settings of the method: `start`, `schedule`, `momentum`, `weight_decay`, `clip_norm`, and
-            `q_min` for Gumbel.
+        params: other settings of the method: `start`, `schedule`, `views`, `momentum`, `weight_decay`, `clip_norm`,
+            and `q_min` for Gumbel.
 
     A method that starts from the stage-one classifier, on a file that has none, first trains a Softmax classifier.
 
@@ -115,10 +119,13 @@ def retrain(
     opened = features if isinstance(features, FeaturesFile) else open_features(features)
     chosen = methods.get(method) if isinstance(method, str) else method
     chosen = chosen.with_settings(epochs=epochs, batch_size=batch_size, lr=lr, **params)
-    train = TrainFeatures.load(opened, runtime.select_device(device))
+    softmax = methods.get("softmax")
+    train = TrainFeatures.load(
+        opened, runtime.select_device(device), [chosen, *([] if opened.classifier else [softmax])]
+    )
     start: Any = opened.classifier
     if chosen.start == "stage_one" and start is None:
-        start = train_classifier(train, methods.get("softmax"), None, seed)
+        start = train_classifier(train, softmax, None, seed)
     result = train_classifier(train, chosen, start, seed)
     if not evaluate or "test" not in opened:
         return result
@@ -140,7 +147,7 @@ def train_classifier(
     activation = activations.get(method.activation, **method.activation_params)
     loss = losses.get(method.loss, activation=activation, class_counts=train.class_counts)
     sampler = samplers.get(method.sampler)
-    device = train.features.device
+    device = train.views.device
     classifier = _start(train, method, loss, activation, stage_one, seed).to(device)
     optimizer = torch.optim.SGD(
         classifier.parameters(), method.lr, method.momentum, weight_decay=method.weight_decay, fused=True
@@ -151,7 +158,8 @@ def train_classifier(
     with progress.bar(f"{method.name}, seed {seed}", total, "samples") as bar, runtime.threads_for(step_size):
         for epoch in range(method.epochs):
             order = sampler(train.labels, runtime.generator(seed, _ORDER_STREAM, epoch)).to(device)
-            mean_loss = _epoch(train, classifier, loss, optimizer, method, epoch, order)
+            rows = _rows(train, method, order, runtime.generator(seed, _VIEW_STREAM, epoch))
+            mean_loss = _epoch(train, classifier, loss, optimizer, method, epoch, rows)
             if not (math.isfinite(mean_loss) and classifier.weight.isfinite().all()):
                 raise InputError(
                     f"{method.name}, seed {seed}, diverged in epoch {epoch + 1}: the loss is {mean_loss}",
@@ -160,7 +168,8 @@ def train_classifier(
             history.append({"epoch": epoch + 1, "lr": _lr(method, epoch), "loss": mean_loss})
             bar.advance(len(order), f"epoch {epoch + 1}/{method.epochs}, loss {mean_loss:.3f}")
     weight, bias = classifiers.as_tensors(classifier)
-    return Retrained(weight, bias, method, loss, history, seconds=time.perf_counter() - started)
+    num_views = len(train.views) if method.views == "random" else 1
+    return Retrained(weight, bias, method, loss, num_views, history, seconds=time.perf_counter() - started)
 
 
 def _epoch(
@@ -170,21 +179,30 @@ def _epoch(
     optimizer: torch.optim.Optimizer,
     method: Method,
     epoch: int,
-    order: torch.Tensor,
+    rows: torch.Tensor,
 ) -> float:
-    """One pass over the samples in `order` [M]; returns their mean loss."""
-    batches = torch.split(order, method.batch_size)
-    total = torch.zeros((), device=order.device)
+    """One pass over `rows` [M] of all views; returns their mean loss."""
+    features, num_samples = train.views.flatten(0, 1), len(train.labels)
+    batches = torch.split(rows, method.batch_size)
+    total = torch.zeros((), device=rows.device)
     for step, batch in enumerate(batches):
         optimizer.param_groups[0]["lr"] = _lr(method, epoch + step / len(batches))
-        batch_loss = loss(classifier(train.features[batch]), train.labels[batch])
+        batch_loss = loss(classifier(features[batch]), train.labels[batch % num_samples])
         optimizer.zero_grad()
         torch.autograd.backward(batch_loss)
         if method.clip_norm is not None:
             torch.nn.utils.clip_grad_norm_(classifier.parameters(), method.clip_norm)
         optimizer.step()
         total += batch_loss.detach() * len(batch)
-    return float(total) / len(order)
+    return float(total) / len(rows)
+
+
+def _rows(train: TrainFeatures, method: Method, order: torch.Tensor, draws: torch.Generator) -> torch.Tensor:
+    """Rows [M] of all views, one after the other, of the samples in `order` [M]."""
+    if method.views == "clean":
+        return order
+    views = torch.randint(len(train.views), (len(order),), generator=draws)
+    return views.to(order.device) * len(train.labels) + order
 
 
 def _lr(method: Method, epochs_done: float) -> float:
@@ -207,4 +225,4 @@ def _start(
         return classifiers.linear(*classifiers.as_tensors(stage_one))
     num_classes = len(train.class_counts)
     draws = runtime.generator(seed, _START_STREAM)
-    return classifiers.fresh(loss.num_columns(num_classes), num_classes, train.features.shape[1], activation, draws)
+    return classifiers.fresh(loss.num_columns(num_classes), num_classes, train.views.shape[2], activation, draws)

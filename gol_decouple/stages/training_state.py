@@ -14,7 +14,7 @@ from gol_decouple.files import atomic_path, publish
 from gol_decouple.progress import Progress
 
 LAST, PREVIOUS = "last.pt", "previous.pt"
-KEYS = {"epochs_done", "model", "optimizer", "scaler", "log", "data_sha256"}
+KEYS = {"epochs_done", "model", "optimizer", "scaler", "average", "log", "data_sha256"}
 
 
 def save_state(folder: Path, state: dict[str, Any]) -> None:

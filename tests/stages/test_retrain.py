@@ -3,17 +3,28 @@
 from __future__ import annotations
 
 import math
+from collections.abc import Callable
+from itertools import pairwise
 from pathlib import Path
 
 import numpy as np
 import pytest
 import torch
+from conftest import RunCli
+from safetensors.torch import load_file
 
 import gol_decouple
 from gol_decouple import features, methods, runtime
 from gol_decouple.errors import InputError
+from gol_decouple.losses.cross_entropy import CrossEntropy
+from gol_decouple.runs import read_manifest
+from gol_decouple.stages.retrain import TrainFeatures
 
 COUNTS = (120, 40, 15)
+NUM_VIEWS = 3
+
+# Of every epoch, one row a draw: the view, the sample and the label, as they met in the loss.
+Draws = Callable[..., list[np.ndarray]]
 
 
 @pytest.fixture(scope="module")
@@ -181,6 +192,7 @@ def test_training_leaves_the_global_stream_alone(features_file: Path) -> None:
         ({"lr": "fast"}, "lr = 'fast': Input should be a valid number"),
         ({"epochs": 0}, "epochs = 0: Input should be greater than 0"),
         ({"epochs": 1.5}, "epochs = 1.5: Input should be a valid integer"),
+        ({"views": "other"}, "views = 'other': Input should be 'clean' or 'random'"),
         ({"start": "warm"}, "start = 'warm': Input should be 'fresh' or 'stage_one'"),
         ({"q_min": 1.0}, "q_min = 1.0: Input should be less than 0"),
         ({"device": "tpu9"}, "device 'tpu9' cannot be used"),
@@ -196,3 +208,190 @@ def test_mistakes_are_named(features_file: Path, arguments: dict[str, object], m
 def test_a_classifier_for_other_features_is_refused(features_file: Path) -> None:
     with pytest.raises(InputError, match=r"the classifier is \[3, 9\], but .* has 3 classes and features of size 8"):
         gol_decouple.evaluate((np.zeros((3, 9)), np.zeros(3)), features_file)
+
+
+# Views
+
+
+@pytest.fixture(scope="module")
+def with_views(tmp_path_factory: pytest.TempPathFactory, features_file: Path) -> Path:
+    """`features_file` with two more views of its train split, each the clean one with noise."""
+    file = features.open(features_file)
+    clean, noise = file["train"].features[0], np.random.default_rng(1).normal(size=(NUM_VIEWS - 1, 175, 8))
+    views = np.concatenate([clean[None], (clean + noise).astype(np.float32)])
+    splits = {"train": (views, file["train"].labels), "test": (file["test"].features[0], file["test"].labels)}
+    classifier = (file.classifier.weight, file.classifier.bias)
+    return features.write(tmp_path_factory.mktemp("features") / "views.h5", splits, classifier=classifier)
+
+
+@pytest.fixture
+def draws(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> Draws:
+    """Trains on features that tell their view, sample and label, with a classifier that hands them on as logits."""
+    labels = np.repeat(np.arange(3), COUNTS)[np.random.default_rng(0).permutation(sum(COUNTS))]
+    view, sample = np.meshgrid(np.arange(NUM_VIEWS), np.arange(len(labels)), indexing="ij")
+    told = np.stack([view, sample, np.broadcast_to(labels, view.shape)], axis=-1).astype(np.float32)
+    path = features.write(tmp_path / "told.h5", {"train": (told, labels)}, classifier=(np.eye(3), np.zeros(3)))
+    real_loss = CrossEntropy.forward
+
+    def train(method: str = "softmax", epochs: int = 2, **settings: object) -> list[np.ndarray]:
+        seen: list[np.ndarray] = []
+
+        def loss(self: CrossEntropy, logits: torch.Tensor, labels: torch.Tensor) -> torch.Tensor:
+            view, sample, label = logits.detach().round().long().T
+            assert torch.equal(label, labels)
+            seen.append(torch.stack([view, sample, labels], dim=1).cpu().numpy())
+            return real_loss(self, logits, labels)
+
+        with monkeypatch.context() as patch:
+            patch.setattr(CrossEntropy, "forward", loss)
+            gol_decouple.retrain(path, method, epochs=epochs, start="stage_one", lr=1e-12, evaluate=False, **settings)
+        return np.split(np.concatenate(seen), epochs)
+
+    return train
+
+
+@pytest.mark.parametrize("method", ["softmax", "crt"])
+def test_random_views_are_drawn_equally_often_with_their_labels(draws: Draws, method: str) -> None:
+    epochs = draws(method, epochs=12, views="random")
+    for view, _, label in (epoch.T for epoch in epochs):
+        assert len(label) == sum(COUNTS)
+        assert set(view) == {0, 1, 2}
+    view, _, label = np.concatenate(epochs).T
+    for drawn in (view, view[label == 2]):
+        share = 1 / NUM_VIEWS
+        error = math.sqrt(share * (1 - share) / len(drawn))
+        np.testing.assert_allclose(np.bincount(drawn) / len(drawn), share, atol=4 * error)
+
+
+def test_a_samples_view_changes_from_epoch_to_epoch(draws: Draws) -> None:
+    epochs = draws(epochs=4, views="random")
+    by_place = [epoch[:, 0] for epoch in epochs]
+    by_sample = [epoch[np.argsort(epoch[:, 1]), 0] for epoch in epochs]
+    for views in (by_place, by_sample):
+        for first, second in pairwise(views):
+            assert 0.2 < np.mean(first == second) < 0.46
+        for first in views:
+            assert 0.2 < np.mean(first[1:] == first[:-1]) < 0.46
+
+
+def test_clean_views_are_the_first_and_the_default(draws: Draws) -> None:
+    for epoch in (*draws(views="clean"), *draws()):
+        assert set(epoch[:, 0]) == {0}
+        assert sorted(epoch[:, 1]) == list(range(sum(COUNTS)))
+
+
+@pytest.mark.parametrize("method", ["softmax", "crt"])
+def test_views_leave_the_order_of_samples_as_it_is(draws: Draws, method: str) -> None:
+    clean, random = draws(method, views="clean", seed=3), draws(method, views="random", seed=3)
+    for first, second in zip(clean, random, strict=True):
+        np.testing.assert_array_equal(first[:, 1:], second[:, 1:])
+
+
+def test_equal_seeds_draw_equal_views_and_others_do_not(draws: Draws, with_views: Path) -> None:
+    first, same, other = (np.concatenate(draws(views="random", seed=seed)) for seed in (4, 4, 5))
+    np.testing.assert_array_equal(first, same)
+    assert not np.array_equal(first[:, 0], other[:, 0])
+    trained = [gol_decouple.retrain(with_views, "softmax", epochs=2, views="random", seed=seed) for seed in (4, 4, 5)]
+    assert torch.equal(trained[0].weight, trained[1].weight)
+    assert not torch.equal(trained[0].weight, trained[2].weight)
+
+
+def test_class_balanced_sampling_draws_a_view_for_each_draw(draws: Draws) -> None:
+    (epoch,) = draws("crt", epochs=1, views="random")
+    assert sorted(np.bincount(epoch[:, 2])) == [58, 58, 59]
+    rare = epoch[epoch[:, 2] == 2]
+    views_of = {sample: set(rare[rare[:, 1] == sample, 0]) for sample in np.unique(rare[:, 1])}
+    assert len(views_of) == 15
+    # Each is drawn about four times: all of one view, it would be one of 27.
+    assert sum(len(views) > 1 for views in views_of.values()) >= 12
+
+
+@pytest.mark.parametrize("method", ["softmax", "gumbel", "crt"])
+def test_clean_views_are_those_of_a_file_without_others(features_file: Path, with_views: Path, method: str) -> None:
+    alone = gol_decouple.retrain(features_file, method, epochs=2)
+    clean, random = (gol_decouple.retrain(with_views, method, epochs=2, views=views) for views in ("clean", "random"))
+    assert torch.equal(clean.weight, alone.weight)
+    assert torch.equal(clean.bias, alone.bias)
+    assert not torch.equal(random.weight, alone.weight)
+    assert clean.metrics == alone.metrics
+
+
+@pytest.mark.parametrize("method", list(methods.METHODS))
+def test_random_views_of_one_view_are_the_clean_ones(features_file: Path, method: str) -> None:
+    clean, random = (
+        gol_decouple.retrain(features_file, method, epochs=2, views=views) for views in ("clean", "random")
+    )
+    assert torch.equal(clean.weight, random.weight)
+    assert torch.equal(clean.bias, random.bias)
+    assert clean.history == random.history
+
+
+def test_a_result_tells_how_many_views_it_was_trained_on(features_file: Path, with_views: Path) -> None:
+    trained = [(with_views, "random", NUM_VIEWS), (with_views, "clean", 1), (features_file, "random", 1)]
+    for path, views, wanted in trained:
+        assert gol_decouple.retrain(path, epochs=1, views=views).num_views == wanted
+
+
+def test_only_the_views_that_are_trained_on_are_read(with_views: Path) -> None:
+    file, clean = features.open(with_views), methods.get("gumbel")
+    random = clean.with_settings(views="random")
+    for chosen, wanted in (([clean], 1), ([clean, random], 3), ([random], 3)):
+        train = TrainFeatures.load(file, torch.device("cpu"), chosen)
+        np.testing.assert_array_equal(train.views, file["train"].features[:wanted])
+        np.testing.assert_array_equal(train.labels, file["train"].labels)
+
+
+def test_the_softmax_classifier_to_start_from_is_trained_on_clean_views(tmp_path: Path, with_views: Path) -> None:
+    train = features.open(with_views)["train"]
+    bare = features.write(tmp_path / "bare.h5", {"train": (train.features[:], train.labels)})
+    softmax = gol_decouple.retrain(bare, "softmax", seed=2)
+    gumbel = gol_decouple.retrain(bare, "gumbel", views="random", lr=1e-12, epochs=1, seed=2)
+    torch.testing.assert_close(gumbel.weight, softmax.weight, rtol=1e-5, atol=1e-6)
+
+
+class TestCommandLine:
+    """`views` through the program, its warning, and what it writes."""
+
+    SETTINGS = ("--seed", 3, "--device", "cpu", "--set", "stage2.epochs=2", "--set", "stage2.views=random")
+
+    def test_random_views_are_trained_on_and_written_down(
+        self, run_cli: RunCli, tmp_path: Path, with_views: Path
+    ) -> None:
+        outcome = run_cli("stage2", with_views, "--activation", "gumbel", *self.SETTINGS, "--runs-dir", tmp_path)
+        assert outcome.code == 0, outcome.err
+        assert "clean view only" not in outcome.err
+        (folder,) = (tmp_path / "views" / "stage2").iterdir()
+        assert folder.name.startswith("gumbel-epochs2-viewsrandom-seed3-")
+        manifest = read_manifest(folder)
+        assert (manifest["settings"]["views"], manifest["views"]) == ("random", NUM_VIEWS)
+        assert manifest["changed_settings"] == {"epochs": 2, "views": "random"}
+        wanted = gol_decouple.retrain(with_views, "gumbel", epochs=2, views="random", seed=3, device="cpu")
+        assert torch.equal(load_file(folder / "classifier.safetensors")["weight"], wanted.weight)
+
+    def test_a_file_with_the_clean_view_only_is_warned_of(
+        self, run_cli: RunCli, tmp_path: Path, features_file: Path
+    ) -> None:
+        outcome = run_cli("stage2", features_file, "--activation", "gumbel", *self.SETTINGS, "--runs-dir", tmp_path)
+        assert outcome.code == 0, outcome.err
+        warning = f"warning: {features_file} has the clean view only: stage2.views = 'random' changes nothing"
+        assert outcome.err.count(warning) == 1
+
+    @pytest.mark.parametrize("views", [(), ("--set", "stage2.views=clean")])
+    def test_clean_views_are_written_down_without_a_warning(
+        self, run_cli: RunCli, tmp_path: Path, features_file: Path, views: tuple[str, ...]
+    ) -> None:
+        outcome = run_cli("stage2", features_file, "--method", "softmax", *views, "--runs-dir", tmp_path)
+        assert outcome.code == 0, outcome.err
+        assert "clean view only" not in outcome.err
+        (folder,) = (tmp_path / "gaussians" / "stage2").iterdir()
+        manifest = read_manifest(folder)
+        assert (manifest["settings"]["views"], manifest["views"]) == ("clean", 1)
+        assert manifest["changed_settings"] == {}
+
+    def test_other_views_are_refused(self, run_cli: RunCli, tmp_path: Path, with_views: Path) -> None:
+        outcome = run_cli(
+            "stage2", with_views, "--method", "gumbel", "--set", "stage2.views=other", "--runs-dir", tmp_path
+        )
+        assert outcome.code == 2
+        assert "--set stage2.views=other: input should be 'clean' or 'random'" in outcome.err
+        assert list(tmp_path.iterdir()) == []

@@ -16,8 +16,10 @@ from gol_decouple.config import load_config
 from gol_decouple.data import load_data
 from gol_decouple.errors import InputError
 from gol_decouple.progress import SILENT, Bar, Progress
+from gol_decouple.runs import read_manifest
 from gol_decouple.settings import Config
 from gol_decouple.stages import training
+from gol_decouple.stages.backbone import run_stage1
 from gol_decouple.stages.training import Trainer
 
 
@@ -132,6 +134,82 @@ def test_milestones_are_written_for_the_recipes_length(tmp_path: Path, small_con
     config = load_config(str(small_config), [*settings, "stage1.recipe_epochs=240", "stage1.epochs=12"])
     rates = [trainer(config, tmp_path)._lr(epoch, 0) for epoch in (0, 9, 10, 11)]
     np.testing.assert_allclose(rates, [0.1, 0.1, 1e-3, 1e-5])
+
+
+@pytest.mark.parametrize(
+    ("epochs", "places", "expected"),
+    [
+        (200, [(0, 0), (10, 0), (40, 0), (50, 0), (199, 4)], [0.0, 0.04, 0.16, 0.2, 0.2]),
+        (20, [(0, 0), (1, 0), (4, 0), (5, 0), (19, 4)], [0.0, 0.04, 0.16, 0.2, 0.2]),
+        (2, [(0, 0), (0, 1), (0, 2), (0, 3), (1, 4)], [0.0, 0.08, 0.16, 0.2, 0.2]),
+    ],
+)
+def test_warm_up_is_written_for_the_recipes_length(
+    tmp_path: Path, small_config: Path, epochs: int, places: list[tuple[int, int]], expected: list[float]
+) -> None:
+    settings = ["stage1.warmup_epochs=50", "stage1.recipe_epochs=200", "stage1.lr=0.2"]
+    training = trainer(load_config(str(small_config), [*settings, f"stage1.epochs={epochs}"]), tmp_path)
+    np.testing.assert_allclose([training._lr(epoch, step) for epoch, step in places], expected, rtol=1e-12)
+
+
+def test_the_rate_rises_with_every_step_of_the_warm_up(tmp_path: Path, small_config: Path) -> None:
+    settings = ["stage1.warmup_epochs=2", "stage1.recipe_epochs=3", "stage1.lr=0.1", "stage1.schedule=step"]
+    training = trainer(load_config(str(small_config), settings), tmp_path)
+    used = []
+    training._optimizer.register_step_pre_hook(lambda *_: used.append(training._optimizer.param_groups[0]["lr"]))
+    training.run(SILENT)
+    np.testing.assert_allclose(used, [0.01 * step for step in range(10)] + [0.1] * 5, rtol=1e-12)
+    np.testing.assert_allclose([float(row["lr"]) for row in log(tmp_path)], [0.0, 0.05, 0.1])
+
+
+@pytest.mark.parametrize("smoothing", [0.0, 0.1, 0.6])
+def test_the_loss_is_the_cross_entropy_of_smoothed_labels(tmp_path: Path, small_config: Path, smoothing: float) -> None:
+    settings = [f"stage1.label_smoothing={smoothing}", "stage1.precision=float32", "device=cpu"]
+    training = trainer(load_config(str(small_config), settings), tmp_path)
+    images = torch.randn(4, 3, 8, 8, generator=torch.Generator().manual_seed(0))
+    labels = torch.tensor([2, 0, 1, 1])
+    training.model.eval()
+    with torch.inference_mode():
+        loss = float(training._loss(images, labels, epoch=0, step=0))
+        logits = training.model(images).numpy().astype(np.float64)
+    log_softmax = logits - np.log(np.exp(logits).sum(axis=1, keepdims=True))
+    targets = (1 - smoothing) * np.eye(3)[labels.numpy()] + smoothing / 3
+    assert loss == pytest.approx(-np.mean(np.sum(targets * log_softmax, axis=1)), rel=1e-5)
+
+
+@pytest.mark.parametrize(("sampler", "visits"), [("random", [6, 21, 40]), ("class_balanced", [22, 22, 23])])
+def test_an_epoch_visits_classes_as_the_sampler_says(
+    tmp_path: Path, small_config: Path, sampler: str, visits: list[int]
+) -> None:
+    training = trainer(load_config(str(small_config), [f"stage1.sampler={sampler}"]), tmp_path)
+    orders = []
+    for epoch in range(2):
+        training._keys.epoch = epoch
+        batches = list(training._batches)
+        assert [len(labels) for _, labels in batches] == [16] * 4 + [3]
+        images, labels = (torch.cat(parts) for parts in zip(*batches, strict=True))
+        assert sorted(torch.bincount(labels, minlength=3).tolist()) == visits
+        # A class is a colour: the images are those of the labels.
+        assert torch.equal(images.float().mean(dim=(1, 2)).argmax(dim=1), labels)
+        orders.append(labels.tolist())
+    assert orders[0] != orders[1]
+
+
+def test_an_image_drawn_twice_in_an_epoch_is_augmented_twice(tmp_path: Path, small_config: Path) -> None:
+    settings = ["stage1.sampler=class_balanced", "transform.crop_padding=3"]
+    batches = list(trainer(load_config(str(small_config), settings), tmp_path)._batches)
+    images, labels = (torch.cat(parts) for parts in zip(*batches, strict=True))
+    blue = images[labels == 2]
+    assert len(blue) >= 22
+    # Drawn by the image alone, the class's six images would be six pictures.
+    assert len({image.numpy().tobytes() for image in blue}) > 18
+
+
+def test_the_manifest_names_the_sampler(tmp_path: Path, small_config: Path, finished_run: Path) -> None:
+    config = load_config(str(small_config), ["stage1.sampler=class_balanced", "stage1.epochs=1"])
+    manifest = read_manifest(run_stage1(config, tmp_path))
+    assert (manifest["sampler"], manifest["settings"]["sampler"]) == ("class_balanced", "class_balanced")
+    assert read_manifest(finished_run)["sampler"] == "random"
 
 
 def test_the_model_learns_and_the_log_says_so(finished_run: Path) -> None:

@@ -1,0 +1,164 @@
+"""The study of stage two's defaults on validation data (docs/defaults.md).
+
+python -m benchmarks.defaults prepare cifar100_if50.npz cifar100_if100_val.npz
+gol-decouple stage1 cifar100_lt ... --set features.views=10       (docs/defaults.md has the whole command)
+python -m benchmarks.defaults search runs/NAME/features.h5 docs/defaults.csv --jobs 2
+python -m benchmarks.defaults show docs/defaults.csv
+"""
+
+from __future__ import annotations
+
+import csv
+import itertools
+import statistics
+from collections.abc import Iterator
+from concurrent.futures import ProcessPoolExecutor, as_completed
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+import torch
+import typer
+
+from gol_decouple import evaluate, features, retrain
+from gol_decouple.class_stats import long_tail_indices
+from gol_decouple.errors import InputError
+from gol_decouple.progress import to_stderr
+
+app = typer.Typer(add_completion=False, pretty_exceptions_enable=False)
+
+IMBALANCE_FACTOR = 100
+ACTIVATIONS = ("softmax", "sigmoid", "gumbel")
+# What a classifier that starts from stage one takes is far smaller than what a fresh one does.
+RATES = {
+    "stage_one": (1e-5, 3e-5, 1e-4, 3e-4, 1e-3, 1e-2, 1e-1),
+    "fresh": (1e-3, 3e-3, 1e-2, 3e-2, 1e-1),
+}
+EPOCHS = (5, 15, 30)
+SCHEDULES = ("constant", "cosine")
+VIEWS = ("clean", "random")
+DEFAULT_Q_MIN = -4.0
+Q_MINS = (-2.0, -3.0, -6.0, -8.0)
+FINALISTS, SEEDS = 10, 5
+SETTING = ("activation", "start", "views", "schedule", "epochs", "lr", "q_min")
+FIELDS = (*SETTING, "seed", "top1_balanced", "top1_many", "top1_medium", "top1_few")
+
+Setting = dict[str, Any]
+
+
+@app.command()
+def prepare(images: Path, out: Path) -> None:
+    """CIFAR100-LT with imbalance factor 100 out of that with 50; the train images it leaves out become val."""
+    with np.load(images, allow_pickle=False) as archive:
+        arrays = {name: archive[name] for name in archive.files}
+    labels, names = arrays["train_labels"], [str(name) for name in arrays["class_names"]]
+    train = long_tail_indices(labels, names, IMBALANCE_FACTOR)
+    val = np.setdiff1d(np.arange(len(labels)), train)
+    for name, chosen in (("val", val), ("train", train)):
+        for part in ("images", "labels"):
+            arrays[f"{name}_{part}"] = arrays[f"train_{part}"][chosen]
+    np.savez(out, **arrays)
+    print(f"{len(train):,} train and {len(val):,} val images in {out}")
+
+
+@app.command()
+def search(features_file: Path, results: Path, jobs: int = 1) -> None:
+    """Train the grid with one seed, the finalists of each activation with five; rows done before are not done again.
+
+    The finalists are the settings with the best val accuracy of seed 0; for gumbel, the best of them is also tried with
+    every `q_min`.
+    """
+    _run(features_file, results, [(setting, 0) for setting in grid()], jobs)
+    finals = [setting for activation in ACTIVATIONS for setting in ranking(results, activation)[:FINALISTS]]
+    _run(features_file, results, [(setting, seed) for setting in finals for seed in range(SEEDS)], jobs)
+    best = next(setting for setting in ranking(results, "gumbel", SEEDS) if setting["q_min"] == DEFAULT_Q_MIN)
+    others = [best | {"q_min": q_min} for q_min in Q_MINS]
+    _run(features_file, results, [(setting, seed) for setting in others for seed in range(SEEDS)], jobs)
+
+
+@app.command()
+def show(results: Path) -> None:
+    """Print the finalists of each activation as a markdown table, best first."""
+    print(
+        "| activation | start | views | schedule | epochs | lr | q_min | val, mean over classes | many | medium | few |"
+    )
+    print("| --- | --- | --- | --- | ---: | ---: | ---: | ---: | ---: | ---: | ---: |")
+    rows = read(results)
+    for activation in ACTIVATIONS:
+        for setting in ranking(results, activation, SEEDS):
+            seeds = [row for row in rows if _setting(row) == setting]
+            cells = [f"{value:g}" if isinstance(value, float) else str(value) for value in setting.values()]
+            for name in FIELDS[-4:]:
+                values = [row[name] for row in seeds]
+                cells.append(f"{statistics.fmean(values):.1f} ± {statistics.stdev(values):.1f}")
+            print(f"| {' | '.join(cells)} |")
+
+
+def grid() -> Iterator[Setting]:
+    """Every setting of the first round."""
+    for activation, start in itertools.product(ACTIVATIONS, RATES):
+        for values in itertools.product(VIEWS, SCHEDULES, EPOCHS, RATES[start]):
+            q_min = DEFAULT_Q_MIN if activation == "gumbel" else 0.0  # 0: the activation has none
+            yield dict(zip(SETTING, (activation, start, *values, q_min), strict=True))
+
+
+def ranking(results: Path, activation: str, seeds: int = 1) -> list[Setting]:
+    """The settings of an activation that `seeds` seeds were trained with, by mean val accuracy, best first."""
+    found: dict[tuple[Any, ...], list[float]] = {}
+    for row in read(results):
+        if row["activation"] == activation and (seeds > 1 or row["seed"] == 0):
+            found.setdefault(tuple(_setting(row).values()), []).append(row["top1_balanced"])
+    means = {key: statistics.fmean(values) for key, values in found.items() if len(values) >= seeds}
+    return [dict(zip(SETTING, key, strict=True)) for key in sorted(means, key=means.__getitem__, reverse=True)]
+
+
+def read(results: Path) -> list[dict[str, Any]]:
+    """The rows of a results file; accuracies of a run that diverged are 0."""
+    if not results.exists():
+        return []
+    with results.open(newline="", encoding="utf-8") as file:
+        rows: list[dict[str, Any]] = list(csv.DictReader(file))
+    for row in rows:
+        row |= {name: float(row[name]) for name in ("lr", "q_min", *FIELDS[-4:])}
+        row |= {name: int(row[name]) for name in ("epochs", "seed")}
+    return rows
+
+
+def _setting(row: dict[str, Any]) -> Setting:
+    return {name: row[name] for name in SETTING}
+
+
+def _run(features_file: Path, results: Path, work: list[tuple[Setting, int]], jobs: int) -> None:
+    done = {(*_setting(row).values(), row["seed"]) for row in read(results)}
+    left = [(setting, seed) for setting, seed in work if (*setting.values(), seed) not in done]
+    new = not results.exists()
+    with (
+        results.open("a", newline="", encoding="utf-8") as file,
+        ProcessPoolExecutor(jobs, initializer=torch.set_num_threads, initargs=(1,)) as pool,
+        to_stderr().bar("runs", len(left), "runs") as bar,
+    ):
+        table = csv.DictWriter(file, FIELDS, lineterminator="\n")
+        if new:
+            table.writeheader()
+        for run in as_completed([pool.submit(_train, features_file, setting, seed) for setting, seed in left]):
+            table.writerow(run.result())
+            file.flush()
+            bar.advance(1)
+
+
+def _train(features_file: Path, setting: Setting, seed: int) -> dict[str, Any]:
+    """One row of the results: val accuracies, 0 if it diverges."""
+    opened = features.open(features_file)
+    changes = {name: value for name, value in setting.items() if name not in ("activation", "q_min")}
+    if setting["q_min"]:
+        changes["q_min"] = setting["q_min"]
+    try:
+        classifier = retrain(opened, setting["activation"], seed=seed, device="cpu", evaluate=False, **changes)
+        metrics = evaluate(classifier, opened, "val")
+    except InputError:
+        metrics = dict.fromkeys(FIELDS[-4:], 0.0)
+    return setting | {"seed": seed} | {name: round(float(metrics[name]), 4) for name in FIELDS[-4:]}
+
+
+if __name__ == "__main__":
+    app()

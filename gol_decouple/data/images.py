@@ -1,0 +1,114 @@
+"""Images in files, decoded when they are asked for: a dataset of photographs need not fit in memory."""
+
+from __future__ import annotations
+
+import hashlib
+from collections.abc import Sequence
+from concurrent.futures import ThreadPoolExecutor
+from pathlib import Path
+from typing import overload
+
+import numpy as np
+from numpy.typing import NDArray
+from PIL import Image, ImageOps
+
+from gol_decouple.errors import InputError, few
+
+THREADS = 16  # files are looked at over a network as often as not: what counts is waiting, not computing
+END_BYTES = 4096
+# What a whole file of these formats has near its end; others are decoded to know.
+_ENDS = {"JPEG": b"\xff\xd9", "PNG": b"IEND"}
+# What Pillow raises for bytes that are no image, beside OSError.
+_UNDECODABLE = (OSError, SyntaxError, ValueError, EOFError, IndexError, Image.DecompressionBombError)
+
+
+class ImageFiles:
+    """N images in files below a folder. An integer index decodes one, [H, W, 3]; an array of them selects.
+
+    Raises:
+        InputError: files that are no images, or not whole; how many, and the first by name.
+    """
+
+    def __init__(self, root: Path, names: Sequence[str], measures: NDArray[np.int64] | None = None) -> None:
+        self.root = root
+        self.names = list(names)
+        self._measures = _measure_all(root, self.names) if measures is None else measures
+
+    def __len__(self) -> int:
+        return len(self.names)
+
+    @overload
+    def __getitem__(self, index: int) -> NDArray[np.uint8]: ...
+    @overload
+    def __getitem__(self, index: NDArray[np.int64]) -> ImageFiles: ...
+    def __getitem__(self, index: int | NDArray[np.int64]) -> NDArray[np.uint8] | ImageFiles:
+        if isinstance(index, np.ndarray):
+            return ImageFiles(self.root, [self.names[i] for i in index.tolist()], self._measures[index])
+        return decode(self.root / self.names[index])
+
+    @property
+    def sizes(self) -> set[tuple[int, int]]:
+        """Every height and width that a file's header tells, before any rotation that it asks for."""
+        return {(int(height), int(width)) for height, width in np.unique(self._measures[:, :2], axis=0)}
+
+    @property
+    def sha256(self) -> str:
+        """Of the files' names and lengths: reading every byte of a large dataset would take as long as an epoch."""
+        digest = hashlib.sha256("\n".join(self.names).encode(errors="surrogateescape"))
+        digest.update(np.ascontiguousarray(self._measures[:, 2]).data)
+        return digest.hexdigest()
+
+
+Images = NDArray[np.uint8] | ImageFiles
+
+
+def decode(path: Path) -> NDArray[np.uint8]:
+    """The pixels of an image file, uint8 [H, W, 3], upright, in RGB whatever it was stored in.
+
+    Raises:
+        InputError: the file is missing or cannot be decoded.
+    """
+    try:
+        with Image.open(path) as image:
+            return np.array(_rgb(ImageOps.exif_transpose(image)))
+    except _UNDECODABLE as error:
+        raise InputError(f"{path} cannot be decoded: {_reason(error)}", "replace the file, or remove it") from None
+
+
+def _measure_all(root: Path, names: Sequence[str]) -> NDArray[np.int64]:
+    """Height, width and bytes of each file, [N, 3]; files that are no images, or not whole, are refused by name."""
+    with ThreadPoolExecutor(THREADS) as pool:
+        found = list(pool.map(_measure, (root / name for name in names)))
+    bad = [f"{name} ({size})" for name, size in zip(names, found, strict=True) if isinstance(size, str)]
+    if bad:
+        raise InputError(
+            f"{root}: {len(bad)} of {len(names)} images cannot be decoded: {few(bad, 5)}",
+            "replace these files, or remove them",
+        )
+    return np.array(found, dtype=np.int64).reshape(-1, 3)
+
+
+def _measure(path: Path) -> tuple[int, int, int] | str:
+    """Height, width and bytes of an image file; of one that is no image or not whole, why."""
+    try:
+        with path.open("rb") as file, Image.open(file) as image:
+            length = file.seek(0, 2)
+            file.seek(max(0, length - END_BYTES))
+            if image.format not in _ENDS or _ENDS[image.format] not in file.read():
+                with Image.open(path) as whole:
+                    whole.load()
+            return image.height, image.width, length
+    except _UNDECODABLE as error:
+        return _reason(error)
+
+
+def _rgb(image: Image.Image) -> Image.Image:
+    if image.mode.startswith("I"):  # 16 bits a pixel, which Pillow would cut off at 255 instead of scaling
+        return Image.fromarray((np.asarray(image) >> 8).clip(0, 255).astype(np.uint8)).convert("RGB")
+    return image.convert("RGB")
+
+
+def _reason(error: BaseException) -> str:
+    if isinstance(error, OSError) and error.strerror:
+        return error.strerror
+    return "not an image" if "cannot identify" in str(error) else str(error) or type(error).__name__

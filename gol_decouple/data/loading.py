@@ -1,0 +1,165 @@
+"""Batches of images, decoded and transformed in worker processes; each augmentation drawn by a key of its own."""
+
+from __future__ import annotations
+
+import math
+from collections.abc import Iterable, Iterator, Sequence
+from typing import Any, NamedTuple
+
+import numpy as np
+import torch
+from numpy.typing import NDArray
+from torch.utils.data import DataLoader
+from torch.utils.data import Dataset as TorchDataset
+
+from gol_decouple import samplers
+from gol_decouple.data.dataset import Dataset, Split
+from gol_decouple.data.transforms import Augmentation, CleanView
+from gol_decouple.errors import InputError, few
+from gol_decouple.runtime import default_workers, generator, stream_seed
+from gol_decouple.settings import TransformConfig
+
+# Random streams: the order of an epoch's images, and the augmentations of an epoch or a view.
+ORDER, EPOCH, VIEW = 0, 1, 2
+
+
+class Key(NamedTuple):
+    """One image to load, by its index in the split, and its augmentation's random stream; None: the clean view."""
+
+    image: int
+    draw: tuple[int, ...] | None = None
+
+
+Batch = tuple[torch.Tensor, torch.Tensor]  # images uint8 [N, H, W, 3], labels int64 [N]
+
+
+Item = tuple[torch.Tensor, int]  # image uint8 [H, W, 3], label
+
+
+class _Images(TorchDataset["Item | InputError"]):
+    """A split's images by key. An error is an item like any other: raised in a worker, it would lose its words."""
+
+    def __init__(self, split: Split, transform: TransformConfig, seed: int) -> None:
+        self._split = split
+        self._clean_view = CleanView(transform)
+        self._augmentation = Augmentation(transform)
+        self._seed = seed
+
+    def __getitem__(self, key: Key) -> Item | InputError:
+        try:
+            image = self._split.images[key.image]
+        except InputError as error:
+            return error
+        if key.draw is None:
+            image = self._clean_view(image)
+        else:
+            image = self._augmentation(image, stream_seed(self._seed, *key.draw))
+        return torch.from_numpy(image), int(self._split.labels[key.image])
+
+
+class Batches:
+    """Iterates over batches of a split's images in the order of `keys`, as often as wanted.
+
+    Args:
+        keys: the batches; what it yields may differ from one pass to the next.
+        seed: of all augmentations.
+        workers: processes that decode and transform; None: by the machine, 0: this one.
+        pinned: in memory from which a GPU copies faster.
+    """
+
+    def __init__(
+        self,
+        split: Split,
+        transform: TransformConfig,
+        keys: Iterable[Sequence[Key]],
+        seed: int,
+        workers: int | None = None,
+        pinned: bool = False,
+    ) -> None:
+        processes = default_workers() if workers is None else workers
+        self._loader: DataLoader[Any] = DataLoader(
+            _Images(split, transform, seed),
+            batch_sampler=keys,  # type: ignore[arg-type]  # keys, not integers
+            collate_fn=_collate,
+            num_workers=processes,
+            persistent_workers=processes > 0,
+            pin_memory=pinned,
+            worker_init_fn=_one_thread,
+        )
+
+    def __iter__(self) -> Iterator[Batch]:
+        """The batches.
+
+        Raises:
+            InputError: an image that cannot be decoded, or images of different sizes in a batch.
+        """
+        for batch in self._loader:
+            if isinstance(batch, InputError):
+                raise batch
+            yield batch
+
+
+class EpochKeys:
+    """Keys of one epoch in batches, in an order drawn from (seed, epoch); set `epoch`, then iterate."""
+
+    def __init__(self, labels: NDArray[np.int64], batch_size: int, seed: int, sampler: str = "random") -> None:
+        self.epoch = 0
+        self._labels = labels
+        self._batch_size = batch_size
+        self._seed = seed
+        self._sampler = sampler
+
+    def __len__(self) -> int:
+        return math.ceil(len(self._labels) / self._batch_size)
+
+    def __iter__(self) -> Iterator[list[Key]]:
+        # By position, not by image: a sampler may draw an image several times.
+        keys = [Key(image, (EPOCH, self.epoch, position)) for position, image in enumerate(self._order().tolist())]
+        for start in range(0, len(keys), self._batch_size):
+            yield keys[start : start + self._batch_size]
+
+    def _order(self) -> NDArray[np.int64]:
+        if self._sampler == "random":
+            return np.random.default_rng(stream_seed(self._seed, ORDER, self.epoch)).permutation(len(self._labels))
+        draws = generator(self._seed, ORDER, self.epoch)
+        return samplers.get(self._sampler)(torch.from_numpy(self._labels), draws).numpy()
+
+
+def clean_keys(indices: Iterable[int], batch_size: int) -> list[list[Key]]:
+    """Keys of the clean views of `indices`, in that order, in batches."""
+    keys = [Key(index) for index in indices]
+    return [keys[start : start + batch_size] for start in range(0, len(keys), batch_size)]
+
+
+def check_sizes(dataset: Dataset, transform: TransformConfig) -> None:
+    """Refuse images that would not fit into one batch.
+
+    Raises:
+        InputError: images of different sizes, and no `transform.size`.
+    """
+    sizes = set().union(*(split.sizes for split in dataset.splits.values()))
+    if len(sizes) > 1 and transform.size is None:
+        raise _different(sizes)
+
+
+def _different(sizes: set[tuple[int, int]]) -> InputError:
+    texts = [f"{height}x{width}" for height, width in sorted(sizes)]
+    return InputError(f"images differ in size: {few(texts)}", "--set transform.size=64 resizes them all")
+
+
+def _collate(items: list[Item | InputError]) -> Batch | InputError:
+    images, labels = [], []
+    for item in items:
+        if isinstance(item, InputError):
+            return item
+        images.append(item[0])
+        labels.append(item[1])
+    sizes = {(image.shape[0], image.shape[1]) for image in images}
+    if len(sizes) > 1:
+        return _different(sizes)
+    return torch.stack(images), torch.tensor(labels)
+
+
+def _one_thread(_: int) -> None:
+    """A worker works on one image at a time: more threads would only take the training's cores."""
+    torch.set_num_threads(1)
