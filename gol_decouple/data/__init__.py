@@ -45,7 +45,10 @@ def load_data(config: DataConfig) -> Dataset:
             raise InputError(f"data.{name}_fraction = {asked:g}, but {where} has a {name} split", "leave it unset")
         share = FOLDER_SHARES[name] if asked is None and config.kind == "folder" else asked
         if name not in dataset.splits and share is not None:
-            dataset = dataset.with_held_out(name, share, config.seed)
+            held_out = dataset.with_held_out(name, share, config.seed)
+            # Nobody asked for val, and nothing needs it: classes of one image do not have to give any.
+            if asked is not None or name != "val" or len(held_out.splits[name]):
+                dataset = held_out
     check(dataset, where)
     if config.imbalance_factor is not None and config.imbalance_factor > 1:
         dataset = dataset.long_tailed(config.imbalance_factor, config.imbalance_type, config.seed)

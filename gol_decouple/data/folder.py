@@ -36,16 +36,21 @@ def load(config: DataConfig) -> Dataset:
         raise InputError(f"{root} has no folder train", LAYOUT)
     classes = {name: _folders(root / name) for name in present}
     names = sorted({label for folders in classes.values() for label in folders})
+    number = {label: position for position, label in enumerate(names)}
     splits, notes = {}, []
     if others := [name for name in _folders(root) if name not in present]:
         notes.append(f"{root} also has {few(others)}, which is not train, val or test: not used")
     for name in present:
-        files = [(file, names.index(label)) for label in classes[name] for file in _files(root, f"{name}/{label}")]
+        files = [(file, number[label]) for label in classes[name] for file in _files(root, f"{name}/{label}")]
         images = [(file, label) for file, label in files if file.lower().endswith(SUFFIXES)]
         if not images:
             raise InputError(f"{root / name} has no image in a class's folder", LAYOUT)
         if len(images) < len(files):
-            notes.append(f"{len(files) - len(images)} files in {root / name} have no image's suffix: not used")
+            notes.append(
+                f"{root / name}: {len(files) - len(images)} of {len(files)} files have no image's suffix: not used"
+            )
+        if loose := [path.name for path in (root / name).iterdir() if path.suffix.lower() in SUFFIXES]:
+            notes.append(f"{root / name}: {few(sorted(loose))} in no class's folder: not used")
         labels = np.array([label for _, label in images], dtype=np.int64)
         splits[name] = Split(ImageFiles(root, [file for file, _ in images]), labels, np.arange(len(labels)))
     return Dataset(config.name or root.resolve().name, names, splits, tuple(notes))
@@ -61,6 +66,15 @@ def _files(root: Path, folder: str) -> list[str]:
 
 
 def _walk(root: Path, folder: str) -> Iterator[str]:
-    for path, folders, files in os.walk(root / folder, followlinks=True):
+    seen = set()  # a link to a folder above would lead round and round
+    for path, folders, files in os.walk(root / folder, followlinks=True, onerror=_cannot_be_read):
+        if (real := os.path.realpath(path)) in seen:
+            folders.clear()
+            continue
+        seen.add(real)
         folders[:] = [name for name in folders if not name.startswith(".")]
         yield from (str((Path(path) / name).relative_to(root)) for name in files if not name.startswith("."))
+
+
+def _cannot_be_read(error: OSError) -> None:
+    raise InputError(f"{error.filename} cannot be read: {error.strerror}") from None

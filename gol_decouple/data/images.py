@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import hashlib
+import struct
 from collections.abc import Sequence
 from concurrent.futures import ThreadPoolExecutor
 from pathlib import Path
@@ -10,7 +11,7 @@ from typing import overload
 
 import numpy as np
 from numpy.typing import NDArray
-from PIL import Image, ImageOps
+from PIL import Image
 
 from gol_decouple.errors import InputError, few
 
@@ -19,7 +20,20 @@ END_BYTES = 4096
 # What a whole file of these formats has near its end; others are decoded to know.
 _ENDS = {"JPEG": b"\xff\xd9", "PNG": b"IEND"}
 # What Pillow raises for bytes that are no image, beside OSError.
-_UNDECODABLE = (OSError, SyntaxError, ValueError, EOFError, IndexError, Image.DecompressionBombError)
+_UNDECODABLE = (
+    *(OSError, SyntaxError, ValueError, TypeError, EOFError, IndexError, struct.error),
+    Image.DecompressionBombError,
+)
+_ORIENTATION = 0x0112  # the EXIF tag; Pillow's exif_transpose writes all tags anew, and fails where any of them is odd
+_UPRIGHT = {
+    2: Image.Transpose.FLIP_LEFT_RIGHT,
+    3: Image.Transpose.ROTATE_180,
+    4: Image.Transpose.FLIP_TOP_BOTTOM,
+    5: Image.Transpose.TRANSPOSE,
+    6: Image.Transpose.ROTATE_270,
+    7: Image.Transpose.TRANSVERSE,
+    8: Image.Transpose.ROTATE_90,
+}
 
 
 class ImageFiles:
@@ -70,7 +84,9 @@ def decode(path: Path) -> NDArray[np.uint8]:
     """
     try:
         with Image.open(path) as image:
-            return np.array(_rgb(ImageOps.exif_transpose(image)))
+            turn = _UPRIGHT.get(image.getexif().get(_ORIENTATION, 1))
+            rgb = _rgb(image)
+            return np.array(rgb if turn is None else rgb.transpose(turn))
     except _UNDECODABLE as error:
         raise InputError(f"{path} cannot be decoded: {_reason(error)}", "replace the file, or remove it") from None
 
@@ -105,6 +121,8 @@ def _measure(path: Path) -> tuple[int, int, int] | str:
 def _rgb(image: Image.Image) -> Image.Image:
     if image.mode.startswith("I"):  # 16 bits a pixel, which Pillow would cut off at 255 instead of scaling
         return Image.fromarray((np.asarray(image) >> 8).clip(0, 255).astype(np.uint8)).convert("RGB")
+    if image.mode == "P" and isinstance(image.info.get("transparency"), bytes):
+        image = image.convert("RGBA")  # straight to RGB, Pillow would warn
     return image.convert("RGB")
 
 

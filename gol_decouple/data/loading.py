@@ -95,7 +95,8 @@ class Batches:
         """
         for batch in self._loader:
             if isinstance(batch, InputError):
-                raise batch
+                # A new one: raised here itself, it would keep this frame, and so the workers, alive.
+                raise InputError(batch.message, batch.hint)
             yield batch
 
 

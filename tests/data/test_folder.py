@@ -132,9 +132,22 @@ def test_what_has_no_images_suffix_is_passed_over_with_a_note(tmp_path: Path) ->
     assert names(data, "train") == ["train/a/1.png", "train/a/deep/2.PNG"]
     assert names(data, "test") == ["test/a/1.png"]
     assert data.notes == (
-        f"3 files in {root / 'train'} have no image's suffix: not used",
-        f"2 files in {root / 'test'} have no image's suffix: not used",
+        f"{root / 'train'}: 3 of 5 files have no image's suffix: not used",
+        f"{root / 'test'}: 2 of 3 files have no image's suffix: not used",
     )
+
+
+def test_images_in_no_classs_folder_are_noted(tmp_path: Path) -> None:
+    root = make(tmp_path, "train/a/1.png", "train/2.png", "train/3.png", "val/a/1.png", "test/a/1.png")
+    assert load(root).notes == (f"{root / 'train'}: 2.png, 3.png in no class's folder: not used",)
+
+
+def test_links_are_followed_but_not_in_a_circle(tmp_path: Path) -> None:
+    root = make(tmp_path / "data", "train/a/1.png", "val/a/1.png", "test/a/1.png")
+    make(tmp_path / "elsewhere", "2.png")
+    (root / "train/a/circle").symlink_to(root / "train/a")
+    (root / "train/a/other").symlink_to(tmp_path / "elsewhere")
+    assert names(load(root), "train") == ["train/a/1.png", "train/a/other/2.png"]
 
 
 def test_folders_beside_train_are_noted(tmp_path: Path) -> None:
@@ -258,6 +271,12 @@ def test_a_share_for_a_split_that_is_there_is_refused(tmp_path: Path, name: str)
 def test_too_few_images_to_hold_any_out(tmp_path: Path) -> None:
     with pytest.raises(InputError, match="the (val|test) split has no image"):
         load(make_train(tmp_path, a=1, b=1))
+
+
+def test_val_is_left_out_where_no_class_can_give_any(tmp_path: Path) -> None:
+    assert counts(load(make_train(tmp_path, a=2, b=2))) == {"train": [1, 1], "test": [1, 1]}
+    with pytest.raises(InputError, match="the val split has no image"):
+        load(tmp_path, val_fraction=0.5)
 
 
 def test_the_seed_chooses_what_is_held_out(tmp_path: Path) -> None:

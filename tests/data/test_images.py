@@ -113,6 +113,23 @@ def test_a_photograph_is_turned_as_its_camera_was_held(
     np.testing.assert_allclose(decoded.astype(int), upright(stored), atol=3)
 
 
+def test_odd_metadata_do_not_hide_the_orientation(tmp_path: Path) -> None:
+    stored = blocks([[[200, 0, 0], [0, 200, 0], [0, 0, 200]]])
+    width = struct.pack("<HHI4s", 0x0100, 2, 4, b"abc")  # a width that is a text
+    orientation = struct.pack("<HHIHH", ORIENTATION, 3, 1, 6, 0)
+    exif = b"Exif\0\0II*\0" + struct.pack("<IH", 8, 2) + width + orientation + bytes(4)
+    decoded = decode(save(tmp_path / "a.jpg", stored, exif=exif, quality=100, subsampling=0))
+    np.testing.assert_allclose(decoded.astype(int), np.rot90(stored, -1), atol=3)
+
+
+def test_a_palette_with_transparency_is_looked_up_without_a_warning(tmp_path: Path) -> None:
+    image = Image.fromarray(np.array([[0, 1], [1, 0]], np.uint8), mode="P")
+    image.putpalette([10, 20, 30, 200, 100, 50])
+    image.save(tmp_path / "a.png", transparency=bytes([0, 255]))
+    first, second = [10, 20, 30], [200, 100, 50]
+    np.testing.assert_array_equal(decode(tmp_path / "a.png"), [[first, second], [second, first]])
+
+
 # Lists of files
 
 
