@@ -20,7 +20,7 @@ import numpy as np
 import torch
 import typer
 
-from gol_decouple import evaluate, features, retrain
+from gol_decouple import evaluate, features, methods, retrain
 from gol_decouple.class_stats import long_tail_indices
 from gol_decouple.errors import InputError
 from gol_decouple.progress import to_stderr
@@ -28,7 +28,10 @@ from gol_decouple.progress import to_stderr
 app = typer.Typer(add_completion=False, pretty_exceptions_enable=False)
 
 IMBALANCE_FACTOR = 100
+# With random sampling, and everything in question; then class-balanced ones, of which rate and views are tried.
 ACTIVATIONS = ("softmax", "sigmoid", "gumbel")
+BALANCED = {"crt": (10, (3e-2, 1e-1, 3e-1)), "gumbel_crt": (15, (3e-3, 1e-2, 3e-2))}
+METHODS = (*ACTIVATIONS, *BALANCED)
 # What a classifier that starts from stage one takes is far smaller than what a fresh one does.
 RATES = {
     "stage_one": (1e-5, 3e-5, 1e-4, 3e-4, 1e-3, 1e-2, 1e-1),
@@ -37,10 +40,9 @@ RATES = {
 EPOCHS = (5, 15, 30)
 SCHEDULES = ("constant", "cosine")
 VIEWS = ("clean", "random")
-DEFAULT_Q_MIN = -4.0
 Q_MINS = (-2.0, -3.0, -6.0, -8.0)
 FINALISTS, SEEDS = 10, 5
-SETTING = ("activation", "start", "views", "schedule", "epochs", "lr", "q_min")
+SETTING = ("method", "start", "views", "schedule", "epochs", "lr", "q_min")
 FIELDS = (*SETTING, "seed", "top1_balanced", "top1_many", "top1_medium", "top1_few")
 
 Setting = dict[str, Any]
@@ -63,29 +65,27 @@ def prepare(images: Path, out: Path) -> None:
 
 @app.command()
 def search(features_file: Path, results: Path, jobs: int = 1) -> None:
-    """Train the grid with one seed, the finalists of each activation with five; rows done before are not done again.
+    """Train the grid with one seed, the finalists of each method with five; rows done before are not done again.
 
-    The finalists are the settings with the best val accuracy of seed 0; for gumbel, the best of them is also tried with
-    every `q_min`.
+    The finalists are the ten settings with the best val accuracy of seed 0; the best of gumbel's is also tried with
+    other `q_min`.
     """
     _run(features_file, results, [(setting, 0) for setting in grid()], jobs)
-    finals = [setting for activation in ACTIVATIONS for setting in ranking(results, activation)[:FINALISTS]]
+    finals = [setting for method in METHODS for setting in ranking(results, method)[:FINALISTS]]
     _run(features_file, results, [(setting, seed) for setting in finals for seed in range(SEEDS)], jobs)
-    best = next(setting for setting in ranking(results, "gumbel", SEEDS) if setting["q_min"] == DEFAULT_Q_MIN)
+    best = next(setting for setting in ranking(results, "gumbel", SEEDS) if setting["q_min"] == _q_min("gumbel"))
     others = [best | {"q_min": q_min} for q_min in Q_MINS]
     _run(features_file, results, [(setting, seed) for setting in others for seed in range(SEEDS)], jobs)
 
 
 @app.command()
 def show(results: Path) -> None:
-    """Print the finalists of each activation as a markdown table, best first."""
-    print(
-        "| activation | start | views | schedule | epochs | lr | q_min | val, mean over classes | many | medium | few |"
-    )
+    """Print the finalists of each method as a markdown table, best first."""
+    print("| method | start | views | schedule | epochs | lr | q_min | val, mean over classes | many | medium | few |")
     print("| --- | --- | --- | --- | ---: | ---: | ---: | ---: | ---: | ---: | ---: |")
     rows = read(results)
-    for activation in ACTIVATIONS:
-        for setting in ranking(results, activation, SEEDS):
+    for method in METHODS:
+        for setting in ranking(results, method, SEEDS):
             seeds = [row for row in rows if _setting(row) == setting]
             cells = [f"{value:g}" if isinstance(value, float) else str(value) for value in setting.values()]
             for name in FIELDS[-4:]:
@@ -98,15 +98,22 @@ def grid() -> Iterator[Setting]:
     """Every setting of the first round."""
     for activation, start in itertools.product(ACTIVATIONS, RATES):
         for values in itertools.product(VIEWS, SCHEDULES, EPOCHS, RATES[start]):
-            q_min = DEFAULT_Q_MIN if activation == "gumbel" else 0.0  # 0: the activation has none
-            yield dict(zip(SETTING, (activation, start, *values, q_min), strict=True))
+            yield dict(zip(SETTING, (activation, start, *values, _q_min(activation)), strict=True))
+    for method, (epochs, rates) in BALANCED.items():
+        for views, rate in itertools.product(VIEWS, rates):
+            yield dict(zip(SETTING, (method, "fresh", views, "cosine", epochs, rate, _q_min(method)), strict=True))
 
 
-def ranking(results: Path, activation: str, seeds: int = 1) -> list[Setting]:
-    """The settings of an activation that `seeds` seeds were trained with, by mean val accuracy, best first."""
+def _q_min(method: str) -> float:
+    """0 where the method has none."""
+    return methods.get(method).activation_params.get("q_min", 0.0)
+
+
+def ranking(results: Path, method: str, seeds: int = 1) -> list[Setting]:
+    """The settings of a method that `seeds` seeds were trained with, by mean val accuracy, best first."""
     found: dict[tuple[Any, ...], list[float]] = {}
     for row in read(results):
-        if row["activation"] == activation and (seeds > 1 or row["seed"] == 0):
+        if row["method"] == method and (seeds > 1 or row["seed"] == 0):
             found.setdefault(tuple(_setting(row).values()), []).append(row["top1_balanced"])
     means = {key: statistics.fmean(values) for key, values in found.items() if len(values) >= seeds}
     return [dict(zip(SETTING, key, strict=True)) for key in sorted(means, key=means.__getitem__, reverse=True)]
@@ -149,11 +156,11 @@ def _run(features_file: Path, results: Path, work: list[tuple[Setting, int]], jo
 def _train(features_file: Path, setting: Setting, seed: int) -> dict[str, Any]:
     """One row of the results: val accuracies, 0 if it diverges."""
     opened = features.open(features_file)
-    changes = {name: value for name, value in setting.items() if name not in ("activation", "q_min")}
+    changes = {name: value for name, value in setting.items() if name not in ("method", "q_min")}
     if setting["q_min"]:
         changes["q_min"] = setting["q_min"]
     try:
-        classifier = retrain(opened, setting["activation"], seed=seed, device="cpu", evaluate=False, **changes)
+        classifier = retrain(opened, setting["method"], seed=seed, device="cpu", evaluate=False, **changes)
         metrics = evaluate(classifier, opened, "val")
     except InputError:
         metrics = dict.fromkeys(FIELDS[-4:], 0.0)
