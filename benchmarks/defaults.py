@@ -30,7 +30,10 @@ app = typer.Typer(add_completion=False, pretty_exceptions_enable=False)
 IMBALANCE_FACTOR = 100
 # With random sampling, and everything in question; then class-balanced ones, of which rate and views are tried.
 ACTIVATIONS = ("softmax", "sigmoid", "gumbel")
-BALANCED = {"crt": (10, (3e-2, 1e-1, 3e-1)), "gumbel_crt": (15, (3e-3, 1e-2, 3e-2))}
+BALANCED = {
+    "crt": (10, (1e-3, 3e-3, 1e-2, 3e-2, 1e-1, 3e-1)),
+    "gumbel_crt": (15, (1e-4, 3e-4, 1e-3, 3e-3, 1e-2, 3e-2)),
+}
 METHODS = (*ACTIVATIONS, *BALANCED)
 # What a classifier that starts from stage one takes is far smaller than what a fresh one does.
 RATES = {
@@ -43,7 +46,8 @@ VIEWS = ("clean", "random")
 Q_MINS = (-2.0, -3.0, -6.0, -8.0)
 FINALISTS, SEEDS = 10, 5
 SETTING = ("method", "start", "views", "schedule", "epochs", "lr", "q_min")
-FIELDS = (*SETTING, "seed", "top1_balanced", "top1_many", "top1_medium", "top1_few")
+METRICS = ("top1_balanced", "top1_many", "top1_medium", "top1_few")
+FIELDS = (*SETTING, "seed", *METRICS)
 
 Setting = dict[str, Any]
 
@@ -80,18 +84,31 @@ def search(features_file: Path, results: Path, jobs: int = 1) -> None:
 
 @app.command()
 def show(results: Path) -> None:
-    """Print the finalists of each method as a markdown table, best first."""
-    print("| method | start | views | schedule | epochs | lr | q_min | val, mean over classes | many | medium | few |")
-    print("| --- | --- | --- | --- | ---: | ---: | ---: | ---: | ---: | ---: | ---: |")
+    """Print two markdown tables: the best of the grid for each start and views, and the finalists, best first."""
     rows = read(results)
+    first = [row for row in rows if row["seed"] == 0 and row["q_min"] == _q_min(row["method"])]
+    _print_table(["method", "start", "views", "schedule", "epochs", "lr", *METRICS])
+    for method, start, views in itertools.product(METHODS, RATES, VIEWS):
+        same = [row for row in first if (row["method"], row["start"], row["views"]) == (method, start, views)]
+        for row in sorted(same, key=lambda row: -row["top1_balanced"])[:1]:
+            _print_row([*list(_setting(row).values())[:-1], *(f"{row[name]:.1f}" for name in METRICS)])
+    print()
+    _print_table([*SETTING, *METRICS])
     for method in METHODS:
         for setting in ranking(results, method, SEEDS):
             seeds = [row for row in rows if _setting(row) == setting]
-            cells = [f"{value:g}" if isinstance(value, float) else str(value) for value in setting.values()]
-            for name in FIELDS[-4:]:
-                values = [row[name] for row in seeds]
-                cells.append(f"{statistics.fmean(values):.1f} ± {statistics.stdev(values):.1f}")
-            print(f"| {' | '.join(cells)} |")
+            measured = [[row[name] for row in seeds] for name in METRICS]
+            cells = [f"{statistics.fmean(values):.1f} ± {statistics.stdev(values):.1f}" for values in measured]
+            _print_row([*setting.values(), *cells])
+
+
+def _print_table(columns: list[str]) -> None:
+    _print_row(columns)
+    _print_row(["---"] * len(columns))
+
+
+def _print_row(cells: list[Any]) -> None:
+    print(f"| {' | '.join(f'{cell:g}' if isinstance(cell, float) else str(cell) for cell in cells)} |")
 
 
 def grid() -> Iterator[Setting]:
@@ -126,7 +143,7 @@ def read(results: Path) -> list[dict[str, Any]]:
     with results.open(newline="", encoding="utf-8") as file:
         rows: list[dict[str, Any]] = list(csv.DictReader(file))
     for row in rows:
-        row |= {name: float(row[name]) for name in ("lr", "q_min", *FIELDS[-4:])}
+        row |= {name: float(row[name]) for name in ("lr", "q_min", *METRICS)}
         row |= {name: int(row[name]) for name in ("epochs", "seed")}
     return rows
 
@@ -163,8 +180,8 @@ def _train(features_file: Path, setting: Setting, seed: int) -> dict[str, Any]:
         classifier = retrain(opened, setting["method"], seed=seed, device="cpu", evaluate=False, **changes)
         metrics = evaluate(classifier, opened, "val")
     except InputError:
-        metrics = dict.fromkeys(FIELDS[-4:], 0.0)
-    return setting | {"seed": seed} | {name: round(float(metrics[name]), 4) for name in FIELDS[-4:]}
+        metrics = dict.fromkeys(METRICS, 0.0)
+    return setting | {"seed": seed} | {name: round(float(metrics[name]), 4) for name in METRICS}
 
 
 if __name__ == "__main__":

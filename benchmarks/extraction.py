@@ -31,7 +31,7 @@ def main(
     images: int = 4096,
 ) -> None:
     """Print images/s of extraction, forward pass and decoding on the first `images` train images, and their ratios."""
-    settings = load_config(config, set_ or [])
+    settings = load_config(config, [*(set_ or []), "features.views=1"])
     dataset = load_data(settings.data)
     split = dataset.splits["train"]
     split = split.take(np.arange(min(images, len(split))))

@@ -330,7 +330,7 @@ CHANGES: dict[str, Any] = {
     "lr": 0.5,
     "epochs": 3,
     "schedule": "cosine",
-    "views": "random",
+    "views": "clean",
     "batch_size": 7,
     "momentum": 0.5,
     "weight_decay": 0.1,

@@ -76,8 +76,7 @@ class _StageTwo:
     ) -> None:
         self._target = target
         self._features = features
-        # Without a classifier in the file, a Softmax one is trained for the methods that start from it.
-        self._methods = [*chosen, methods.get("softmax")] if features.classifier is None else chosen
+        self._methods = [*chosen, methods.first_softmax()] if features.classifier is None else chosen
         self._device = runtime.select_device(device)
         self._overwrite = overwrite
         self._progress = progress
@@ -100,7 +99,7 @@ class _StageTwo:
         """The Softmax classifier to start from, and where it is from: stage one, or a row of its own trained here."""
         if self._features.classifier is not None:
             return as_tensors(self._features.classifier), "stage_one"
-        softmax = methods.get("softmax")
+        softmax = methods.first_softmax()
         folder = self._folder(softmax, seed)
         if not runs.is_finished(folder):
             self._progress.say(f"{self._target.features} has no Softmax classifier: training one first")

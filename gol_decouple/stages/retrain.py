@@ -119,7 +119,7 @@ def retrain(
     opened = features if isinstance(features, FeaturesFile) else open_features(features)
     chosen = methods.get(method) if isinstance(method, str) else method
     chosen = chosen.with_settings(epochs=epochs, batch_size=batch_size, lr=lr, **params)
-    softmax = methods.get("softmax")
+    softmax = methods.first_softmax()
     train = TrainFeatures.load(
         opened, runtime.select_device(device), [chosen, *([] if opened.classifier else [softmax])]
     )

@@ -118,6 +118,18 @@ def test_seeds_are_averaged_only_within_equal_settings(tmp_path: Path) -> None:
     ]
 
 
+def test_views_stand_in_the_recipe_and_set_results_apart(tmp_path: Path) -> None:
+    manifest(tmp_path / "a", seed=0)
+    manifest(tmp_path / "b", seed=1, views=10, changed_settings={"views": "random"})
+    found = collect(tmp_path)
+    assert [row["views"] for row in found] == [1, 10]
+    (table,) = tables.dataset_tables(found)
+    assert [cells[1] for cells in table.cells] == [
+        "from stage one, 15 epochs, lr 3e-05",
+        "from stage one, 15 epochs, lr 3e-05, 10 views",
+    ]
+
+
 def test_results_of_other_features_are_no_further_seeds(tmp_path: Path) -> None:
     manifest(tmp_path / "a", seed=0)
     manifest(tmp_path / "b", seed=1, features={"fingerprint": "e" * 64})
