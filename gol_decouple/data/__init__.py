@@ -39,18 +39,25 @@ def load_data(config: DataConfig) -> Dataset:
         InputError: data that is missing, malformed, or too small for the imbalance factor.
     """
     where = f"data.kind = {config.kind!r}"
-    dataset = _LOADERS[config.kind](config)
-    for name, asked in (("test", config.test_fraction), ("val", config.val_fraction)):
-        if name in dataset.splits and asked is not None:
-            raise InputError(f"data.{name}_fraction = {asked:g}, but {where} has a {name} split", "leave it unset")
-        share = FOLDER_SHARES[name] if asked is None and config.kind == "folder" else asked
-        if name not in dataset.splits and share is not None:
-            held_out = dataset.with_held_out(name, share, config.seed)
-            # Nobody asked for val, and nothing needs it: classes of one image do not have to give any.
-            if asked is not None or name != "val" or len(held_out.splits[name]):
-                dataset = held_out
+    dataset = _with_missing_splits(_LOADERS[config.kind](config), config, where)
     check(dataset, where)
     if config.imbalance_factor is not None and config.imbalance_factor > 1:
         dataset = dataset.long_tailed(config.imbalance_factor, config.imbalance_type, config.seed)
         check(dataset, f"{where}, imbalance factor {config.imbalance_factor:g}")
+    return dataset
+
+
+def _with_missing_splits(dataset: Dataset, config: DataConfig, where: str) -> Dataset:
+    for name, asked in (("test", config.test_fraction), ("val", config.val_fraction)):
+        if name in dataset.splits:
+            if asked is not None:
+                raise InputError(f"data.{name}_fraction = {asked:g}, but {where} has a {name} split", "leave it unset")
+            continue
+        share = FOLDER_SHARES[name] if asked is None and config.kind == "folder" else asked
+        if share is None:
+            continue
+        held_out = dataset.with_held_out(name, share, config.seed)
+        # Nobody asked for val, and nothing needs it: classes of one image do not have to give any.
+        if asked is not None or name != "val" or len(held_out.splits[name]):
+            dataset = held_out
     return dataset

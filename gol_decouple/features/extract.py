@@ -115,10 +115,10 @@ class _Extraction:
         self, split: Split, order: NDArray[np.int64], blocks: Sequence[Block]
     ) -> Iterator[tuple[Block, list[torch.Tensor]]]:
         """Each block with its features, in batches on the device, where they may still be being computed."""
-        size, settings = self._config.features.batch_size, self._config.features
+        config, size = self._config, self._config.features.batch_size
         keys = (batch for block in blocks for batch in _keys(block, order, size))
-        workers, pinned = self._config.stage1.num_workers, self._device.type == "cuda"
-        batches = iter(Batches(split, self._config.transform, keys, settings.seed, workers, pinned))
+        workers, pinned = config.stage1.num_workers, self._device.type == "cuda"
+        batches = iter(Batches(split, config.transform, keys, config.features.seed, workers, pinned))
         for block in blocks:
             count = -(-(block.stop - block.start) // size)
             yield block, [self._forward(images) for images, _ in islice(batches, count)]

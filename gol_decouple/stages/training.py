@@ -35,7 +35,7 @@ LOG_FIELDS = ("epoch", "lr", "train_loss", "accuracy", "images_per_second", "sec
 class Trainer:
     """Trains a model on a dataset's train split, epoch by epoch, resuming from the last checkpoint in `folder`.
 
-    Every random draw is keyed by (seed, epoch, index), so an interrupted run continues as if it had not been.
+    Every random draw is keyed by seed, epoch and position, so an interrupted run continues as if it had not been.
     """
 
     def __init__(self, model: ImageClassifier, dataset: Dataset, config: Config, folder: Path) -> None:
