@@ -14,7 +14,7 @@ import statistics
 from collections.abc import Iterator
 from concurrent.futures import ProcessPoolExecutor, as_completed
 from pathlib import Path
-from typing import Any
+from typing import Annotated, Any
 
 import numpy as np
 import torch
@@ -68,15 +68,23 @@ def prepare(images: Path, out: Path) -> None:
 
 
 @app.command()
-def search(features_file: Path, results: Path, jobs: int = 1) -> None:
+def search(
+    features_file: Path,
+    results: Path,
+    jobs: int = 1,
+    method: Annotated[list[str] | None, typer.Option(help="Of these methods alone.")] = None,
+) -> None:
     """Train the grid with one seed, the finalists of each method with five; rows done before are not done again.
 
     The finalists are the ten settings with the best val accuracy of seed 0; the best of gumbel's is also tried with
     other `q_min`.
     """
-    _run(features_file, results, [(setting, 0) for setting in grid()], jobs)
-    finals = [setting for method in METHODS for setting in ranking(results, method)[:FINALISTS]]
+    chosen = method or METHODS
+    _run(features_file, results, [(setting, 0) for setting in grid() if setting["method"] in chosen], jobs)
+    finals = [setting for name in chosen for setting in ranking(results, name)[:FINALISTS]]
     _run(features_file, results, [(setting, seed) for setting in finals for seed in range(SEEDS)], jobs)
+    if "gumbel" not in chosen:
+        return
     best = next(setting for setting in ranking(results, "gumbel", SEEDS) if setting["q_min"] == _q_min("gumbel"))
     others = [best | {"q_min": q_min} for q_min in Q_MINS]
     _run(features_file, results, [(setting, seed) for setting in others for seed in range(SEEDS)], jobs)
