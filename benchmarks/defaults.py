@@ -21,9 +21,10 @@ import torch
 import typer
 
 from gol_decouple import evaluate, features, methods, retrain
-from gol_decouple.class_stats import long_tail_indices
+from gol_decouple.class_stats import class_counts, group_masks, long_tail_indices
 from gol_decouple.errors import InputError
 from gol_decouple.progress import to_stderr
+from gol_decouple.stages.evaluation import predict
 
 app = typer.Typer(add_completion=False, pretty_exceptions_enable=False)
 
@@ -65,6 +66,25 @@ def prepare(images: Path, out: Path) -> None:
             arrays[f"{name}_{part}"] = arrays[f"train_{part}"][chosen]
     np.savez(out, **arrays)
     print(f"{len(train):,} train and {len(val):,} val images in {out}")
+
+
+@app.command()
+def baseline(features_file: Path) -> None:
+    """Print the val accuracies of the Softmax model of stage one, and the standard error of a mean over classes.
+
+    Binomial in each class, its accuracy drawn in by one hit and one miss.
+    """
+    opened = features.open(features_file)
+    metrics = evaluate(opened.classifier, opened, "val")
+    print(", ".join(f"{name} {metrics[name]:.1f}" for name in METRICS))
+    val = predict(opened.classifier, opened, "val", scores=lambda logits: logits)
+    num_classes = len(opened.classes)
+    samples = class_counts(val.labels, num_classes)
+    hits = class_counts(val.labels[val.classes[:, 0] == val.labels], num_classes)
+    share = (hits + 1) / (samples + 2)
+    variance = share * (1 - share) / np.maximum(samples, 1)
+    for name, mask in (("all", samples > 0), ("few", (samples > 0) & group_masks(opened.classes.train_counts)["few"])):
+        print(f"standard error, {name}: {100 * np.sqrt(variance[mask].sum()) / mask.sum():.1f}")
 
 
 @app.command()

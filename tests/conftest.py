@@ -8,12 +8,17 @@ import sys
 from collections.abc import Callable, Iterator
 from dataclasses import dataclass
 from pathlib import Path
+from typing import TYPE_CHECKING
 
 import numpy as np
 import pytest
 import torch
 
 from gol_decouple.cli import main
+from gol_decouple.progress import SILENT, Bar
+
+if TYPE_CHECKING:
+    from gol_decouple.stages.training import Trainer
 
 # Beside another busy process, two threads on these tiny tensors wait for each other longer than they compute.
 torch.set_num_threads(1)
@@ -29,6 +34,7 @@ class Outcome:
 
 
 RunCli = Callable[..., Outcome]
+Interrupt = Callable[["Trainer", int], None]
 
 
 @pytest.fixture
@@ -108,6 +114,31 @@ def finished_run(tmp_path_factory: pytest.TempPathFactory, small_config: Path) -
     from gol_decouple.stages.backbone import run_stage1
 
     return run_stage1(load_config(str(small_config)), tmp_path_factory.mktemp("runs"))
+
+
+@pytest.fixture
+def interrupt(monkeypatch: pytest.MonkeyPatch) -> Interrupt:
+    """`interrupt(trainer, epoch)`: trains, and stops when that epoch (from 0) has run but is not saved."""
+    from gol_decouple.stages.training import Trainer
+
+    class Stop(Exception):
+        pass
+
+    real_epoch = Trainer._epoch
+
+    def run(trainer: Trainer, last: int) -> None:
+        def stopping(self: Trainer, epoch: int, bar: Bar) -> float:
+            loss = real_epoch(self, epoch, bar)
+            if epoch == last:
+                raise Stop
+            return loss
+
+        with monkeypatch.context() as patch:
+            patch.setattr(Trainer, "_epoch", stopping)
+            with pytest.raises(Stop):
+                trainer.run(SILENT)
+
+    return run
 
 
 @pytest.fixture(scope="session")

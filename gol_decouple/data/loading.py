@@ -116,11 +116,11 @@ class EpochKeys:
     def __iter__(self) -> Iterator[list[Key]]:
         # By position, not by image: a sampler may draw an image several times.
         keys = [Key(image, (EPOCH, self.epoch, position)) for position, image in enumerate(self._order().tolist())]
-        for start in range(0, len(keys), self._batch_size):
-            yield keys[start : start + self._batch_size]
+        yield from in_batches(keys, self._batch_size)
 
     def _order(self) -> NDArray[np.int64]:
         if self._sampler == "random":
+            # NumPy's draws, not those of `samplers.random`: the figures in the documents were made in this order.
             return np.random.default_rng(stream_seed(self._seed, ORDER, self.epoch)).permutation(len(self._labels))
         draws = generator(self._seed, ORDER, self.epoch)
         return samplers.get(self._sampler)(torch.from_numpy(self._labels), draws).numpy()
@@ -128,8 +128,13 @@ class EpochKeys:
 
 def clean_keys(indices: Iterable[int], batch_size: int) -> list[list[Key]]:
     """Keys of the clean views of `indices`, in that order, in batches."""
-    keys = [Key(index) for index in indices]
-    return [keys[start : start + batch_size] for start in range(0, len(keys), batch_size)]
+    return list(in_batches([Key(index) for index in indices], batch_size))
+
+
+def in_batches(keys: list[Key], batch_size: int) -> Iterator[list[Key]]:
+    """`keys` in their order, `batch_size` at a time; the last batch may be smaller."""
+    for start in range(0, len(keys), batch_size):
+        yield keys[start : start + batch_size]
 
 
 def check_sizes(dataset: Dataset, transform: TransformConfig) -> None:

@@ -22,7 +22,7 @@ from torch import nn
 from gol_decouple import runtime
 from gol_decouple.backbones import ImageClassifier
 from gol_decouple.data import Dataset, Split
-from gol_decouple.data.loading import VIEW, Batches, Key
+from gol_decouple.data.loading import VIEW, Batches, Key, in_batches
 from gol_decouple.data.transforms import Normalise
 from gol_decouple.errors import InputError
 from gol_decouple.features.layout import Block, Classes, Header, LinearWeights, SplitLayout, rows_per_block
@@ -179,9 +179,10 @@ def _header(model: ImageClassifier, dataset: Dataset, config: Config) -> Header:
 
 
 def _keys(block: Block, order: NDArray[np.int64], batch_size: int) -> Iterator[list[Key]]:
-    for start in range(block.start, block.stop, batch_size):
-        images = order[start : min(start + batch_size, block.stop)].tolist()
-        yield [Key(image, (VIEW, block.view, image) if block.view else None) for image in images]
+    images = order[block.start : block.stop].tolist()
+    # View 0 is the clean one.
+    keys = [Key(image, (VIEW, block.view, image) if block.view else None) for image in images]
+    return in_batches(keys, batch_size)
 
 
 def _row_order(split: Split, seed: int, position: int) -> NDArray[np.int64]:

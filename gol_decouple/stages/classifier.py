@@ -76,7 +76,7 @@ class _StageTwo:
     ) -> None:
         self._target = target
         self._features = features
-        self._methods = [*chosen, methods.first_softmax()] if features.classifier is None else chosen
+        self._chosen = chosen
         self._device = runtime.select_device(device)
         self._overwrite = overwrite
         self._progress = progress
@@ -90,7 +90,7 @@ class _StageTwo:
             return folder
         stage_one, started_from = self._stage_one(seed) if method.start == "stage_one" else (None, "fresh")
         if self._train is None:
-            self._train = TrainFeatures.load(self._features, self._device, self._methods)
+            self._train = TrainFeatures.load(self._features, self._device, self._chosen)
         result = train_classifier(self._train, method, stage_one, seed, self._progress)
         self._save(folder, result, seed, started_from)
         return folder

@@ -38,14 +38,16 @@ class TrainFeatures:
     class_counts: NDArray[np.int64]
 
     @classmethod
-    def load(cls, features: FeaturesFile, device: torch.device, methods: Sequence[Method]) -> TrainFeatures:
-        """Read from a features file the views that `methods` train on.
+    def load(cls, features: FeaturesFile, device: torch.device, chosen: Sequence[Method]) -> TrainFeatures:
+        """Read from a features file the views that the methods in `chosen` train on.
 
         Raises:
             InputError: the file is damaged, or a feature is not finite.
         """
         train = features["train"]
-        needed = slice(None) if any(method.views == "random" for method in methods) else slice(1)
+        if features.classifier is None:
+            chosen = [*chosen, methods.first_softmax()]
+        needed = slice(None) if any(method.views == "random" for method in chosen) else slice(1)
         array = train.features[needed].astype(np.float32)
         labels = torch.from_numpy(train.labels).to(device)
         return cls(torch.from_numpy(array).to(device), labels, features.classes.train_counts)
@@ -119,13 +121,10 @@ def retrain(
     opened = features if isinstance(features, FeaturesFile) else open_features(features)
     chosen = methods.get(method) if isinstance(method, str) else method
     chosen = chosen.with_settings(epochs=epochs, batch_size=batch_size, lr=lr, **params)
-    softmax = methods.first_softmax()
-    train = TrainFeatures.load(
-        opened, runtime.select_device(device), [chosen, *([] if opened.classifier else [softmax])]
-    )
+    train = TrainFeatures.load(opened, runtime.select_device(device), [chosen])
     start: Any = opened.classifier
     if chosen.start == "stage_one" and start is None:
-        start = train_classifier(train, softmax, None, seed)
+        start = train_classifier(train, methods.first_softmax(), None, seed)
     result = train_classifier(train, chosen, start, seed)
     if not evaluate or "test" not in opened:
         return result

@@ -7,6 +7,7 @@ from pathlib import Path
 import numpy as np
 import pytest
 import torch
+from conftest import Interrupt
 from safetensors.torch import load_file
 from torch import nn
 
@@ -16,7 +17,7 @@ from gol_decouple.config import load_config
 from gol_decouple.data import load_data
 from gol_decouple.data.transforms import Normalise
 from gol_decouple.features.extract import weights_sha256
-from gol_decouple.progress import SILENT, Bar
+from gol_decouple.progress import SILENT
 from gol_decouple.settings import Config
 from gol_decouple.stages.averaging import MovingAverage
 from gol_decouple.stages.backbone import run_stage1
@@ -25,10 +26,6 @@ from gol_decouple.stages.training import Trainer
 DECAY = 0.9
 TRACKED = "num_batches_tracked"
 State = dict[str, torch.Tensor]
-
-
-class Stop(Exception):
-    """An interruption at a step of the test's choosing."""
 
 
 @pytest.fixture
@@ -192,23 +189,12 @@ def test_the_logs_accuracy_is_the_averages(tmp_path: Path, config: Config) -> No
 
 
 def test_an_interrupted_run_ends_bit_equal_with_its_average(
-    tmp_path: Path, config: Config, monkeypatch: pytest.MonkeyPatch
+    tmp_path: Path, config: Config, interrupt: Interrupt
 ) -> None:
     whole, parts = tmp_path / "whole", tmp_path / "parts"
     uninterrupted = trainer(config, whole)
     uninterrupted.run(SILENT)
-    real_epoch = Trainer._epoch
-
-    def stop_in_the_second(self: Trainer, epoch: int, bar: Bar) -> float:
-        loss = real_epoch(self, epoch, bar)
-        if epoch == 1:
-            raise Stop
-        return loss
-
-    with monkeypatch.context() as patch:
-        patch.setattr(Trainer, "_epoch", stop_in_the_second)
-        with pytest.raises(Stop):
-            trainer(config, parts).run(SILENT)
+    interrupt(trainer(config, parts), 1)
     resumed = trainer(config, parts)
     resumed.run(SILENT)
     for read in (last_weights, saved_average):

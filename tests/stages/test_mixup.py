@@ -7,21 +7,18 @@ from pathlib import Path
 import numpy as np
 import pytest
 import torch
+from conftest import Interrupt
 
 from gol_decouple import runtime
 from gol_decouple.backbones import build_model
 from gol_decouple.config import load_config
 from gol_decouple.data import load_data
-from gol_decouple.progress import SILENT, Bar
+from gol_decouple.progress import SILENT
 from gol_decouple.settings import Config
 from gol_decouple.stages.mixup import mix
 from gol_decouple.stages.training import MIXUP, Trainer
 
 LABELS = torch.tensor([0, 2, 1, 1, 0, 2])
-
-
-class Stop(Exception):
-    """An interruption at a step of the test's choosing."""
 
 
 def trainer(config: Config, folder: Path) -> Trainer:
@@ -117,26 +114,13 @@ def test_the_loss_is_the_mixed_cross_entropy(tmp_path: Path, small_config: Path,
     assert len(set(losses)) == 3
 
 
-def test_an_interrupted_run_with_mixup_ends_bit_equal(
-    tmp_path: Path, small_config: Path, monkeypatch: pytest.MonkeyPatch
-) -> None:
+def test_an_interrupted_run_with_mixup_ends_bit_equal(tmp_path: Path, small_config: Path, interrupt: Interrupt) -> None:
     config = load_config(
         str(small_config), ["stage1.mixup=0.2", "stage1.epochs=2", "stage1.batch_size=32", "device=cpu"]
     )
     whole, parts = tmp_path / "whole", tmp_path / "parts"
     trainer(config, whole).run(SILENT)
-    real_epoch = Trainer._epoch
-
-    def stop_in_the_second(self: Trainer, epoch: int, bar: Bar) -> float:
-        loss = real_epoch(self, epoch, bar)
-        if epoch == 1:
-            raise Stop
-        return loss
-
-    with monkeypatch.context() as patch:
-        patch.setattr(Trainer, "_epoch", stop_in_the_second)
-        with pytest.raises(Stop):
-            trainer(config, parts).run(SILENT)
+    interrupt(trainer(config, parts), 1)
     trainer(config, parts).run(SILENT)
     first, second = state(whole), state(parts)
     assert all(torch.equal(first[name], second[name]) for name in first)

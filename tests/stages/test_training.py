@@ -9,22 +9,18 @@ from pathlib import Path
 import numpy as np
 import pytest
 import torch
+from conftest import Interrupt
 from rich.console import Console
 
 from gol_decouple.backbones import build_model
 from gol_decouple.config import load_config
 from gol_decouple.data import load_data
 from gol_decouple.errors import InputError
-from gol_decouple.progress import SILENT, Bar, Progress
+from gol_decouple.progress import SILENT, Progress
 from gol_decouple.runs import read_manifest
 from gol_decouple.settings import Config
-from gol_decouple.stages import training
 from gol_decouple.stages.backbone import run_stage1
 from gol_decouple.stages.training import Trainer
-
-
-class Stop(Exception):
-    """An interruption at a step of the test's choosing."""
 
 
 def trainer(config: Config, folder: Path) -> Trainer:
@@ -43,7 +39,7 @@ def weights(folder: Path) -> dict[str, torch.Tensor]:
 
 @pytest.mark.parametrize("num_workers", [0, 1])
 def test_an_interrupted_run_ends_bit_equal_to_an_uninterrupted_one(
-    tmp_path: Path, small_config: Path, monkeypatch: pytest.MonkeyPatch, num_workers: int
+    tmp_path: Path, small_config: Path, interrupt: Interrupt, num_workers: int
 ) -> None:
     config = load_config(str(small_config), [f"stage1.num_workers={num_workers}"])
     whole, parts = tmp_path / "whole", tmp_path / "parts"
@@ -51,18 +47,7 @@ def test_an_interrupted_run_ends_bit_equal_to_an_uninterrupted_one(
     parts.mkdir()
     trainer(config, whole).run(SILENT)
 
-    real_epoch = Trainer._epoch
-
-    def stop_in_the_third(self: Trainer, epoch: int, bar: Bar) -> float:
-        loss = real_epoch(self, epoch, bar)
-        if epoch == 2:
-            raise Stop
-        return loss
-
-    with monkeypatch.context() as patch:
-        patch.setattr(training.Trainer, "_epoch", stop_in_the_third)
-        with pytest.raises(Stop):
-            trainer(config, parts).run(SILENT)
+    interrupt(trainer(config, parts), 2)
     trainer(config, parts).run(SILENT)
 
     first, second = weights(whole), weights(parts)
