@@ -1,1 +1,1 @@
-"""What claims about speed and defaults are measured with; run as `python -m benchmarks.NAME --help`."""
+"""What claims about speed and defaults are measured with; run as `python -m benchmarks --help`."""

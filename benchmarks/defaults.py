@@ -1,9 +1,9 @@
 """The study of stage two's defaults on validation data (docs/defaults.md).
 
-python -m benchmarks.defaults prepare cifar100_if50.npz cifar100_if100_val.npz
+python -m benchmarks defaults prepare cifar100_if50.npz cifar100_if100_val.npz
 gol-decouple stage1 cifar100_lt ... --set features.views=10       (docs/defaults.md has the whole command)
-python -m benchmarks.defaults search runs/NAME/features.h5 docs/defaults.csv --jobs 2
-python -m benchmarks.defaults show docs/defaults.csv
+python -m benchmarks defaults search runs/NAME/features.h5 docs/defaults.csv --jobs 2
+python -m benchmarks defaults show docs/defaults.csv
 """
 
 from __future__ import annotations
@@ -210,7 +210,3 @@ def _train(features_file: Path, setting: Setting, seed: int) -> dict[str, Any]:
     except InputError:
         metrics = dict.fromkeys(METRICS, 0.0)
     return setting | {"seed": seed} | {name: round(float(metrics[name]), 4) for name in METRICS}
-
-
-if __name__ == "__main__":
-    app()

@@ -1,6 +1,6 @@
 """Extraction's rate beside its two limits: the bare forward pass on tensors in memory, and decoding alone.
 
-python -m benchmarks.extraction CONFIG --set data.path=images
+python -m benchmarks extraction CONFIG --set data.path=images
 """
 
 from __future__ import annotations
@@ -14,7 +14,7 @@ import numpy as np
 import torch
 import typer
 
-from benchmarks.timing import rates, ratio
+from benchmarks.timing import rates, report, spread
 from gol_decouple import runtime
 from gol_decouple.backbones import build_model
 from gol_decouple.config import load_config
@@ -29,6 +29,7 @@ def main(
     set_: Annotated[list[str] | None, typer.Option("--set")] = None,
     rounds: int = 5,
     images: int = 4096,
+    out: Path | None = None,
 ) -> None:
     """Print images/s of extraction, forward pass and decoding on the first `images` train images, and their ratios."""
     settings = load_config(config, [*(set_ or []), "features.views=1"])
@@ -66,12 +67,10 @@ def main(
 
     measured = rates({"decoding": decoding, "forward": forward, "extraction": extraction}, rounds)
     workers = runtime.default_workers() if settings.stage1.num_workers is None else settings.stage1.num_workers
-    print(f"{settings.backbone.name}, {len(split):,} images of {dataset.name}, {workers} workers, {device}")
-    for name, values in measured.items():
-        print(f"{name:<10} {statistics.median(values):>9,.0f} images/s")
-    print(f"extraction / forward:  {ratio(measured['extraction'], measured['forward'])}")
-    print(f"extraction / decoding: {ratio(measured['extraction'], measured['decoding'])}")
-
-
-if __name__ == "__main__":
-    typer.run(main)
+    figures = {
+        "shape": f"{settings.backbone.name}, {len(split):,} images of {dataset.name}, {workers} workers, {device}",
+        **{f"{name}, images/s": round(statistics.median(values)) for name, values in measured.items()},
+        "extraction / forward": spread(measured["extraction"], measured["forward"]),
+        "extraction / decoding": spread(measured["extraction"], measured["decoding"]),
+    }
+    report("extraction", figures, out)

@@ -1,10 +1,19 @@
-"""Rates on machines that other work shares: measured in turns, so that a slow minute falls on all of them alike."""
+"""Ratios on machines that other work shares: all is measured in turns, so that a slow minute falls on all alike."""
 
 from __future__ import annotations
 
+import json
+import os
+import platform
 import statistics
 import time
-from collections.abc import Callable, Mapping
+from collections.abc import Callable, Iterator, Mapping
+from pathlib import Path
+from typing import Any
+
+import torch
+
+_SPREAD: dict[str, Callable[[list[float]], float]] = {"median": statistics.median, "least": min, "most": max}
 
 
 def rates(work: Mapping[str, Callable[[], int]], rounds: int) -> dict[str, list[float]]:
@@ -23,7 +32,66 @@ def rates(work: Mapping[str, Callable[[], int]], rounds: int) -> dict[str, list[
     return measured
 
 
-def ratio(of: list[float], to: list[float]) -> str:
-    """Median and range of the ratio within each round."""
-    ratios = [a / b for a, b in zip(of, to, strict=True)]
-    return f"{statistics.median(ratios):.2f} ({min(ratios):.2f} to {max(ratios):.2f})"
+def spread(of: list[float], to: list[float] | None = None) -> dict[str, float]:
+    """Median and range of some values, or of their ratio to others within each round."""
+    found = of if to is None else [a / b for a, b in zip(of, to, strict=True)]
+    return {name: round(value(found), 3) for name, value in _SPREAD.items()}
+
+
+def times(rates: list[float]) -> dict[str, float]:
+    """Median and range of the seconds that one unit took."""
+    return spread([1 / rate for rate in rates])
+
+
+class Interleaved:
+    """Times pieces of work slice by slice in turns: each is an iterator that does one slice a step.
+
+    The first piece is the one that calls `turn` between its own slices.
+    """
+
+    def __init__(self, others: Mapping[str, Iterator[None]]) -> None:
+        self._others = dict(others)
+        self.seconds = dict.fromkeys(others, 0.0)
+        self._started = time.perf_counter()
+
+    def turn(self) -> None:
+        """One slice of every other piece."""
+        for name, slices in self._others.items():
+            started = time.perf_counter()
+            next(slices, None)
+            self.seconds[name] += time.perf_counter() - started
+
+    def finish(self) -> float:
+        """Do what is left of the others; returns the seconds of the calling piece."""
+        own = time.perf_counter() - self._started - sum(self.seconds.values())
+        for name, slices in self._others.items():
+            started = time.perf_counter()
+            for _ in slices:
+                pass
+            self.seconds[name] += time.perf_counter() - started
+        return own
+
+
+def machine() -> dict[str, Any]:
+    """What the figures were measured on."""
+    told = Path("/proc/cpuinfo").read_text(encoding="utf-8")
+    cpu = next((line.split(":")[1].strip() for line in told.splitlines() if line.startswith("model name")), "unknown")
+    return {
+        "cpu": cpu,
+        "cores": len(os.sched_getaffinity(0)),
+        "bfloat16": "avx512_bf16" in told or "amx_bf16" in told,
+        "gpu": torch.cuda.get_device_name() if torch.cuda.is_available() else None,
+        "python": platform.python_version(),
+        "torch": torch.__version__,
+        "threads": torch.get_num_threads(),
+    }
+
+
+def report(name: str, figures: Mapping[str, Any], out: Path | None) -> None:
+    """Print figures, and write them with the machine's description as `out`/`name`.json."""
+    for figure, value in figures.items():
+        print(f"{figure}: {value}")
+    if out is not None:
+        out.mkdir(parents=True, exist_ok=True)
+        tree = {"benchmark": name, "machine": machine(), "figures": dict(figures)}
+        (out / f"{name}.json").write_text(json.dumps(tree, indent=2) + "\n", encoding="utf-8")

@@ -21,6 +21,8 @@ from gol_decouple.errors import InputError, unknown
 # q -> (f(q), f'(q)), elementwise, in the dtype of q.
 ValueAndSlope = Callable[[torch.Tensor], tuple[torch.Tensor, torch.Tensor]]
 
+# As tensors, since PyTorch makes one of every number each time it meets it.
+_MINUS_LOG_2, _ONE, _HALF = (torch.tensor(number, dtype=torch.float64) for number in (-math.log(2.0), 1.0, 0.5))
 Q_MIN = -4.0
 LOWEST_Q_MIN = -80.0  # exp(80) is a float32
 
@@ -55,6 +57,8 @@ class OneVsAll:
         log_one_minus_eta: log(1 - eta(q)) and its derivative.
         eta: the scores.
         link: eta's inverse, from a probability in (0, 1) to a logit.
+        negative_cost_: -log(1 - eta(q)), while its derivative replaces q, for sums over many classes: as exact as
+            their dtype is beside 1 (`log_one_minus_eta` keeps all digits of the smallest values), and fast.
     """
 
     name: str
@@ -62,6 +66,7 @@ class OneVsAll:
     log_one_minus_eta: ValueAndSlope
     eta: Callable[[torch.Tensor], torch.Tensor]
     link: Callable[[float], float]
+    negative_cost_: Callable[[torch.Tensor], torch.Tensor]
     one_vs_all: bool = True
 
     def log_prob(self, q: torch.Tensor) -> torch.Tensor:
@@ -101,12 +106,23 @@ def _gumbel_log_eta(q: torch.Tensor, q_min: float) -> tuple[torch.Tensor, torch.
 
 
 def _gumbel_log_complement(q: torch.Tensor) -> tuple[torch.Tensor, torch.Tensor]:
-    """log(1 - exp(-u)) with slope -u / (e^u - 1); each range takes the form that loses no digits there."""
-    u = torch.exp(-q)
-    value = torch.where(u > math.log(2.0), torch.log1p(-torch.exp(-u)), torch.log(-torch.expm1(-u)))
-    value = torch.where(q > 15.0, -q - 0.5 * u, value)
-    bounded = u.clamp(1e-30, 88.0)
-    return value, -bounded / torch.expm1(bounded)
+    """log(1 - eta) = -log(1 + r), with slope -u r, where r = eta / (1 - eta) = 1 / (e^u - 1) loses no digits.
+
+    It is below -q everywhere, and -q to all digits where the bound on u would make it wrong.
+    """
+    u = torch.exp(-q).clamp_(1e-30, 88.0)
+    odds = torch.expm1(u).reciprocal_()
+    return torch.minimum(-torch.log1p(odds), -q), -u * odds
+
+
+def _gumbel_negative_cost_(q: torch.Tensor) -> torch.Tensor:
+    """The same through r = 1 / tanh(u/2), which takes half as long: log((1 + r) / 2), with slope -(r - 1) u/2."""
+    half = torch.sub(_MINUS_LOG_2, q).exp_().clamp_(1e-30, 44.0)
+    r = torch.tanh(half).reciprocal_()
+    cost = torch.add(r, _ONE).mul_(_HALF).log_()
+    torch.maximum(cost, q, out=cost)
+    torch.mul(half, r, out=q).sub_(half)
+    return cost
 
 
 def _gumbel_eta(q: torch.Tensor) -> torch.Tensor:
@@ -140,12 +156,24 @@ def _published_log_complement(q: torch.Tensor) -> tuple[torch.Tensor, torch.Tens
     return torch.log1p(-eta).clamp(min=-100.0), -slope * eta
 
 
+def _published_negative_cost_(q: torch.Tensor) -> torch.Tensor:
+    value, slope = _published_log_complement(q)
+    torch.neg(slope, out=q)
+    return value.neg_()
+
+
 def _sigmoid_log_eta(q: torch.Tensor) -> tuple[torch.Tensor, torch.Tensor]:
     return F.logsigmoid(q), torch.sigmoid(-q)
 
 
 def _sigmoid_log_complement(q: torch.Tensor) -> tuple[torch.Tensor, torch.Tensor]:
     return F.logsigmoid(-q), -torch.sigmoid(q)
+
+
+def _sigmoid_negative_cost_(q: torch.Tensor) -> torch.Tensor:
+    cost = F.softplus(q, threshold=40.0)
+    q.sigmoid_()
+    return cost
 
 
 def _sigmoid_link(eta: float) -> float:
@@ -156,15 +184,24 @@ def _make_gumbel(q_min: float = Q_MIN) -> Activation:
     if not LOWEST_Q_MIN <= q_min < 0:
         raise InputError(f"q_min = {q_min}: must be at least {LOWEST_Q_MIN} and below 0")
     log_eta = partial(_gumbel_log_eta, q_min=q_min)
-    return OneVsAll("gumbel", log_eta, _gumbel_log_complement, _gumbel_eta, _gumbel_link)
+    return OneVsAll("gumbel", log_eta, _gumbel_log_complement, _gumbel_eta, _gumbel_link, _gumbel_negative_cost_)
 
 
 def _make_published() -> Activation:
-    return OneVsAll("gumbel_published", _published_log_eta, _published_log_complement, _gumbel_eta, _gumbel_link)
+    return OneVsAll(
+        "gumbel_published",
+        _published_log_eta,
+        _published_log_complement,
+        _gumbel_eta,
+        _gumbel_link,
+        _published_negative_cost_,
+    )
 
 
 def _make_sigmoid() -> Activation:
-    return OneVsAll("sigmoid", _sigmoid_log_eta, _sigmoid_log_complement, torch.sigmoid, _sigmoid_link)
+    return OneVsAll(
+        "sigmoid", _sigmoid_log_eta, _sigmoid_log_complement, torch.sigmoid, _sigmoid_link, _sigmoid_negative_cost_
+    )
 
 
 _ACTIVATIONS: dict[str, Callable[..., Activation]] = {

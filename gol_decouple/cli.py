@@ -97,16 +97,16 @@ def stage2(
     runs_dir: RunsDir = RUNS_DIR,
     overwrite: Overwrite = False,
 ) -> None:
-    """Retrain the classifier on cached features."""
+    """Retrain classifiers on cached features, all in one pass over them; a list in --set makes a grid."""
     names = [*map(_activation, activation or []), *(methods.get(name).name for name in method or [])]
     if not names:
         raise InputError("stage2 needs something to train", "--activation gumbel, or --method gumbel_paper")
     target = runs.find_target(run, runs_dir)
-    settings = override_section(runs.stage2_settings(target), set_ or [], "stage2")
+    grid = override_section(runs.stage2_settings(target), set_ or [], "stage2")
     from gol_decouple.stages.classifier import run_stage2
 
     used_device = device or (target.config.device if target.config else "auto")
-    run_stage2(target, names, range(seed, seed + seeds), settings, used_device, overwrite, to_stderr())
+    run_stage2(target, names, range(seed, seed + seeds), grid, used_device, overwrite, to_stderr())
     to_stderr().say(f"next: gol-decouple report {shlex.quote(str(target.folder))} --format markdown")
     _print_report([target.folder], runs_dir, Format.table)
 
@@ -133,7 +133,7 @@ def demo(device: Device = None, runs_dir: RunsDir = RUNS_DIR, overwrite: Overwri
     progress = to_stderr()
     folder = run_stage1(resolved, runs_dir, overwrite, progress)
     target = runs.find_target(folder, runs_dir)
-    run_stage2(target, ["softmax", "gumbel"], [0], resolved.stage2, resolved.device, progress=progress)
+    run_stage2(target, ["softmax", "gumbel"], [0], [resolved.stage2], resolved.device, progress=progress)
     _print_report([folder], runs_dir, Format.table)
     progress.say(
         f"Everything lies in {folder}: model.safetensors, features.h5, stage2/. Next:\n"

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import itertools
 import tomllib
 import typing
 from collections.abc import Iterable, Iterator, Mapping
@@ -19,7 +20,7 @@ M = TypeVar("M", bound=BaseModel)
 
 # What a run is called, where and how fast it executes does not change what it is: two configs that differ only here
 # are the same run.
-EXECUTION_KEYS = frozenset({"name", "device", "stage1.num_workers", "features.batch_size"})
+EXECUTION_KEYS = frozenset({"name", "device", "stage1.num_workers", "features.batch_size", "stage2.memory_gb"})
 
 
 def config_names() -> list[str]:
@@ -57,16 +58,27 @@ def load_config(name_or_path: str, overrides: Iterable[str] = (), **settings: An
     return _validate(Config, tree, str(path), typed)
 
 
-def override_section(section: Stage2Config, overrides: Iterable[str], prefix: str) -> Stage2Config:
-    """`section` with `prefix.key=value` texts applied; a key outside the section is an error."""
+def override_section(section: Stage2Config, overrides: Iterable[str], prefix: str) -> list[Stage2Config]:
+    """`section` with `prefix.key=value` texts applied; a key outside the section is an error.
+
+    A value that is a list makes a grid: one section for each of its values, and for each combination of several lists.
+    """
     tree: dict[str, Any] = {prefix: section.model_dump()}
     typed = {}
     for override in overrides:
         key = _set(tree, override)
         if not key.startswith(f"{prefix}."):
             raise InputError(f"--set {override}: only {prefix}.* can be set here", f"--set {prefix}.lr=1e-3")
-        typed[key.removeprefix(f"{prefix}.")] = f"--set {override}"
-    return _validate(type(section), tree[prefix], prefix, typed)
+        key = key.removeprefix(f"{prefix}.")
+        typed[key] = f"--set {override}"
+        value = tree[prefix].get(key)
+        if isinstance(value, str) and value.startswith("["):
+            value = tree[prefix][key] = _parse(value)  # a field that holds text took the text of the list as typed
+        if value == []:
+            raise InputError(f"--set {override}: the list is empty", f"--set {prefix}.lr=[1e-4,1e-3]")
+    choices = [value if isinstance(value, list) else [value] for value in tree[prefix].values()]
+    points = (dict(zip(tree[prefix], values, strict=True)) for values in itertools.product(*choices))
+    return [_validate(type(section), point, prefix, typed) for point in points]
 
 
 def to_toml(config: BaseModel) -> str:

@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 from collections.abc import Mapping
-from dataclasses import asdict, dataclass, field, replace
+from dataclasses import asdict, dataclass, field, fields, replace
 from typing import Any
 
 from gol_decouple.errors import unknown
@@ -16,6 +16,7 @@ class Method:
     Attributes:
         start: "stage_one", the Softmax classifier's weights, or "fresh", small weights at the activation's prior point.
         views: "clean", or "random": any of a sample's cached views, drawn anew each epoch.
+        precision: dtype of the matrix products; weights, loss and momentum are float32.
         clip_norm: largest norm of a step's gradient, over weight and bias together; None leaves it as it is.
         activation_params: parameters of the activation with their values, as `activations.get` takes them.
     """
@@ -35,6 +36,7 @@ class Method:
     momentum: float = 0.9
     weight_decay: float = 0.0
     clip_norm: float | None = None
+    precision: str = "float32"
     activation_params: Mapping[str, float] = field(default_factory=dict)
 
     @property
@@ -61,11 +63,15 @@ class Method:
         return {name: value for name, value in self.settings.items() if value != default[name]}
 
     def as_dict(self) -> dict[str, Any]:
-        """All fields as plain values, for manifests."""
-        return asdict(self)
+        """What it is, as plain values: every field but those at their default, to which new ones can be added."""
+        defaults = {field.name: field.default for field in fields(self)}
+        return {name: value for name, value in asdict(self).items() if value != defaults[name]}
 
 
-SETTINGS = ("start", "lr", "epochs", "schedule", "views", "batch_size", "momentum", "weight_decay", "clip_norm")
+SETTINGS = (
+    *("start", "lr", "epochs", "schedule", "views"),
+    *("batch_size", "momentum", "weight_decay", "clip_norm", "precision"),
+)
 _DECOUPLING = "Kang et al., Decoupling Representation and Classifier for Long-Tailed Recognition, ICLR 2020"
 _GOL = "Alexandridis et al., Long-tailed Instance Segmentation using Gumbel Optimized Loss, ECCV 2022"
 _GUMBEL_PARAMS = {"q_min": -4.0}

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import os
 import platform
+import re
 from collections.abc import Iterator
 from contextlib import AbstractContextManager, contextmanager, nullcontext
 from pathlib import Path
@@ -13,6 +14,8 @@ import torch
 
 from gol_decouple.errors import InputError
 
+# What is taken to be free where the system does not tell.
+UNKNOWN_MEMORY = 4_000_000_000
 # About a tenth of a millisecond on one core.
 SMALL_STEP = 10_000_000
 
@@ -28,6 +31,17 @@ def select_device(name: str = "auto") -> torch.device:
         reason = str(error).splitlines()[0]
         raise InputError(f"device {name!r} cannot be used: {reason}", "--device auto, cpu or cuda") from None
     return device
+
+
+def free_memory(device: torch.device) -> int:
+    """Bytes that can be taken on a device; on the CPU, of what the machine and the process's control group leave."""
+    if device.type == "cuda":
+        return int(torch.cuda.mem_get_info(device)[0])
+    group = Path("/sys/fs/cgroup")
+    free = _number(Path("/proc/meminfo"), "MemAvailable:", unit=1024)
+    limit, used = _number(group / "memory.max"), _number(group / "memory.stat", "anon")
+    left = None if limit is None or used is None else max(0, limit - used)
+    return min((number for number in (free, left) if number is not None), default=UNKNOWN_MEMORY)
 
 
 def stream_seed(seed: int, *keys: int) -> int:
@@ -88,8 +102,18 @@ def describe(device: torch.device) -> dict[str, str]:
 
 def _cpu_multiplies_bfloat16() -> bool:
     """Whether the CPU has bfloat16 instructions; elsewhere they are emulated, which is slower than float32."""
+    told = _told(Path("/proc/cpuinfo"))
+    return "avx512_bf16" in told or "amx_bf16" in told
+
+
+def _number(path: Path, name: str = "", unit: int = 1) -> int | None:
+    """The number after `name` in what the system tells in `path`, if there is one ("max" is none)."""
+    found = re.search(rf"^{re.escape(name)}\s*(\d+)", _told(path), re.MULTILINE)
+    return int(found[1]) * unit if found else None
+
+
+def _told(path: Path) -> str:
     try:
-        flags = Path("/proc/cpuinfo").read_text(encoding="ascii", errors="ignore")
+        return path.read_text(encoding="ascii", errors="ignore")
     except OSError:
-        return False
-    return "avx512_bf16" in flags or "amx_bf16" in flags
+        return ""

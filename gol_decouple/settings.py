@@ -172,7 +172,16 @@ class Stage2Config(_Section):
     momentum: Fraction | None = None
     weight_decay: NonNegative | None = None
     clip_norm: Rate | None = None
+    precision: Literal["float32", "bfloat16"] | None = None  # of the matrix products
     q_min: Annotated[Float, Field(lt=0, ge=-80)] | None = None  # the slope below it, exp(-q_min), is a float32
+    memory_gb: Rate | None = (
+        None  # 10^9 bytes for features, which are streamed if they are more; unset: half of what is free
+    )
+
+    @property
+    def changes(self) -> dict[str, Any]:
+        """What replaces the methods' own settings."""
+        return self.model_dump(exclude_none=True, exclude={"memory_gb"})
 
 
 class Config(_Section):

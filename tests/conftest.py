@@ -18,6 +18,8 @@ from gol_decouple.cli import main
 from gol_decouple.progress import SILENT, Bar
 
 if TYPE_CHECKING:
+    from gol_decouple.stages.jobs import Weights
+    from gol_decouple.stages.rows import InMemory
     from gol_decouple.stages.training import Trainer
 
 # Beside another busy process, two threads on these tiny tensors wait for each other longer than they compute.
@@ -61,6 +63,55 @@ def colour_images(counts: tuple[int, ...], seed: int) -> tuple[np.ndarray, np.nd
     centres = np.array([[200, 60, 60], [60, 200, 60], [60, 60, 200]])[labels]
     noise = stream.normal(0, 40, (len(labels), 8, 8, 3))
     return np.clip(centres[:, None, None] + noise, 0, 255).astype(np.uint8), labels
+
+
+def write_gaussians(path: Path, with_classifier: bool = True) -> Path:
+    """A features file: three classes of 60, 25 and 10 samples in three views, in blocks of 32 rows."""
+    from gol_decouple import features
+    from gol_decouple.features import layout
+
+    stream = np.random.default_rng(0)
+    centres, labels = stream.normal(0, 2.5, (3, 8)), np.repeat(np.arange(3), (60, 25, 10))
+    train, test = (centres[labels] + stream.normal(size=(views, 95, 8)) for views in (3, 1))
+    splits = {"train": (train.astype(np.float32), labels), "test": (test[0].astype(np.float32), labels)}
+    classifier = (stream.normal(size=(3, 8)), stream.normal(size=3)) if with_classifier else None
+    with pytest.MonkeyPatch.context() as patch:
+        patch.setattr(layout, "BLOCK_BYTES", 32 * 8 * 4)
+        return features.write(path, splits, classifier=classifier)
+
+
+@pytest.fixture(scope="session")
+def gaussians(tmp_path_factory: pytest.TempPathFactory) -> Path:
+    """The file of `write_gaussians`, with a Softmax classifier of no merit."""
+    return write_gaussians(tmp_path_factory.mktemp("features") / "gaussians.h5")
+
+
+@pytest.fixture(scope="session")
+def gaussian_rows(gaussians: Path) -> InMemory:
+    """The train split of `gaussians`, all views."""
+    from gol_decouple import features
+    from gol_decouple.stages.rows import InMemory
+
+    return InMemory(features.open(gaussians), torch.device("cpu"), 3)
+
+
+@pytest.fixture(scope="session")
+def stage_one(gaussians: Path) -> Weights:
+    """The Softmax classifier of `gaussians`."""
+    from gol_decouple import features
+    from gol_decouple.classifiers import as_tensors
+
+    return as_tensors(features.open(gaussians).classifier)
+
+
+@pytest.fixture(params=["stacked", "each its own stack"])
+def stacked(request: pytest.FixtureRequest, monkeypatch: pytest.MonkeyPatch) -> bool:
+    """Whether small classifiers are trained as one stack, as they are by themselves."""
+    from gol_decouple import runtime
+
+    if request.param != "stacked":
+        monkeypatch.setattr(runtime, "SMALL_STEP", 0)
+    return bool(request.param == "stacked")
 
 
 @pytest.fixture(scope="session")

@@ -63,8 +63,8 @@ def test_gumbel_in_float64(positive: bool) -> None:
 
 
 def test_gumbel_negative_keeps_its_digits_at_the_seams_of_its_forms() -> None:
-    """The value changes form at u = log 2 and at q = 15; a wrong form on either side would show here."""
-    seams = [-math.log(math.log(2.0)), 15.0]
+    """u = log 2 and q = 15 were seams once; u is bounded above q = 69, where the value is -q."""
+    seams = [-math.log(math.log(2.0)), 15.0, 30.0 * math.log(10.0)]
     near = [seam + step for seam in seams for step in np.linspace(-1e-4, 1e-4, 101)]
     assert relative_error(torch.tensor(near), positive=False) < 1e-6
 
@@ -77,6 +77,94 @@ def test_gumbel_positive_continues_below_q_min_as_its_tangent() -> None:
     slope = math.exp(3.0)
     np.testing.assert_allclose(value.detach(), [-slope + slope * (x + 3.0) for x in q.tolist()], rtol=1e-14)
     np.testing.assert_allclose(q.grad, [slope] * 4, rtol=1e-14)
+
+
+# The negatives' cost as sums take it: -log(1 - eta), and its derivative in the place of q.
+
+
+def exact_negative_cost(name: str, q: float) -> tuple[float, float]:
+    """-log(1 - eta(q)) and its derivative by the definition of each activation."""
+    x = mpmath.mpf(q)
+    if name == "sigmoid":
+        return float(mpmath.log1p(mpmath.exp(x))), float(1 / (1 + mpmath.exp(-x)))
+    if name == "gumbel":
+        return exact(q, positive=False) if q > -20.0 else (0.0, 0.0)  # there below exp(-1e8)
+    clamped = min(max(x, mpmath.mpf(-4)), mpmath.mpf(10))
+    u = mpmath.exp(-clamped)
+    eta = mpmath.exp(-u)
+    slope = u * eta**2 / max(eta * (1 - eta), mpmath.mpf("1e-12")) if clamped == x else mpmath.mpf(0)
+    return float(min(-mpmath.log(-mpmath.expm1(-u)), 100)), float(slope)
+
+
+def negative_cost(name: str, q: torch.Tensor) -> np.ndarray:
+    """Cost and slope, [2, N]."""
+    slope = q.clone()
+    cost = activations.get(name).negative_cost_(slope)
+    assert cost.data_ptr() != slope.data_ptr()
+    assert cost.dtype is slope.dtype is q.dtype
+    return torch.stack([cost, slope]).double().numpy()
+
+
+# From far below to far above, and closely where the bounds on u and the clamps of the published form act.
+NEGATIVE_Q = torch.cat(
+    [
+        torch.linspace(-40.0, 110.0, 601, dtype=torch.float64),
+        *(near + torch.linspace(-0.02, 0.02, 41, dtype=torch.float64) for near in (-4.4773, -4.0, 0.0, 10.0, 69.0776)),
+        torch.tensor([-1e6, -1e4, -200.0, 300.0, 1e4, 1e6], dtype=torch.float64),
+    ]
+)
+
+
+@pytest.mark.parametrize(
+    ("name", "dtype", "tolerance"),
+    [
+        ("sigmoid", torch.float32, 2e-6),
+        ("sigmoid", torch.float64, 2e-10),  # above 20, PyTorch's softplus is q
+        ("gumbel", torch.float32, 2e-6),
+        ("gumbel", torch.float64, 1e-12),
+        ("gumbel_published", torch.float64, 1e-11),  # 1 - eta is taken from a rounded eta
+    ],
+)
+def test_negative_cost_by_the_definition(name: str, dtype: torch.dtype, tolerance: float) -> None:
+    q = NEGATIVE_Q.to(dtype)
+    wanted = np.array([exact_negative_cost(name, float(value)) for value in q]).T
+    error = np.abs(negative_cost(name, q) - wanted) / np.maximum(1.0, np.abs(wanted))
+    assert error.max() < tolerance, f"at q = {q[error.max(0).argmax()].item()}"
+
+
+@pytest.mark.parametrize("dtype", [torch.float32, torch.float64])
+def test_negative_cost_of_the_published_gumbel_rounds_as_its_logarithm_does(dtype: torch.dtype) -> None:
+    q = NEGATIVE_Q.to(dtype)
+    value, slope = activations.get("gumbel_published").log_one_minus_eta(q.clone())
+    np.testing.assert_array_equal(negative_cost("gumbel_published", q), -torch.stack([value, slope]).double().numpy())
+
+
+@pytest.mark.parametrize("name", ONE_VS_ALL)
+def test_negative_cost_is_the_logarithm_of_the_complement(name: str) -> None:
+    """Of every activation that is listed, a new one too."""
+    q = torch.linspace(-3.9, 9.9, 277, dtype=torch.float64)
+    value, slope = activations.get(name).log_one_minus_eta(q.clone())
+    wanted = -torch.stack([value, slope]).numpy()
+    np.testing.assert_allclose(negative_cost(name, q), wanted, rtol=1e-9, atol=1e-12)
+
+
+@pytest.mark.parametrize("name", ONE_VS_ALL)
+@pytest.mark.parametrize("dtype", [torch.float32, torch.float64])
+def test_negative_cost_is_finite_at_large_logits_and_nan_at_nan(name: str, dtype: torch.dtype) -> None:
+    large = torch.tensor([-1e6, -1e5, -104.0, -88.8, 88.8, 104.0, 1e5, 1e6], dtype=dtype)
+    assert np.isfinite(negative_cost(name, large)).all()
+    cost, slope = negative_cost(name, torch.tensor([0.0, math.nan, 1.0], dtype=dtype))
+    for part in (cost, slope):
+        np.testing.assert_array_equal(np.isnan(part), [False, True, False])
+
+
+@pytest.mark.parametrize("name", ONE_VS_ALL)
+def test_logarithms_of_nan_are_nan(name: str) -> None:
+    """A training that diverges has to be seen by its loss."""
+    nan = torch.tensor([math.nan])
+    activation = activations.get(name)
+    for value in (*activation.log_eta(nan), *activation.log_one_minus_eta(nan)):
+        assert value.isnan().all()
 
 
 @pytest.mark.parametrize("name", activations.names())

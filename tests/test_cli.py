@@ -349,7 +349,7 @@ def test_results_go_to_stdout_and_everything_else_to_stderr(own_run: Path, run_c
     outcome = run_cli("stage2", own_run, "--activation", "gumbel", "--set", "stage2.epochs=1")
     assert "top-1" in outcome.out
     assert "next:" not in outcome.out
-    assert "gumbel, seed 0: " in outcome.err
+    assert "gumbel (lr 1e-05, seed 0): " in outcome.err
     assert f"next: gol-decouple report {own_run} --format markdown" in outcome.err
     assert "top-1" not in outcome.err
 

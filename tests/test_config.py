@@ -349,13 +349,42 @@ def test_other_epochs_of_one_recipe_are_one_difference(minimal: str) -> None:
 
 
 def test_stage_two_overrides_its_section() -> None:
-    section = override_section(Stage2Config(lr=0.5, q_min=-3), ["stage2.lr=1e-3", "stage2.start=fresh"], "stage2")
+    (section,) = override_section(Stage2Config(lr=0.5, q_min=-3), ["stage2.lr=1e-3", "stage2.start=fresh"], "stage2")
     assert section == Stage2Config(lr=1e-3, q_min=-3, start="fresh")
 
 
 def test_stage_two_without_overrides_is_as_it_was() -> None:
     section = Stage2Config(epochs=3)
-    assert override_section(section, [], "stage2") == section
+    assert override_section(section, [], "stage2") == [section]
+
+
+@pytest.mark.parametrize(
+    ("overrides", "expected"),
+    [
+        (["stage2.lr=[1, 2]"], [{"lr": 1.0}, {"lr": 2.0}]),
+        (["stage2.lr=[0.25]"], [{"lr": 0.25}]),
+        (['stage2.start=["fresh", "stage_one"]'], [{"start": "fresh"}, {"start": "stage_one"}]),
+        (["stage2.start=['fresh']"], [{"start": "fresh"}]),
+        (["stage2.lr=[1, 2]", "stage2.lr=3"], [{"lr": 3.0}]),
+        (["stage2.lr=3", "stage2.lr=[1, 2]"], [{"lr": 1.0}, {"lr": 2.0}]),
+        (
+            ["stage2.batch_size=[3, 4]", "stage2.momentum=0.5", "stage2.lr=[2, 1]"],
+            [
+                {"batch_size": batch_size, "lr": lr, "momentum": 0.5}
+                for lr, batch_size in [(2.0, 3), (2.0, 4), (1.0, 3), (1.0, 4)]
+            ],
+        ),
+    ],
+)
+def test_a_list_makes_a_section_of_each_value_and_of_each_combination(
+    overrides: list[str], expected: list[dict[str, Any]]
+) -> None:
+    sections = override_section(Stage2Config(lr=0.5, q_min=-3), overrides, "stage2")
+    assert sections == [Stage2Config.model_validate({"lr": 0.5, "q_min": -3} | point) for point in expected]
+
+
+def test_a_runs_config_holds_no_grid(minimal: str) -> None:
+    assert "--set stage2.lr=[1, 2]: input should be a valid number" in refusal(minimal, ["stage2.lr=[1, 2]"]).message
 
 
 @pytest.mark.parametrize(
@@ -368,7 +397,17 @@ def test_stage_two_without_overrides_is_as_it_was() -> None:
         ("stage2.x.y=3", "--set stage2.x.y=3: unknown key 'x'", "choose from: batch_size"),
         ("stage2.lr.x=3", "--set stage2.lr.x=3: 'lr' is a value, not a section", "None"),
         ("stage2.lr=0", "--set stage2.lr=0: input should be greater than 0", "None"),
-        ("stage2.lr=[1, 2]", "--set stage2.lr=[1, 2]: input should be a valid number", "None"),
+        ("stage2.lr=[]", "--set stage2.lr=[]: the list is empty", "--set stage2.lr=[1e-4,1e-3]"),
+        ("stage2.start=[]", "--set stage2.start=[]: the list is empty", "--set stage2.lr=[1e-4,1e-3]"),
+        ("stage2.lr=[1e-3, -1]", "--set stage2.lr=[1e-3, -1]: input should be greater than 0", "None"),
+        ("stage2.lr=[-1, 1e-3]", "--set stage2.lr=[-1, 1e-3]: input should be greater than 0", "None"),
+        ('stage2.lr=[1, "a"]', '--set stage2.lr=[1, "a"]: input should be a valid number', "None"),
+        ("stage2.lr=[[1, 2], [3]]", "--set stage2.lr=[[1, 2], [3]]: input should be a valid number", "None"),
+        ("stage2.lr=[[]]", "--set stage2.lr=[[]]: input should be a valid number", "None"),
+        ("stage2.lr=[1, 2", "--set stage2.lr=[1, 2: input should be a valid number", "None"),
+        ("stage2.lrr=[1, 2]", "--set stage2.lrr=[1, 2]: unknown key 'lrr'", "did you mean 'lr'?"),
+        ('stage2.start=["fresh", "x"]', "input should be 'fresh' or 'stage_one'", "None"),
+        ("stage2.start=[fresh]", "--set stage2.start=[fresh]: input should be 'fresh' or 'stage_one'", "None"),
         ("stage2.schedule=step", "--set stage2.schedule=step: input should be 'constant' or 'cosine'", "None"),
         ("stage2.batch_size=10000000000000000", "input should be less than 2147483648", "None"),
     ],

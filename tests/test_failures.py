@@ -146,7 +146,7 @@ def test_stage_two_that_diverges_keeps_what_was_there(own_run: Path, run_cli: Ru
     before = snapshot(own_run)
     outcome = run_cli("stage2", own_run, "--activation", "gumbel", *settings)
     assert (outcome.code, outcome.out) == (2, "")
-    assert "error: gumbel, seed 0, diverged in epoch 1: the loss is nan" in outcome.err
+    assert "error: gumbel (lr 1e+38, seed 0) diverged in epoch 1: the loss is nan\n" in outcome.err
     assert "hint: lower stage2.lr (now 1e+38)" in outcome.err
     assert snapshot(own_run) == before
 

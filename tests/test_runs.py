@@ -335,6 +335,7 @@ CHANGES: dict[str, Any] = {
     "momentum": 0.5,
     "weight_decay": 0.1,
     "clip_norm": 5.0,
+    "precision": "bfloat16",
     "q_min": -2.5,
 }
 

@@ -4,6 +4,8 @@ from __future__ import annotations
 
 import os
 import zlib
+from collections.abc import Iterator
+from contextlib import contextmanager, nullcontext
 from pathlib import Path
 from typing import Any
 
@@ -119,6 +121,46 @@ class FeatureArray:
         picked: NDArray[Any] = read[view_index, row_index, feature_key]
         return picked
 
+    @property
+    def rows_per_block(self) -> int:
+        """Rows of a view that are written and checked together; its last block may have fewer."""
+        return min(self._split.layout.rows_per_block, self.shape[1])
+
+    @property
+    def blocks_per_view(self) -> int:
+        return self._split.layout.blocks_per_view
+
+    def read_block(self, view: int, index: int, out: NDArray[Any], descriptor: int | None = None) -> int:
+        """Read a block into the first rows of `out` [rows_per_block or more, D], which has the array's dtype.
+
+        Returns how many rows it has. `descriptor` is one that `opened` gave.
+
+        Raises:
+            InputError: as for slices.
+        """
+        start = index * self.rows_per_block
+        stop = min(start + self.rows_per_block, self.shape[1])
+        self._verify(view, start, self._fetch(view, start, stop, out[: stop - start], descriptor))
+        return stop - start
+
+    @contextmanager
+    def opened(self) -> Iterator[int]:
+        """The file's descriptor, for reads of many blocks; other reads open the file and leave nothing open.
+
+        Raises:
+            InputError: the file can no longer be opened, or a read within fails.
+        """
+        try:
+            descriptor = os.open(self._path, os.O_RDONLY)
+            try:
+                yield descriptor
+            finally:
+                os.close(descriptor)
+        except OSError as error:
+            raise InputError(
+                f"{self._path} can no longer be read: {error.strerror}", metadata.rebuild_hint(self._path)
+            ) from error
+
     def _read_view(self, view: int, rows: range | NDArray[np.int64]) -> NDArray[Any]:
         """Rows of one view, given in ascending order without repetition."""
         if len(rows) == 0:
@@ -138,22 +180,17 @@ class FeatureArray:
         self._verify(view, start, rows)
         return rows
 
-    def _fetch(self, view: int, start: int, stop: int) -> NDArray[Any]:
+    def _fetch(
+        self, view: int, start: int, stop: int, out: NDArray[Any] | None = None, descriptor: int | None = None
+    ) -> NDArray[Any]:
+        """Rows that follow each other, unchecked; in `out`, if it is given."""
+        rows = np.empty((stop - start, self.shape[2]), self.dtype) if out is None else out
         if self._split.offset is None:
-            return metadata.read_rows(self._path, self._name, view, start, stop)
-        rows = np.empty((stop - start, self.shape[2]), self.dtype)
-        # Opened for each read: nothing to close, to inherit in a fork, or to pickle.
-        try:
-            descriptor = os.open(self._path, os.O_RDONLY)
-            try:
-                first_byte = self._split.offset + (view * self.shape[1] + start) * self._row_bytes
-                self._read_into(rows.reshape(-1).view(np.uint8).data, descriptor, first_byte)
-            finally:
-                os.close(descriptor)
-        except OSError as error:
-            raise InputError(
-                f"{self._path} can no longer be read: {error.strerror}", metadata.rebuild_hint(self._path)
-            ) from error
+            rows[:] = metadata.read_rows(self._path, self._name, view, start, stop)
+            return rows
+        with nullcontext(descriptor) if descriptor is not None else self.opened() as opened:
+            first_byte = self._split.offset + (view * self.shape[1] + start) * self._row_bytes
+            self._read_into(rows.reshape(-1).view(np.uint8).data, opened, first_byte)
         return rows
 
     def _read_into(self, buffer: memoryview, descriptor: int, offset: int) -> None:
@@ -185,10 +222,17 @@ class FeatureArray:
                 metadata.rebuild_hint(self._path),
             )
         # Our writer refuses such values, but any program may write the format, checksums included.
-        finite = np.isfinite(block).all(axis=1)
-        if not finite.all():
-            row = first + int(np.argmin(finite))
+        if not _all_finite(block):
+            row = first + int(np.argmin(np.isfinite(block).all(axis=1)))
             raise InputError(f"{self._path}: {self._name} features of row {row}, view {view} hold NaN or infinity")
+
+
+def _all_finite(block: NDArray[Any]) -> bool:
+    """By the exponents' bits: NumPy tests half-precision numbers one by one."""
+    half = block.dtype.itemsize == 2
+    bits: NDArray[Any] = block.view("<u2" if half else "<u4")
+    exponent = 0x7C00 if half else 0x7F800000
+    return bool((bits & exponent).max() < exponent)
 
 
 def open_features(path: str | Path) -> FeaturesFile:

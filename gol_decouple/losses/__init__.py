@@ -22,6 +22,9 @@ class Loss(Protocol):
     def __call__(self, logits: torch.Tensor, labels: torch.Tensor) -> torch.Tensor:
         """The mean over samples, a scalar in float32 or better, of logits [N, columns] and labels [N]."""
 
+    def per_sample_(self, logits: torch.Tensor, labels: torch.Tensor) -> torch.Tensor:
+        """Each sample's loss [N] from logits [N, columns] in float32 or better, which its gradient replaces."""
+
     def num_columns(self, num_classes: int) -> int:
         """How many logits a sample has when there are `num_classes` classes."""
 

@@ -1,125 +1,215 @@
-"""Stage two: retrain classifiers on a run's features, one folder for each method and seed."""
+"""Stage two: retrain classifiers on a run's features, one folder for each method, setting and seed."""
 
 from __future__ import annotations
 
-from collections.abc import Sequence
+import json
+import time
+from collections.abc import Iterable, Sequence
+from dataclasses import replace
 from pathlib import Path
 
-import torch
-from safetensors import SafetensorError
+from safetensors import SafetensorError, safe_open
 from safetensors.torch import load_file, save_file
 
 from gol_decouple import methods, runs, runtime
 from gol_decouple.class_stats import empty_classes_warning
 from gol_decouple.classifiers import as_tensors
-from gol_decouple.errors import InputError
+from gol_decouple.errors import InputError, few
 from gol_decouple.features import FeaturesFile, open_features
 from gol_decouple.files import atomic_path, disk_errors
 from gol_decouple.methods import Method
 from gol_decouple.progress import SILENT, Progress
 from gol_decouple.runs import Target
 from gol_decouple.settings import Stage2Config
+from gol_decouple.stages.feed import TrainRows
+from gol_decouple.stages.jobs import Job, Retrained, State
 from gol_decouple.stages.manifest import finish
-from gol_decouple.stages.retrain import Retrained, TrainFeatures, train_classifier
+from gol_decouple.stages.rows import open_rows
+from gol_decouple.stages.together import train_together
 
-Weights = tuple[torch.Tensor, torch.Tensor]
+CLASSIFIER = "classifier.safetensors"
+STATE = "state.safetensors"
+# A training that is stopped loses no more than this, or an epoch where that is longer.
+SECONDS_BETWEEN_SAVES = 30.0
 
 
 def run_stage2(
     target: Target,
     names: Sequence[str],
     seeds: Sequence[int],
-    settings: Stage2Config,
+    grid: Sequence[Stage2Config],
     device: str = "auto",
     overwrite: bool = False,
     progress: Progress = SILENT,
 ) -> list[Path]:
-    """Retrain a classifier for every method and seed; returns their folders. Finished ones are kept.
+    """Retrain a classifier for every method, point of the grid and seed, all in the same passes over the features.
+
+    Finished ones are kept, interrupted ones continued; one that diverges does not stop the others. Returns the folders.
 
     Args:
         names: methods (an activation's name is the method of that activation).
-        settings: what replaces the methods' own; unset fields leave it.
+        grid: what replaces the methods' own settings; unset fields leave it.
 
     Raises:
         InputError: an unknown method or setting, a features file that cannot be used, or training that diverges.
         EnvironmentFailure: the disk is full.
     """
-    changes = settings.model_dump(exclude_none=True)
-    chosen = methods.apply_settings([methods.get(name) for name in dict.fromkeys(names)], changes)
-    for name in changes:
-        if not any(name in method.settings for method in chosen):
-            progress.warn(f"stage2.{name} has no effect on {', '.join(method.name for method in chosen)}")
+    chosen = _methods(names, grid, progress)
     features = open_features(target.features)
     if "test" not in features:
         raise InputError(f"{target.features} has no test split to report on", "write it with train and test")
     if warning := empty_classes_warning(features.classes.names, features.classes.train_counts):
         progress.warn(warning)
-    if len(features["train"].features) == 1 and changes.get("views") == "random":
+    if len(features["train"].features) == 1 and any(point.views == "random" for point in grid):
         progress.warn(f"{target.features} has the clean view only: stage2.views = 'random' changes nothing")
     if not features.checked:
         progress.warn(f"{target.features} was written elsewhere: it has no checksums, so damage cannot be noticed")
-    stage = _StageTwo(target, features, chosen, device, overwrite, progress)
-    return [stage.run(method, seed) for method in chosen for seed in seeds]
+    budgets = {point.memory_gb for point in grid}
+    if len(budgets) > 1:
+        raise InputError("stage2.memory_gb takes one value: all classifiers are trained from the same memory")
+    stage = _StageTwo(target, features, device, budgets.pop(), progress)
+    return stage.run([Job(method, seed) for method in chosen for seed in seeds], overwrite)
+
+
+def _methods(names: Sequence[str], grid: Sequence[Stage2Config], progress: Progress) -> list[Method]:
+    """Every method with every point of the grid; points that differ in what a method does not have are one."""
+    plain = [methods.get(name) for name in dict.fromkeys(names)]
+    for name in dict.fromkeys(name for point in grid for name in point.changes):
+        if not any(name in method.settings for method in plain):
+            progress.warn(f"stage2.{name} has no effect on {', '.join(method.name for method in plain)}")
+    chosen = [method for base in plain for point in grid for method in methods.apply_settings([base], point.changes)]
+    return [method for place, method in enumerate(chosen) if method not in chosen[:place]]
 
 
 class _StageTwo:
-    """The classifiers of one features file; features are loaded when the first one has to be trained."""
+    """The classifiers of one features file; features are loaded when there is something to train."""
 
     def __init__(
-        self,
-        target: Target,
-        features: FeaturesFile,
-        chosen: list[Method],
-        device: str,
-        overwrite: bool,
-        progress: Progress,
+        self, target: Target, features: FeaturesFile, device: str, memory_gb: float | None, progress: Progress
     ) -> None:
         self._target = target
         self._features = features
-        self._chosen = chosen
         self._device = runtime.select_device(device)
-        self._overwrite = overwrite
+        self._memory_gb = memory_gb
         self._progress = progress
-        self._train: TrainFeatures | None = None
+        self._last_save = time.monotonic()
+        self._shuffled_rows: int | None = None
 
-    def run(self, method: Method, seed: int) -> Path:
-        """Train one classifier, or keep the one that is there."""
-        folder = self._folder(method, seed)
-        if runs.is_finished(folder) and not self._overwrite:
-            self._progress.say(f"{folder} is finished and kept as it is (--overwrite trains it again)")
-            return folder
-        stage_one, started_from = self._stage_one(seed) if method.start == "stage_one" else (None, "fresh")
-        if self._train is None:
-            self._train = TrainFeatures.load(self._features, self._device, self._chosen)
-        result = train_classifier(self._train, method, stage_one, seed, self._progress)
-        self._save(folder, result, seed, started_from)
-        return folder
+    def run(self, jobs: Sequence[Job], overwrite: bool) -> list[Path]:
+        """Train what is not there, or with `overwrite` all; returns every job's folder."""
+        left = []
+        for job in jobs:
+            folder = self._folder(job)
+            # A state beside a finished classifier is of one that was to overwrite it.
+            if runs.is_finished(folder) and not overwrite and not (folder / STATE).exists():
+                self._progress.say(f"{folder} is finished and kept as it is (--overwrite trains it again)")
+                continue
+            if overwrite:
+                (folder / STATE).unlink(missing_ok=True)
+            left.append(job)
+        if left:
+            self._train_all(left)
+        return [self._folder(job) for job in jobs]
 
-    def _stage_one(self, seed: int) -> tuple[Weights, str]:
-        """The Softmax classifier to start from, and where it is from: stage one, or a row of its own trained here."""
-        if self._features.classifier is not None:
-            return as_tensors(self._features.classifier), "stage_one"
-        softmax = methods.first_softmax()
-        folder = self._folder(softmax, seed)
-        if not runs.is_finished(folder):
+    def _train_all(self, jobs: list[Job]) -> None:
+        first = self._first_softmax(jobs)
+        rows = open_rows(self._features, self._device, [job.method for job in [*first, *jobs]], self._memory_gb)
+        if rows.shuffled_rows is not None:
+            shuffled = f"{rows.shuffled_rows:,} rows shuffled at a time"
+            self._progress.say(f"{self._target.features} is streamed, {shuffled} (stage2.memory_gb)")
+        errors = []
+        if first:
             self._progress.say(f"{self._target.features} has no Softmax classifier: training one first")
-            self.run(softmax, seed)
+            errors += self._train(rows, first)
+        # What was asked for may be what the others start from; and what one that failed should have started is lost.
+        left = [job for job in jobs if not any((job.method, job.seed) == (done.method, done.seed) for done in first)]
+        started = [ready for job in left if (ready := self._with_start(job)) is not None]
+        errors += self._train(rows, started)
+        if errors:
+            told = few([error.message for error in errors])
+            told = told if len(errors) == 1 else f"{len(errors)} classifiers failed: {told}"
+            lost = len(left) - len(started)
+            raise InputError(told + (f"; {lost} that start from them were left out" if lost else ""), errors[0].hint)
+
+    def _train(self, rows: TrainRows, jobs: Sequence[Job]) -> list[InputError]:
+        """Train jobs together and save each when it is done; returns the errors of those that diverged."""
+        errors = []
+        self._last_save = time.monotonic()
+        self._shuffled_rows = rows.shuffled_rows
+        jobs = [replace(job, state=self._read_state(job)) for job in jobs]
+        for job, result in train_together(rows, jobs, self._progress, self._save_states):
+            if isinstance(result, InputError):
+                errors.append(result)
+            else:
+                self._save(job, result)
+            (self._folder(job) / STATE).unlink(missing_ok=True)
+        return errors
+
+    def _first_softmax(self, jobs: Sequence[Job]) -> list[Job]:
+        """The Softmax classifiers that have to be trained before: one a seed, on a file that has none."""
+        if self._features.classifier is not None:
+            return []
+        seeds = dict.fromkeys(job.seed for job in jobs if job.method.start == "stage_one")
+        first = [Job(methods.first_softmax(), seed) for seed in seeds]
+        return [job for job in first if not runs.is_finished(self._folder(job))]
+
+    def _with_start(self, job: Job) -> Job | None:
+        """The job with what it starts from; None if that could not be trained."""
+        if job.method.start != "stage_one":
+            return job
+        if self._features.classifier is not None:
+            return replace(job, stage_one=as_tensors(self._features.classifier), started_from="stage_one")
+        folder = self._folder(Job(methods.first_softmax(), job.seed))
+        if not runs.is_finished(folder):
+            return None
         try:
-            tensors = load_file(folder / "classifier.safetensors")
+            tensors = load_file(folder / CLASSIFIER)
         except (SafetensorError, OSError) as error:
             raise InputError(
                 f"the Softmax classifier in {folder} cannot be read: {error}", f"remove {folder}"
             ) from None
-        return (tensors["weight"], tensors["bias"]), folder.name
+        return replace(job, stage_one=(tensors["weight"], tensors["bias"]), started_from=folder.name)
 
-    def _folder(self, method: Method, seed: int) -> Path:
-        return runs.classifier_folder(self._target, method, seed, self._features.fingerprint)
+    def _folder(self, job: Job) -> Path:
+        return runs.classifier_folder(self._target, job.method, job.seed, self._features.fingerprint)
 
-    def _save(self, folder: Path, result: Retrained, seed: int, started_from: str) -> None:
-        with disk_errors(folder):
-            folder.mkdir(parents=True, exist_ok=True)
+    def _save_states(self, states: Iterable[tuple[Job, State]]) -> None:
+        if time.monotonic() - self._last_save < SECONDS_BETWEEN_SAVES:
+            return
+        for job, state in states:
+            folder = _make(self._folder(job))
+            tensors = {"weight": state.weight, "bias": state.bias, "velocity": state.velocity}
+            with atomic_path(folder / STATE) as temporary:
+                told = {"history": state.history, "shuffled_rows": self._shuffled_rows}
+                save_file(tensors, temporary, metadata={name: json.dumps(value) for name, value in told.items()})
+        self._last_save = time.monotonic()
+
+    def _read_state(self, job: Job) -> State | None:
+        """What an interrupted training of the job left, if it left something."""
+        path = self._folder(job) / STATE
+        if not path.exists():
+            return None
+        try:
+            with safe_open(path, "pt") as file:
+                weight, bias, velocity = (file.get_tensor(name) for name in ("weight", "bias", "velocity"))
+                told = {name: json.loads(text) for name, text in (file.metadata() or {}).items()}
+                state = State(weight, bias, velocity, told["history"])
+                shuffled = told["shuffled_rows"]
+            if not state.fits(job.method, (len(self._features.classes), self._features.feature_size)):
+                raise ValueError("it is of another training")
+        except (SafetensorError, OSError, KeyError, TypeError, ValueError) as error:
+            self._progress.warn(f"{path} cannot be read, so {job} is trained from its start: {error}")
+            return None
+        self._progress.say(f"{job}: continuing after epoch {len(state.history)}")
+        if shuffled != self._shuffled_rows:
+            before, now = (count or "all" for count in (shuffled, self._shuffled_rows))
+            self._progress.warn(f"{job}: {before} rows were shuffled at a time until here, {now} from now on")
+        return state
+
+    def _save(self, job: Job, result: Retrained) -> None:
+        folder = _make(self._folder(job))
         (folder / runs.MANIFEST).unlink(missing_ok=True)
-        with atomic_path(folder / "classifier.safetensors") as temporary:
+        with atomic_path(folder / CLASSIFIER) as temporary:
             save_file({"weight": result.weight, "bias": result.bias}, temporary)
         method = result.method
         facts = {
@@ -130,12 +220,19 @@ class _StageTwo:
             "loss": method.loss,
             "sampler": method.sampler,
             "classifier": method.classifier,
-            "seed": seed,
+            "seed": job.seed,
             "settings": method.settings,
             "changed_settings": method.changes_from_default(),
-            "started_from": started_from,
+            "started_from": job.started_from,
             "views": result.num_views,
+            "shuffled_rows": self._shuffled_rows,
             "seconds": result.seconds,
             "history": result.history,
         }
         finish(folder, result, self._features, result.loss.scores, self._device, facts)
+
+
+def _make(folder: Path) -> Path:
+    with disk_errors(folder):
+        folder.mkdir(parents=True, exist_ok=True)
+    return folder

@@ -10,6 +10,7 @@ from torch.nn import functional as F
 
 from gol_decouple import activations, losses
 from gol_decouple.errors import InputError
+from gol_decouple.losses import cross_entropy
 
 ETA = {
     "sigmoid": lambda q: 1.0 / (1.0 + math.exp(-q)),
@@ -62,6 +63,87 @@ def test_gradient_equals_that_of_the_separate_logarithms(name: str) -> None:
     expected.backward()
     torch.testing.assert_close(loss, expected)
     torch.testing.assert_close(fused.grad, separate.grad)
+
+
+# Each sample's loss, and its gradient in the place of the logits
+
+
+def losses_and_gradients(
+    name: str, logits: torch.Tensor, labels: torch.Tensor, **params: float
+) -> tuple[torch.Tensor, torch.Tensor]:
+    gradients = logits.clone()
+    activation = activations.get(name, **params)
+    per_sample = losses.get("cross_entropy", activation=activation).per_sample_(gradients, labels)
+    return per_sample, gradients
+
+
+@pytest.fixture
+def seven() -> tuple[torch.Tensor, torch.Tensor]:
+    """Logits [7, 5], and labels among which each class comes up."""
+    logits = 1.5 * torch.randn(7, 5, generator=torch.Generator().manual_seed(3), dtype=torch.float64)
+    return logits, torch.tensor([0, 1, 2, 3, 4, 0, 2])
+
+
+# A row; two rows and a bit; three; six, and one that is left; all, and more.
+@pytest.mark.parametrize("at_once", [1, 5, 12, 15, 30, 35, 1000])
+@pytest.mark.parametrize("name", list(ETA))
+def test_per_sample_is_each_samples_loss_however_many_are_worked_on_at_a_time(
+    monkeypatch: pytest.MonkeyPatch, seven: tuple[torch.Tensor, torch.Tensor], name: str, at_once: int
+) -> None:
+    logits, labels = seven
+    monkeypatch.setattr(cross_entropy, "AT_ONCE", at_once)
+    per_sample, gradients = losses_and_gradients(name, logits, labels)
+    wanted = [by_hand([row], [label], name) for row, label in zip(logits.tolist(), labels.tolist(), strict=True)]
+    assert per_sample.tolist() == pytest.approx(wanted, rel=1e-12)
+    step = 1e-6
+    for row, label, gradient in zip(logits.tolist(), labels.tolist(), gradients.tolist(), strict=True):
+        for column in range(5):
+            above, below = (
+                by_hand([[*row[:column], row[column] + shift, *row[column + 1 :]]], [label], name)
+                for shift in (step, -step)
+            )
+            assert gradient[column] == pytest.approx((above - below) / (2 * step), rel=1e-6, abs=1e-8)
+
+
+@pytest.mark.parametrize("at_once", [1, 12, 30])
+@pytest.mark.parametrize("name", activations.names())
+def test_per_sample_does_not_depend_on_how_many_are_worked_on_at_a_time(
+    monkeypatch: pytest.MonkeyPatch, seven: tuple[torch.Tensor, torch.Tensor], name: str, at_once: int
+) -> None:
+    logits, labels = seven[0].float(), seven[1]
+    whole = losses_and_gradients(name, logits, labels)
+    monkeypatch.setattr(cross_entropy, "AT_ONCE", at_once)
+    for part, wanted in zip(losses_and_gradients(name, logits, labels), whole, strict=True):
+        torch.testing.assert_close(part, wanted, rtol=1e-6, atol=1e-7)
+
+
+def test_per_sample_of_softmax_is_pytorchs(seven: tuple[torch.Tensor, torch.Tensor]) -> None:
+    logits, labels = seven[0].requires_grad_(True), seven[1]
+    per_sample, gradients = losses_and_gradients("softmax", logits.detach(), labels)
+    wanted = F.cross_entropy(logits, labels, reduction="none")
+    wanted.sum().backward()
+    torch.testing.assert_close(per_sample, wanted.detach())
+    torch.testing.assert_close(gradients, logits.grad)
+
+
+def test_a_positive_below_q_min_costs_its_tangent() -> None:
+    logits = torch.tensor([[-6.0, 0.5], [0.5, -6.0]], dtype=torch.float64)
+    per_sample, gradients = losses_and_gradients("gumbel", logits, torch.tensor([0, 0]), q_min=-2.0)
+    slope = math.exp(2.0)
+    assert per_sample[0].item() == pytest.approx(slope + 4.0 * slope - math.log(1.0 - ETA["gumbel"](0.5)))
+    assert gradients[0, 0].item() == pytest.approx(-slope)
+    assert per_sample[1].item() == pytest.approx(-math.log(ETA["gumbel"](0.5)))
+    assert gradients[1].tolist() == pytest.approx([-math.exp(-0.5), 0.0])
+
+
+@pytest.mark.parametrize("name", activations.names())
+def test_a_nan_is_seen_in_its_samples_loss_alone(seven: tuple[torch.Tensor, torch.Tensor], name: str) -> None:
+    logits, labels = seven[0].float(), seven[1]
+    logits[1, 1] = logits[4, 0] = math.nan  # of a label, and of another class
+    per_sample, gradients = losses_and_gradients(name, logits, labels)
+    assert per_sample.isnan().tolist() == [row in (1, 4) for row in range(7)]
+    assert gradients[1, 1].isnan()
+    assert gradients[4, 0].isnan()
 
 
 @pytest.mark.parametrize("name", activations.names())

@@ -1,0 +1,17 @@
+"""python -m benchmarks NAME; each prints its figures and, with --out FOLDER, writes them as JSON."""
+
+from __future__ import annotations
+
+import typer
+
+from benchmarks import alternatives, defaults, engine, extraction, streaming
+
+app = typer.Typer(add_completion=False, pretty_exceptions_enable=False, help=__doc__)
+for command in (engine.epoch, engine.together, streaming.reading, streaming.streaming, alternatives.alternatives):
+    app.command()(command)
+app.command("extraction")(extraction.main)
+app.add_typer(defaults.app, name="defaults", help="The study behind stage two's defaults (docs/defaults.md).")
+
+
+if __name__ == "__main__":
+    app()

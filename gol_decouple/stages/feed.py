@@ -1,0 +1,87 @@
+"""Which samples and views make up stage two's batches, and in which order; draws are keyed by (seed, epoch)."""
+
+from __future__ import annotations
+
+from collections.abc import Generator, Sequence
+from dataclasses import dataclass
+from typing import NamedTuple
+
+import torch
+
+from gol_decouple import runtime, samplers
+from gol_decouple.features import FeaturesFile
+from gol_decouple.methods import Method
+
+_ORDER_STREAM, _VIEW_STREAM = 1, 2
+
+
+@dataclass(frozen=True)
+class Feed:
+    """One sequence of batches; classifiers that agree in all of this see the same.
+
+    Attributes:
+        seeds: S of them, each with its own order of samples and draws of views.
+        dtype: of the features in a batch.
+    """
+
+    sampler: str
+    views: str
+    batch_size: int
+    seeds: tuple[int, ...]
+    dtype: torch.dtype
+
+    @classmethod
+    def of(cls, method: Method, seeds: tuple[int, ...]) -> Feed:
+        """The feed of classifiers of one method; one for all, where the seeds are equal."""
+        seeds = seeds[:1] if len(set(seeds)) == 1 else seeds
+        return cls(method.sampler, method.views, method.batch_size, seeds, getattr(torch, method.precision))
+
+    def rows(self, labels: torch.Tensor, num_views: int, epoch: int) -> torch.Tensor:
+        """The rows (view * N + sample) of an epoch in their order, int64 [S, M]."""
+        return torch.stack([self._rows(labels, num_views, seed, epoch) for seed in self.seeds])
+
+    def _rows(self, labels: torch.Tensor, num_views: int, seed: int, epoch: int) -> torch.Tensor:
+        order = samplers.get(self.sampler)(labels, runtime.generator(seed, _ORDER_STREAM, epoch))
+        if self.views == "clean":
+            return order
+        draws = runtime.generator(seed, _VIEW_STREAM, epoch)
+        return torch.randint(num_views, (len(order),), generator=draws) * len(labels) + order
+
+
+class Batch(NamedTuple):
+    """Features [S, B, D] and labels [S, B] on the device; they are overwritten once the next batch is asked for."""
+
+    feed: Feed
+    x: torch.Tensor
+    labels: torch.Tensor
+
+
+class TrainRows:
+    """The rows of a train split: N samples, the clean view of each and then the others, V in all.
+
+    Attributes:
+        device: where batches are made.
+        labels: int64 [N], on the CPU.
+        class_counts: [C].
+        shuffled_rows: how many rows are shuffled among each other; None: all of them.
+    """
+
+    shuffled_rows: int | None = None
+
+    def __init__(self, features: FeaturesFile, device: torch.device, num_views: int) -> None:
+        self.device = device
+        self.labels = torch.from_numpy(features["train"].labels)
+        self.class_counts = features.classes.train_counts
+        self.num_views, self.num_samples, self.feature_size = num_views, *features["train"].features.shape[1:]
+
+    def batches(self, feeds: Sequence[Feed], epoch: int) -> Generator[Batch, None, None]:
+        """All batches of an epoch of every feed; those of one feed in its order."""
+        raise NotImplementedError
+
+
+def gather(rows: torch.Tensor, index: torch.Tensor, stored: torch.Tensor, out: torch.Tensor) -> None:
+    """`rows` at `index` [M] into `out` [M, D], through the first rows of `stored` where the dtypes differ."""
+    if rows.dtype == out.dtype:
+        torch.index_select(rows, 0, index, out=out)
+    else:
+        out.copy_(torch.index_select(rows, 0, index, out=stored[: len(index)]))

@@ -1,0 +1,106 @@
+"""Linear classifiers that are trained in step: K of them, side by side in one set of tensors."""
+
+from __future__ import annotations
+
+from collections.abc import Sequence
+
+import torch
+
+from gol_decouple.losses import Loss
+from gol_decouple.methods import Method
+from gol_decouple.stages.jobs import Weights
+from gol_decouple.stages.replay import Replay
+
+
+class Stack:
+    """K linear classifiers of one method, which differ in their weights and may in their learning rates.
+
+    Momentum SGD as PyTorch writes it: v <- m v + g, W <- W - lr v, with the gradient of each one's own mean loss.
+    Where nothing comes between, g is added to v by the matrix product that makes it.
+
+    Attributes:
+        parameters, velocity: float32 [K, C * D + C], the weight [C, D] and the bias [C] of each.
+        loss_sums: float32 [K], the sum of all samples' losses.
+    """
+
+    def __init__(self, starts: Sequence[Weights], method: Method, loss: Loss, device: torch.device) -> None:
+        self._method = method
+        self._loss = loss
+        self._shape = starts[0][0].shape
+        self.parameters = torch.stack([torch.cat([part.flatten() for part in start]) for start in starts]).to(device)
+        self.velocity = torch.zeros_like(self.parameters)
+        self._prepare()
+
+    def weights(self, position: int) -> Weights:
+        """Weight [C, D] and bias [C] of one of them, on the CPU."""
+        weight, bias = self._parts(self.parameters[position : position + 1].cpu().clone())
+        return weight[0], bias[0]
+
+    def finite(self) -> list[bool]:
+        """Of each, whether its losses and parameters all are."""
+        finite: list[bool] = (self.loss_sums.isfinite() & self.parameters.isfinite().all(1)).tolist()
+        return finite
+
+    def keep(self, positions: list[int]) -> None:
+        """Drop all but those at `positions`."""
+        self.parameters, self.velocity = self.parameters[positions], self.velocity[positions]
+        self._prepare()
+
+    @torch.no_grad()
+    def step(self, x: torch.Tensor, labels: torch.Tensor, minus_lr: torch.Tensor) -> None:
+        """One step of SGD.
+
+        Args:
+            x: features [S, B, D] in the dtype of the products; S is 1, one batch for all, or K.
+            labels: [S, B].
+            minus_lr: the learning rates, [K, 1], with their sign turned.
+        """
+        self._replay(x, labels, minus_lr)
+
+    def _prepare(self) -> None:
+        count, device = len(self.parameters), self.parameters.device
+        self.loss_sums = torch.zeros(count, device=device)
+        # The same memory in every step: new memory comes from the system page by page.
+        self._logits = torch.empty(count * self._method.batch_size * self._shape[0], device=device)
+        self._ones = torch.ones(1, 1, self._method.batch_size, device=device).expand(count, -1, -1)
+        self._replay = Replay(self._step)
+
+    def _step(self, x: torch.Tensor, labels: torch.Tensor, minus_lr: torch.Tensor) -> None:
+        size = (len(self.parameters), labels.shape[1])
+        x, labels = x.expand(size[0], -1, -1), labels.expand(size)
+        weight, bias = self._parts(self.parameters)
+        logits = self._logits[: labels.numel() * self._shape[0]].view(*size, -1)
+        if x.dtype is torch.float32:
+            torch.baddbmm(bias.unsqueeze(1), x, weight.mT, out=logits)
+        else:
+            torch.add(torch.bmm(x, weight.to(x.dtype).mT), bias.unsqueeze(1), out=logits)
+        losses = self._loss.per_sample_(logits.flatten(0, 1), labels.flatten())
+        self.loss_sums += losses.view(size).sum(1)
+        self._descend(x, logits, minus_lr)
+
+    def _descend(self, x: torch.Tensor, slopes: torch.Tensor, minus_lr: torch.Tensor) -> None:
+        """Move the parameters, given features [K, B, D] and the losses' gradients in the logits [K, B, C]."""
+        method, share = self._method, 1.0 / x.shape[1]
+        if x.dtype is torch.float32 and method.clip_norm is None:
+            weight, bias = self._parts(self.velocity)
+            weight.baddbmm_(slopes.mT, x, beta=method.momentum, alpha=share)
+            # As a product too: PyTorch's sum over samples takes five times as long.
+            bias.unsqueeze(1).baddbmm_(self._ones[:, :, : x.shape[1]], slopes, beta=method.momentum, alpha=share)
+        else:
+            gradient = torch.empty_like(self.velocity)
+            weight, bias = self._parts(gradient)
+            weight.copy_(torch.bmm(slopes.to(x.dtype).mT, x))
+            bias.copy_(slopes.sum(1))
+            gradient.mul_(share)
+            if method.clip_norm is not None:
+                norm = torch.linalg.vector_norm(gradient, dim=1, keepdim=True)
+                gradient.mul_((method.clip_norm / (norm + 1e-6)).clamp_(max=1.0))
+            self.velocity.mul_(method.momentum).add_(gradient)
+        if method.weight_decay:
+            self.velocity.add_(self.parameters, alpha=method.weight_decay)
+        self.parameters.addcmul_(self.velocity, minus_lr)
+
+    def _parts(self, flat: torch.Tensor) -> Weights:
+        """Weight [K, C, D] and bias [K, C] inside of [K, C * D + C]."""
+        size = self._shape.numel()
+        return flat[:, :size].view(len(flat), *self._shape), flat[:, size:]

@@ -1,0 +1,207 @@
+"""The engine of stage two: trains many classifiers in the same passes over the train features."""
+
+from __future__ import annotations
+
+import math
+import time
+from collections import Counter
+from collections.abc import Callable, Iterable, Iterator, Sequence
+from contextlib import closing
+
+import torch
+
+from gol_decouple import activations, classifiers, losses, runtime
+from gol_decouple.activations import Activation
+from gol_decouple.errors import InputError
+from gol_decouple.losses import Loss
+from gol_decouple.methods import Method
+from gol_decouple.progress import SILENT, Bar, Progress
+from gol_decouple.schedules import lr_factor
+from gol_decouple.stages.feed import Batch, Feed, TrainRows
+from gol_decouple.stages.jobs import History, Job, Retrained, State, Weights
+from gol_decouple.stages.stack import Stack
+
+_START_STREAM = 0
+# Samples between two signs of life.
+_SAMPLES_A_SIGN = 65536
+
+OnEpoch = Callable[[Iterable[tuple[Job, State]]], None]
+
+
+def train_together(
+    rows: TrainRows, jobs: Sequence[Job], progress: Progress = SILENT, on_epoch: OnEpoch | None = None
+) -> Iterator[tuple[Job, Retrained | InputError]]:
+    """Train every job; yields each with its classifier as soon as that is done, or with the error that ended it.
+
+    All see the same features in one pass an epoch. Those of one method that differ in learning rate or start share each
+    batch, and so do methods with equal sampler, batch size, views and seeds; small classifiers are trained as stacks.
+    Each is what it would be alone, but for float32 rounding.
+
+    Args:
+        on_epoch: called after each pass with the state of all that are not done.
+    """
+    groups = [_Group(rows, members) for members in _stackable(rows, jobs)]
+    if not groups:
+        return
+    started = time.perf_counter()
+    first, last = min(group.epoch for group in groups), max(group.method.epochs for group in groups)
+    total = sum((group.method.epochs - group.epoch) * len(group.jobs) for group in groups) * rows.num_samples
+    name = str(jobs[0]) if len(jobs) == 1 else f"{len(jobs)} classifiers"
+    with progress.bar(name, total, "samples") as bar, runtime.threads_for(max(group.step_size for group in groups)):
+        for epoch in range(first, last):
+            active = [group for group in groups if group.jobs and group.epoch == epoch < group.method.epochs]
+            if not active:
+                continue
+            note = f"epoch {epoch + 1}/{last}"
+            _run_pass(rows, active, epoch, _Signs(bar, note))
+            if len(jobs) == 1:
+                bar.advance(0, f"{note}, loss {active[0].mean_losses()[0]:.3f}")
+            seconds = time.perf_counter() - started
+            for group in active:
+                yield from group.end_epoch(seconds)
+            if on_epoch is not None:
+                left = [group for group in active if group.epoch < group.method.epochs]
+                on_epoch(state for group in left for state in group.states())
+
+
+def _stackable(rows: TrainRows, jobs: Sequence[Job]) -> list[list[Job]]:
+    """Jobs that are trained as one stack: small, and different in learning rate and start only, or in the seed.
+
+    The larger a product is, the less is gained by making it larger still; on a CPU that ends early. Streamed rows of
+    different seeds come at different times.
+    """
+    stacks: dict[object, list[Job]] = {}
+    recipes = [(repr(job.method.with_settings(lr=1.0, start="fresh")), _epochs_done(job)) for job in jobs]
+    counts = Counter((recipe, job.seed) for recipe, job in zip(recipes, jobs, strict=True))
+    sharing = {recipe for (recipe, _), count in counts.items() if count > 1}
+    for recipe, job in zip(recipes, jobs, strict=True):
+        large = _step_size(rows, job.method) >= runtime.SMALL_STEP and rows.device.type == "cpu"
+        by_seed = rows.shuffled_rows is not None or recipe in sharing
+        stacks.setdefault(id(job) if large else (recipe, job.seed if by_seed else None), []).append(job)
+    return list(stacks.values())
+
+
+def _epochs_done(job: Job) -> int:
+    return len(job.state.history) if job.state else 0
+
+
+def _step_size(rows: TrainRows, method: Method) -> int:
+    """Multiply-adds of one matrix product of a classifier's step."""
+    return method.batch_size * len(rows.class_counts) * rows.feature_size
+
+
+def _run_pass(rows: TrainRows, groups: Sequence[_Group], epoch: int, signs: _Signs) -> None:
+    by_feed: dict[Feed, list[_Group]] = {}
+    for group in groups:
+        by_feed.setdefault(group.feed, []).append(group)
+        group.begin_epoch()
+    with closing(rows.batches(list(by_feed), epoch)) as batches:
+        for batch in batches:
+            for group in by_feed[batch.feed]:
+                group.step(batch)
+                signs.advance(batch.labels.shape[1] * len(group.jobs))
+    signs.show()
+
+
+class _Signs:
+    """Tells a bar how far the work is, now and then."""
+
+    def __init__(self, bar: Bar, note: str) -> None:
+        self._bar = bar
+        self._note = note
+        self._untold = 0
+
+    def advance(self, samples: int) -> None:
+        self._untold += samples
+        if self._untold >= _SAMPLES_A_SIGN:
+            self.show()
+
+    def show(self) -> None:
+        self._bar.advance(self._untold, self._note)
+        self._untold = 0
+
+
+def _start(rows: TrainRows, job: Job, loss: Loss, activation: Activation) -> Weights:
+    if job.state is not None:
+        return job.state.weight, job.state.bias
+    if job.method.start == "stage_one":
+        return classifiers.as_tensors(job.stage_one)
+    num_classes = len(rows.class_counts)
+    draws = runtime.generator(job.seed, _START_STREAM)
+    layer = classifiers.fresh(loss.num_columns(num_classes), num_classes, rows.feature_size, activation, draws)
+    return classifiers.as_tensors(layer)
+
+
+class _Group:
+    """Jobs of one method, trained as one stack."""
+
+    def __init__(self, rows: TrainRows, jobs: list[Job]) -> None:
+        self.jobs = jobs
+        self.method = jobs[0].method
+        self.step_size = _step_size(rows, self.method) * len(jobs)
+        self.feed = Feed.of(self.method, tuple(job.seed for job in jobs))
+        self._rows = rows
+        activation = activations.get(self.method.activation, **self.method.activation_params)
+        self._loss = losses.get(self.method.loss, activation=activation, class_counts=rows.class_counts)
+        starts = [_start(rows, job, self._loss, activation) for job in jobs]
+        self._stack = Stack(starts, self.method, self._loss, rows.device)
+        self._histories: list[History] = [list(job.state.history) if job.state else [] for job in jobs]
+        for position, job in enumerate(jobs):
+            if job.state is not None:
+                self._stack.velocity[position] = job.state.velocity
+        self._lrs = torch.tensor([job.method.lr for job in jobs]).unsqueeze(1)
+
+    @property
+    def epoch(self) -> int:
+        """Epochs trained."""
+        return len(self._histories[0]) if self._histories else self.method.epochs
+
+    def begin_epoch(self) -> None:
+        """Learning rates of the epoch's steps, all at once: one by one, they would be moved to the device in each."""
+        steps = -(-self._rows.num_samples // self.method.batch_size)
+        factors = torch.tensor([self._lr_factor(step / steps) for step in range(steps)])
+        self._minus_lrs = iter((-factors[:, None, None] * self._lrs).to(self._rows.device))
+
+    def step(self, batch: Batch) -> None:
+        """One step on a batch of the group's feed."""
+        self._stack.step(batch.x, batch.labels, next(self._minus_lrs))
+
+    def mean_losses(self) -> list[float]:
+        """Of each job, over the samples of the epoch."""
+        means: list[float] = (self._stack.loss_sums / self._rows.num_samples).tolist()
+        return means
+
+    def end_epoch(self, seconds: float) -> Iterator[tuple[Job, Retrained | InputError]]:
+        """Write the histories on; yields the jobs that are done or diverged, and lets the latter go."""
+        means, finite = self.mean_losses(), self._stack.finite()
+        self._stack.loss_sums.zero_()
+        factor, done = self._lr_factor(0.0), self.epoch + 1
+        for position, (job, history, mean) in enumerate(zip(self.jobs, self._histories, means, strict=True)):
+            history.append({"epoch": done, "lr": job.method.lr * factor, "loss": mean})
+            if not finite[position]:
+                what = "the weights are not finite" if math.isfinite(mean) else f"the loss is {mean}"
+                hint = f"lower stage2.lr (now {job.method.lr:g})"
+                yield job, InputError(f"{job} diverged in epoch {done}: {what}", hint)
+            elif done == self.method.epochs:
+                weights, num_views = self._stack.weights(position), self._rows.num_views
+                num_views = num_views if self.method.views == "random" else 1
+                yield job, Retrained(*weights, job.method, self._loss, num_views, history, seconds)
+        self._keep([position for position, is_finite in enumerate(finite) if is_finite])
+
+    def states(self) -> Iterator[tuple[Job, State]]:
+        """Every job that is left, as it stands between two epochs."""
+        for position, (job, history) in enumerate(zip(self.jobs, self._histories, strict=True)):
+            velocity = self._stack.velocity[position].cpu().clone()
+            yield job, State(*self._stack.weights(position), velocity, list(history))
+
+    def _lr_factor(self, share_of_epoch: float) -> float:
+        return lr_factor(self.method.schedule, (self.epoch + share_of_epoch) / self.method.epochs)
+
+    def _keep(self, positions: list[int]) -> None:
+        if len(positions) == len(self.jobs):
+            return
+        self.jobs = [self.jobs[position] for position in positions]
+        self._histories = [self._histories[position] for position in positions]
+        self._lrs = self._lrs[positions]
+        self._stack.keep(positions)
+        self.feed = Feed.of(self.method, tuple(job.seed for job in self.jobs))
