@@ -31,10 +31,11 @@ class Feed:
     dtype: torch.dtype
 
     @classmethod
-    def of(cls, method: Method, seeds: tuple[int, ...]) -> Feed:
+    def of(cls, method: Method, seeds: tuple[int, ...], num_samples: int) -> Feed:
         """The feed of classifiers of one method; one for all, where the seeds are equal."""
         seeds = seeds[:1] if len(set(seeds)) == 1 else seeds
-        return cls(method.sampler, method.views, method.batch_size, seeds, getattr(torch, method.precision))
+        batch_size = min(method.batch_size, num_samples)
+        return cls(method.sampler, method.views, batch_size, seeds, getattr(torch, method.precision))
 
     def rows(self, labels: torch.Tensor, num_views: int, epoch: int) -> torch.Tensor:
         """The rows (view * N + sample) of an epoch in their order, int64 [S, M]."""

@@ -23,9 +23,12 @@ class Stack:
         loss_sums: float32 [K], the sum of all samples' losses.
     """
 
-    def __init__(self, starts: Sequence[Weights], method: Method, loss: Loss, device: torch.device) -> None:
+    def __init__(
+        self, starts: Sequence[Weights], method: Method, loss: Loss, batch_size: int, device: torch.device
+    ) -> None:
         self._method = method
         self._loss = loss
+        self._batch_size = batch_size
         self._shape = starts[0][0].shape
         self.parameters = torch.stack([torch.cat([part.flatten() for part in start]) for start in starts]).to(device)
         self.velocity = torch.zeros_like(self.parameters)
@@ -51,7 +54,7 @@ class Stack:
         """One step of SGD.
 
         Args:
-            x: features [S, B, D] in the dtype of the products; S is 1, one batch for all, or K.
+            x: features [S, B, D] in the dtype of the products; S is 1, one batch for all, or K; B up to `batch_size`.
             labels: [S, B].
             minus_lr: the learning rates, [K, 1], with their sign turned.
         """
@@ -61,8 +64,8 @@ class Stack:
         count, device = len(self.parameters), self.parameters.device
         self.loss_sums = torch.zeros(count, device=device)
         # The same memory in every step: new memory comes from the system page by page.
-        self._logits = torch.empty(count * self._method.batch_size * self._shape[0], device=device)
-        self._ones = torch.ones(1, 1, self._method.batch_size, device=device).expand(count, -1, -1)
+        self._logits = torch.empty(count * self._batch_size * self._shape[0], device=device)
+        self._ones = torch.ones(1, 1, self._batch_size, device=device).expand(count, -1, -1)
         self._replay = Replay(self._step)
 
     def _step(self, x: torch.Tensor, labels: torch.Tensor, minus_lr: torch.Tensor) -> None:

@@ -15,8 +15,12 @@ from gol_decouple.features.stream import Pass, ShuffleBuffer, read_ahead
 from gol_decouple.stages.feed import Batch, Feed, TrainRows, gather
 
 _BLOCK_STREAM = 3
-# Rows that are gathered at a time, at least a batch of them, and how many such helpings are made ahead.
-ROWS_A_HELPING, HELPINGS_AHEAD = 1024, 4
+# Rows that are gathered at a time, at least a batch of them, and how many such pieces are made ahead.
+ROWS_A_PIECE, PIECES_AHEAD = 1024, 4
+
+
+# A feed, and features [M, D] and labels [M] of its next batches.
+Piece = tuple[Feed, torch.Tensor, torch.Tensor]
 
 
 class Streamed(TrainRows):
@@ -34,14 +38,14 @@ class Streamed(TrainRows):
 
     def batches(self, feeds: Sequence[Feed], epoch: int) -> Generator[Batch, None, None]:
         plan = self._buffer.plan(np.random.default_rng(runtime.stream_seed(self._seed, _BLOCK_STREAM, epoch)))
-        memory = _BatchMemory(self.feature_size, pinned=self.device.type == "cuda")
+        memory = _PieceMemory(self.feature_size, pinned=self.device.type == "cuda")
         portions = []
         for feed in feeds:
             (rows,) = feed.rows(self.labels, self.num_views, epoch)
             portions.append(_Portions(feed, rows, self.labels[rows % self.num_samples], plan, memory))
-        with closing(read_ahead(_gather(plan, portions), HELPINGS_AHEAD)) as helpings:
-            for feed, *helping in helpings:
-                x, labels = (part.to(self.device, non_blocking=True) for part in helping)
+        with closing(read_ahead(_gather(plan, portions), PIECES_AHEAD)) as pieces:
+            for feed, *piece in pieces:
+                x, labels = (part.to(self.device, non_blocking=True) for part in piece)
                 copied = torch.cuda.current_stream(self.device).record_event() if self.device.type == "cuda" else None
                 parts = (torch.split(part[None], feed.batch_size, 1) for part in (x, labels))
                 for batch in zip(*parts, strict=True):
@@ -50,7 +54,7 @@ class Streamed(TrainRows):
                     copied.synchronize()
 
 
-def _gather(plan: Pass, portions: list[_Portions]) -> Generator[Batch, None, None]:
+def _gather(plan: Pass, portions: list[_Portions]) -> Generator[Piece, None, None]:
     with closing(plan.buffers()) as buffers:
         for number, buffer in enumerate(buffers):
             rows = torch.from_numpy(buffer)
@@ -59,9 +63,9 @@ def _gather(plan: Pass, portions: list[_Portions]) -> Generator[Batch, None, Non
 
 
 class _Portions:
-    """The rows of a feed, by the buffer they are in, and the batch that is being filled from one after another."""
+    """The rows of a feed, by the buffer they are in, and the piece that is being filled from one after another."""
 
-    def __init__(self, feed: Feed, rows: torch.Tensor, labels: torch.Tensor, plan: Pass, memory: _BatchMemory) -> None:
+    def __init__(self, feed: Feed, rows: torch.Tensor, labels: torch.Tensor, plan: Pass, memory: _PieceMemory) -> None:
         buffer, place = plan.locate(rows.numpy())
         order = torch.from_numpy(np.argsort(buffer, kind="stable"))
         self._feed = feed
@@ -71,25 +75,25 @@ class _Portions:
         self._memory = memory
         self._done = 0
 
-    def take(self, number: int, rows: torch.Tensor) -> Iterator[Batch]:
-        """The batches that are full with the rows of buffer `number`, [num_rows, D]."""
-        size = self._feed.batch_size * max(1, ROWS_A_HELPING // self._feed.batch_size)
+    def take(self, number: int, rows: torch.Tensor) -> Iterator[Piece]:
+        """The pieces that are full with the rows of buffer `number`."""
+        size = self._feed.batch_size * max(1, ROWS_A_PIECE // self._feed.batch_size)
         while self._done < self._ends[number]:
             filled = self._done % size
             if filled == 0:
-                self._batch = self._memory.take(size, self._feed.dtype)
+                self._piece = self._memory.take(size, self._feed.dtype)
             count = min(size - filled, self._ends[number] - self._done)
             places = self._places[self._done : self._done + count]
-            gather(rows, places, self._memory.scratch(size, rows.dtype), self._batch[filled : filled + count])
+            gather(rows, places, self._memory.scratch(size, rows.dtype), self._piece[filled : filled + count])
             self._done += count
             if filled + count == size or self._done == len(self._places):
-                self._memory.give(self._batch)
+                self._memory.give(self._piece)
                 first = self._done - filled - count
-                yield Batch(self._feed, self._batch[: filled + count], self._labels[first : self._done])
+                yield self._feed, self._piece[: filled + count], self._labels[first : self._done]
 
 
-class _BatchMemory:
-    """Batches' memory, used again once as many batches were made after as are made ahead."""
+class _PieceMemory:
+    """Pieces' memory, used again once as many pieces were made after as are made ahead."""
 
     def __init__(self, feature_size: int, pinned: bool) -> None:
         self._feature_size = feature_size
@@ -98,15 +102,15 @@ class _BatchMemory:
         self._scratch: dict[tuple[int, torch.dtype], torch.Tensor] = {}
 
     def take(self, size: int, dtype: torch.dtype) -> torch.Tensor:
-        """Memory [size, D] that no batch lies in any more."""
+        """Memory [size, D] that no piece lies in any more."""
         given = self._given[size, dtype]
-        if len(given) >= HELPINGS_AHEAD:
+        if len(given) >= PIECES_AHEAD:
             return given.popleft()
         return torch.empty(size, self._feature_size, dtype=dtype, pin_memory=self._pinned)
 
-    def give(self, batch: torch.Tensor) -> None:
-        """The batch is full and on its way."""
-        self._given[len(batch), batch.dtype].append(batch)
+    def give(self, piece: torch.Tensor) -> None:
+        """The piece is full and on its way."""
+        self._given[len(piece), piece.dtype].append(piece)
 
     def scratch(self, size: int, dtype: torch.dtype) -> torch.Tensor:
         """Memory [size, D] for the moment."""

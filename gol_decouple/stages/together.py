@@ -139,12 +139,12 @@ class _Group:
         self.jobs = jobs
         self.method = jobs[0].method
         self.step_size = _step_size(rows, self.method) * len(jobs)
-        self.feed = Feed.of(self.method, tuple(job.seed for job in jobs))
         self._rows = rows
+        self.feed = self._feed()
         activation = activations.get(self.method.activation, **self.method.activation_params)
         self._loss = losses.get(self.method.loss, activation=activation, class_counts=rows.class_counts)
         starts = [_start(rows, job, self._loss, activation) for job in jobs]
-        self._stack = Stack(starts, self.method, self._loss, rows.device)
+        self._stack = Stack(starts, self.method, self._loss, self.feed.batch_size, rows.device)
         self._histories: list[History] = [list(job.state.history) if job.state else [] for job in jobs]
         for position, job in enumerate(jobs):
             if job.state is not None:
@@ -158,7 +158,7 @@ class _Group:
 
     def begin_epoch(self) -> None:
         """Learning rates of the epoch's steps, all at once: one by one, they would be moved to the device in each."""
-        steps = -(-self._rows.num_samples // self.method.batch_size)
+        steps = -(-self._rows.num_samples // self.feed.batch_size)
         factors = torch.tensor([self._lr_factor(step / steps) for step in range(steps)])
         self._minus_lrs = iter((-factors[:, None, None] * self._lrs).to(self._rows.device))
 
@@ -194,6 +194,9 @@ class _Group:
             velocity = self._stack.velocity[position].cpu().clone()
             yield job, State(*self._stack.weights(position), velocity, list(history))
 
+    def _feed(self) -> Feed:
+        return Feed.of(self.method, tuple(job.seed for job in self.jobs), self._rows.num_samples)
+
     def _lr_factor(self, share_of_epoch: float) -> float:
         return lr_factor(self.method.schedule, (self.epoch + share_of_epoch) / self.method.epochs)
 
@@ -204,4 +207,4 @@ class _Group:
         self._histories = [self._histories[position] for position in positions]
         self._lrs = self._lrs[positions]
         self._stack.keep(positions)
-        self.feed = Feed.of(self.method, tuple(job.seed for job in self.jobs))
+        self.feed = self._feed()

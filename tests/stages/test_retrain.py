@@ -171,6 +171,11 @@ def test_one_step_of_weight_decay_and_of_clipping(features_file: Path) -> None:
     assert step.norm().item() == pytest.approx(0.5, rel=1e-3)
 
 
+def test_a_batch_is_no_larger_than_the_data(features_file: Path) -> None:
+    whole, larger = (gol_decouple.retrain(features_file, batch_size=size) for size in (sum(COUNTS), 2**31 - 1))
+    assert torch.equal(whole.weight, larger.weight)
+
+
 def test_evaluate_false_leaves_metrics_out(features_file: Path) -> None:
     assert gol_decouple.retrain(features_file, epochs=1, evaluate=False).metrics is None
 

@@ -187,6 +187,6 @@ def test_rows_of_one_epoch_are_not_those_of_another(told: FeaturesFile) -> None:
 
 def test_a_feed_is_one_for_equal_seeds() -> None:
     crt = methods.get("crt").with_settings(precision="bfloat16", batch_size=7)
-    assert Feed.of(crt, (4, 4, 4)) == feed((4,), "class_balanced", "random", 7, torch.bfloat16)
-    assert Feed.of(crt, (4, 5, 4)).seeds == (4, 5, 4)
-    assert Feed.of(CLEAN, (4,)) == feed((4,), views="clean")
+    assert Feed.of(crt, (4, 4, 4), 90) == feed((4,), "class_balanced", "random", 7, torch.bfloat16)
+    assert Feed.of(crt, (4, 5, 4), 90).seeds == (4, 5, 4)
+    assert Feed.of(CLEAN, (4,), 90) == feed((4,), views="clean")

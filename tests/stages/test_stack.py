@@ -50,7 +50,7 @@ def drawn(count: int, shared: bool) -> tuple[list[Weights], Batches]:
 
 
 def stack_of(starts: list[Weights], chosen: Method, device: torch.device = CPU) -> Stack:
-    return Stack(starts, chosen, losses.get("cross_entropy", activation=chosen.activation), device)
+    return Stack(starts, chosen, losses.get("cross_entropy", activation=chosen.activation), 64, device)
 
 
 def step_all(stack: Stack, batches: Batches, lrs: tuple[float, ...]) -> None:

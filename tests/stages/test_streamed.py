@@ -18,7 +18,7 @@ from gol_decouple.errors import InputError
 from gol_decouple.features import FeaturesFile
 from gol_decouple.stages.feed import Batch, Feed
 from gol_decouple.stages.rows import InMemory
-from gol_decouple.stages.streamed import HELPINGS_AHEAD, Streamed
+from gol_decouple.stages.streamed import PIECES_AHEAD, Streamed
 
 # Of the 48 blocks of all views.
 AT_ONCE = [1, 5, 48]
@@ -47,9 +47,9 @@ def threads_end() -> Iterator[None]:
 
 
 @pytest.fixture(autouse=True)
-def small_helpings(monkeypatch: pytest.MonkeyPatch) -> None:
-    """These files have few rows; helpings should be several all the same."""
-    monkeypatch.setattr("gol_decouple.stages.streamed.ROWS_A_HELPING", 50)
+def small_pieces(monkeypatch: pytest.MonkeyPatch) -> None:
+    """These files have few rows; pieces should be several all the same."""
+    monkeypatch.setattr("gol_decouple.stages.streamed.ROWS_A_PIECE", 50)
 
 
 def streamed(file: FeaturesFile, at_once: int = 5, num_views: int = V) -> Streamed:
@@ -165,10 +165,10 @@ def test_batches_from_one_buffer_are_those_in_memory(told: FeaturesFile, num_vie
 
 
 @pytest.mark.parametrize("at_once", AT_ONCE)
-def test_helpings_do_not_show(told: FeaturesFile, at_once: int, monkeypatch: pytest.MonkeyPatch) -> None:
+def test_pieces_do_not_show(told: FeaturesFile, at_once: int, monkeypatch: pytest.MonkeyPatch) -> None:
     several, asked = [], [*FEEDS.values(), feed((8,))]
     for size in (1, 50, 350, 1024):
-        monkeypatch.setattr("gol_decouple.stages.streamed.ROWS_A_HELPING", size)
+        monkeypatch.setattr("gol_decouple.stages.streamed.ROWS_A_PIECE", size)
         batches = kept(streamed(told, at_once).batches(asked, 4))
         several.append([batch for one in asked for batch in batches if batch.feed == one])
     for batches in several[1:]:
@@ -186,10 +186,10 @@ def test_a_batch_stays_until_the_next_is_asked_for(told: FeaturesFile, at_once: 
 
 
 def test_batches_use_the_same_memory_again(told: FeaturesFile, monkeypatch: pytest.MonkeyPatch) -> None:
-    monkeypatch.setattr("gol_decouple.stages.streamed.ROWS_A_HELPING", 8)
+    monkeypatch.setattr("gol_decouple.stages.streamed.ROWS_A_PIECE", 8)
     asked = [feed((0,), size=4), feed((1,), size=8)]
     places = {batch.x.data_ptr() for batch in streamed(told).batches(asked, 0)}
-    assert len(places) <= 2 * (HELPINGS_AHEAD + len(asked))
+    assert len(places) <= 2 * (PIECES_AHEAD + len(asked))
 
 
 def test_rows_are_shuffled_among_no_more_than_there_are(told: FeaturesFile, tmp_path: Path) -> None:

@@ -35,9 +35,9 @@ def told(tmp_path_factory: pytest.TempPathFactory) -> FeaturesFile:
 
 
 @pytest.fixture(autouse=True)
-def small_helpings(monkeypatch: pytest.MonkeyPatch) -> None:
-    """These files have few rows; helpings should be several all the same."""
-    monkeypatch.setattr("gol_decouple.stages.streamed.ROWS_A_HELPING", 100)
+def small_pieces(monkeypatch: pytest.MonkeyPatch) -> None:
+    """These files have few rows; pieces should be several all the same."""
+    monkeypatch.setattr("gol_decouple.stages.streamed.ROWS_A_PIECE", 100)
 
 
 class Replayed(TrainRows):
