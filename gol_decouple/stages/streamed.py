@@ -18,7 +18,6 @@ _BLOCK_STREAM = 3
 # Rows that are gathered at a time, at least a batch of them, and how many such pieces are made ahead.
 ROWS_A_PIECE, PIECES_AHEAD = 1024, 4
 
-
 # A feed, and features [M, D] and labels [M] of its next batches.
 Piece = tuple[Feed, torch.Tensor, torch.Tensor]
 
