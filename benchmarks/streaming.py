@@ -33,8 +33,8 @@ def reading(rounds: int = 7, out: Path | None = None) -> None:
         assert array.rows_per_block == 1024
         order = np.random.default_rng(0).permutation(array.blocks_per_view)
         block = np.empty((array.rows_per_block, 512), array.dtype)
-        with_h5py = _offset(file.path)
-        mapped = np.memmap(file.path, array.dtype, "r", with_h5py, array.shape)
+        offset = _offset(file.path)
+        mapped = np.memmap(file.path, array.dtype, "r", offset, array.shape)
 
         def ours() -> int:
             with array.opened() as descriptor:
@@ -52,7 +52,7 @@ def reading(rounds: int = 7, out: Path | None = None) -> None:
             for index in order.tolist():
                 start = index * block.nbytes
                 count = min(block.size, array.shape[1] * 512 - index * block.size)
-                np.fromfile(file.path, array.dtype, count, offset=with_h5py + start)
+                np.fromfile(file.path, array.dtype, count, offset=offset + start)
             return len(order)
 
         measured = rates({"ours": ours, "memmap": numpy, "fromfile": from_file}, rounds)

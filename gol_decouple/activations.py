@@ -116,7 +116,7 @@ def _gumbel_log_complement(q: torch.Tensor) -> tuple[torch.Tensor, torch.Tensor]
 
 
 def _gumbel_negative_cost_(q: torch.Tensor) -> torch.Tensor:
-    """The same through r = 1 / tanh(u/2), which takes half as long: log((1 + r) / 2), with slope -(r - 1) u/2."""
+    """-log(1 - eta) = log((1 + r) / 2), with slope (r - 1) u/2, where r = 1 / tanh(u/2) is cheaper than expm1."""
     half = torch.sub(_MINUS_LOG_2, q).exp_().clamp_(1e-30, 44.0)
     r = torch.tanh(half).reciprocal_()
     cost = torch.add(r, _ONE).mul_(_HALF).log_()

@@ -67,7 +67,7 @@ def predict(
         )
     classes, values = [], []
     for start in range(0, len(rows), ROWS_AT_ONCE):
-        x = torch.from_numpy(rows.features[0, start : start + ROWS_AT_ONCE].astype(np.float32)).to(device)
+        x = torch.from_numpy(rows.features[0, start : start + ROWS_AT_ONCE]).to(device).float()
         logits = torch.addmm(bias, x, weight.t())
         top = logits.topk(min(TOP_K, num_classes), dim=1).indices
         classes.append(top.cpu().numpy())

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from abc import ABC, abstractmethod
 from collections.abc import Generator, Sequence
 from dataclasses import dataclass
 from typing import NamedTuple
@@ -57,7 +58,7 @@ class Batch(NamedTuple):
     labels: torch.Tensor
 
 
-class TrainRows:
+class TrainRows(ABC):
     """The rows of a train split: N samples, the clean view of each and then the others, V in all.
 
     Attributes:
@@ -75,9 +76,9 @@ class TrainRows:
         self.class_counts = features.classes.train_counts
         self.num_views, self.num_samples, self.feature_size = num_views, *features["train"].features.shape[1:]
 
+    @abstractmethod
     def batches(self, feeds: Sequence[Feed], epoch: int) -> Generator[Batch, None, None]:
         """All batches of an epoch of every feed; those of one feed in its order."""
-        raise NotImplementedError
 
 
 def gather(rows: torch.Tensor, index: torch.Tensor, stored: torch.Tensor, out: torch.Tensor) -> None:

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import math
 from collections.abc import Generator, Sequence
+from itertools import product
 
 import numpy as np
 import torch
@@ -46,9 +47,9 @@ class InMemory(TrainRows):
         dtype = torch.float32 if decoded or train.dtype.itemsize == 4 else torch.float16
         self._rows = torch.empty(num_views * self.num_samples, self.feature_size, dtype=dtype, device=device)
         block = np.empty((train.rows_per_block, self.feature_size), train.dtype)
-        for view in range(num_views):
-            for index in range(train.blocks_per_view):
-                count = train.read_block(view, index, block)
+        with train.opened() as descriptor:
+            for view, index in product(range(num_views), range(train.blocks_per_view)):
+                count = train.read_block(view, index, block, descriptor)
                 start = view * self.num_samples + index * train.rows_per_block
                 self._rows[start : start + count] = torch.from_numpy(block[:count])
 

@@ -87,7 +87,7 @@ class Stack:
         if x.dtype is torch.float32 and method.clip_norm is None:
             weight, bias = self._parts(self.velocity)
             weight.baddbmm_(slopes.mT, x, beta=method.momentum, alpha=share)
-            # As a product too: PyTorch's sum over samples takes five times as long.
+            # As a product too, which is faster than a sum over samples.
             bias.unsqueeze(1).baddbmm_(self._ones[:, :, : x.shape[1]], slopes, beta=method.momentum, alpha=share)
         else:
             gradient = torch.empty_like(self.velocity)
