@@ -20,7 +20,7 @@ import numpy as np
 import torch
 import typer
 
-from gol_decouple import evaluate, features, methods, retrain
+from gol_decouple import evaluate, features, losses, methods, retrain
 from gol_decouple.class_stats import class_counts, group_masks, long_tail_indices
 from gol_decouple.errors import InputError
 from gol_decouple.progress import to_stderr
@@ -77,7 +77,7 @@ def baseline(features_file: Path) -> None:
     opened = features.open(features_file)
     metrics = evaluate(opened.classifier, opened, "val")
     print(", ".join(f"{name} {metrics[name]:.1f}" for name in METRICS))
-    val = predict(opened.classifier, opened, "val", scores=lambda logits: logits)
+    val = predict(opened.classifier, opened, "val", loss=losses.get("cross_entropy", activation="softmax"))
     num_classes = len(opened.classes)
     samples = class_counts(val.labels, num_classes)
     hits = class_counts(val.labels[val.classes[:, 0] == val.labels], num_classes)

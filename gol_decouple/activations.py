@@ -55,6 +55,7 @@ class OneVsAll:
     Attributes:
         log_eta: log eta(q) and its derivative.
         log_one_minus_eta: log(1 - eta(q)) and its derivative.
+        log_odds: log eta(q) - log(1 - eta(q)) and its derivative, without the tangent that continues log eta.
         eta: the scores.
         link: eta's inverse, from a probability in (0, 1) to a logit.
         negative_cost_: -log(1 - eta(q)), while its derivative replaces q, for sums over many classes: as exact as
@@ -64,6 +65,7 @@ class OneVsAll:
     name: str
     log_eta: ValueAndSlope
     log_one_minus_eta: ValueAndSlope
+    log_odds: ValueAndSlope
     eta: Callable[[torch.Tensor], torch.Tensor]
     link: Callable[[float], float]
     negative_cost_: Callable[[torch.Tensor], torch.Tensor]
@@ -76,6 +78,11 @@ class OneVsAll:
     def log_complement(self, q: torch.Tensor) -> torch.Tensor:
         """log(1 - eta(q)), [N, C]."""
         return _apply(q, self.log_one_minus_eta)
+
+    def positive_cost(self, q: torch.Tensor) -> tuple[torch.Tensor, torch.Tensor]:
+        """-log eta(q) and its derivative, in the dtype of q."""
+        value, slope = self.log_eta(q)
+        return value.neg_(), slope.neg_()
 
     def scores(self, q: torch.Tensor) -> torch.Tensor:
         """eta(q), [N, C]; a row does not sum to one. Predict by the largest logit: scores underflow, logits do not."""
@@ -125,6 +132,14 @@ def _gumbel_negative_cost_(q: torch.Tensor) -> torch.Tensor:
     return cost
 
 
+def _gumbel_log_odds(q: torch.Tensor) -> tuple[torch.Tensor, torch.Tensor]:
+    """-log(e^u - 1), with slope u + u / (e^u - 1); it is q itself, to all digits, where u would underflow."""
+    u = torch.exp(-q.clamp(max=80.0)).clamp_(max=88.0)
+    against = torch.expm1(u)
+    slope = u.div(against).add_(u)
+    return against.log_().neg_().add_((q - 80.0).clamp_(min=0.0)), slope
+
+
 def _gumbel_eta(q: torch.Tensor) -> torch.Tensor:
     return torch.exp(-torch.exp(-q))
 
@@ -156,6 +171,11 @@ def _published_log_complement(q: torch.Tensor) -> tuple[torch.Tensor, torch.Tens
     return torch.log1p(-eta).clamp(min=-100.0), -slope * eta
 
 
+def _published_log_odds(q: torch.Tensor) -> tuple[torch.Tensor, torch.Tensor]:
+    (for_, rising), (against, falling) = _published_log_eta(q), _published_log_complement(q)
+    return for_.sub_(against), rising.sub_(falling)
+
+
 def _published_negative_cost_(q: torch.Tensor) -> torch.Tensor:
     value, slope = _published_log_complement(q)
     torch.neg(slope, out=q)
@@ -168,6 +188,10 @@ def _sigmoid_log_eta(q: torch.Tensor) -> tuple[torch.Tensor, torch.Tensor]:
 
 def _sigmoid_log_complement(q: torch.Tensor) -> tuple[torch.Tensor, torch.Tensor]:
     return F.logsigmoid(-q), -torch.sigmoid(q)
+
+
+def _sigmoid_log_odds(q: torch.Tensor) -> tuple[torch.Tensor, torch.Tensor]:
+    return q.clone(), torch.ones_like(q)
 
 
 def _sigmoid_negative_cost_(q: torch.Tensor) -> torch.Tensor:
@@ -184,7 +208,9 @@ def _make_gumbel(q_min: float = Q_MIN) -> Activation:
     if not LOWEST_Q_MIN <= q_min < 0:
         raise InputError(f"q_min = {q_min}: must be at least {LOWEST_Q_MIN} and below 0")
     log_eta = partial(_gumbel_log_eta, q_min=q_min)
-    return OneVsAll("gumbel", log_eta, _gumbel_log_complement, _gumbel_eta, _gumbel_link, _gumbel_negative_cost_)
+    return OneVsAll(
+        "gumbel", log_eta, _gumbel_log_complement, _gumbel_log_odds, _gumbel_eta, _gumbel_link, _gumbel_negative_cost_
+    )
 
 
 def _make_published() -> Activation:
@@ -192,6 +218,7 @@ def _make_published() -> Activation:
         "gumbel_published",
         _published_log_eta,
         _published_log_complement,
+        _published_log_odds,
         _gumbel_eta,
         _gumbel_link,
         _published_negative_cost_,
@@ -200,7 +227,13 @@ def _make_published() -> Activation:
 
 def _make_sigmoid() -> Activation:
     return OneVsAll(
-        "sigmoid", _sigmoid_log_eta, _sigmoid_log_complement, torch.sigmoid, _sigmoid_link, _sigmoid_negative_cost_
+        "sigmoid",
+        _sigmoid_log_eta,
+        _sigmoid_log_complement,
+        _sigmoid_log_odds,
+        torch.sigmoid,
+        _sigmoid_link,
+        _sigmoid_negative_cost_,
     )
 
 
@@ -210,6 +243,9 @@ _ACTIVATIONS: dict[str, Callable[..., Activation]] = {
     "gumbel": _make_gumbel,
     "gumbel_published": _make_published,
 }
+
+
+ONE_VS_ALL = tuple(name for name, make in _ACTIVATIONS.items() if make is not Softmax)
 
 
 def names() -> list[str]:

@@ -12,6 +12,8 @@ from gol_decouple.errors import InputError, few
 MANY_ABOVE = 100
 FEW_BELOW = 20
 GROUPS = ("many", "medium", "few")
+RARE_UP_TO = 10
+COMMON_UP_TO = 100
 
 
 def class_counts(labels: NDArray[np.int64], num_classes: int) -> NDArray[np.int64]:
@@ -36,6 +38,13 @@ def group_masks(train_counts: NDArray[np.int64]) -> dict[str, NDArray[np.bool_]]
     many = train_counts > MANY_ABOVE
     few = train_counts < FEW_BELOW
     return {"many": many, "medium": ~many & ~few, "few": few}
+
+
+def frequency_masks(image_counts: NDArray[np.int64]) -> dict[str, NDArray[np.bool_]]:
+    """Which classes are rare (in at most 10 train images), common (11 to 100) and frequent (> 100), by LVIS's rule."""
+    rare = image_counts <= RARE_UP_TO
+    frequent = image_counts > COMMON_UP_TO
+    return {"rare": rare, "common": ~rare & ~frequent, "frequent": frequent}
 
 
 def held_out_indices(labels: NDArray[np.int64], fraction: float, seed: int = 0) -> NDArray[np.int64]:

@@ -50,9 +50,9 @@ def stream_seed(seed: int, *keys: int) -> int:
     return int(np.random.SeedSequence(entropy).generate_state(1, np.uint64)[0] >> np.uint64(1))
 
 
-def generator(seed: int, *keys: int) -> torch.Generator:
-    """A CPU generator at the start of the random stream of (seed, keys)."""
-    return torch.Generator().manual_seed(stream_seed(seed, *keys))
+def generator(seed: int, *keys: int, device: torch.device | str = "cpu") -> torch.Generator:
+    """A generator at the start of the random stream of (seed, keys)."""
+    return torch.Generator(device).manual_seed(stream_seed(seed, *keys))
 
 
 def autocast_dtype(device: torch.device, precision: str = "auto") -> torch.dtype | None:

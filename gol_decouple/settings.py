@@ -174,6 +174,20 @@ class Stage2Config(_Section):
     clip_norm: Rate | None = None
     precision: Literal["float32", "bfloat16"] | None = None  # of the matrix products
     q_min: Annotated[Float, Field(lt=0, ge=-80)] | None = None  # the slope below it, exp(-q_min), is a float32
+    # Parameters of losses; what a loss does not allow of these ranges, it refuses itself.
+    shift: Literal["exact", "link"] | None = None
+    tau: Float | None = None
+    gamma: NonNegative | None = None
+    beta: Fraction | None = None
+    deferred: Annotated[Float, Field(ge=0, le=1)] | None = None
+    lambda_: NonNegative | None = None
+    p: NonNegative | None = None
+    q: NonNegative | None = None
+    eps: Rate | None = None
+    ratio: NonNegative | None = None
+    mu: Float | None = None
+    alpha: NonNegative | None = None
+    threshold: Fraction | None = None
     memory_gb: Rate | None = (
         None  # 10^9 bytes for features, which are streamed if they are more; unset: half of what is free
     )

@@ -158,6 +158,48 @@ def test_negative_cost_is_finite_at_large_logits_and_nan_at_nan(name: str, dtype
         np.testing.assert_array_equal(np.isnan(part), [False, True, False])
 
 
+def exact_log_odds(name: str, q: float) -> tuple[float, float]:
+    """log(eta / (1 - eta)) and its derivative."""
+    if name == "sigmoid":
+        return q, 1.0
+    u = mpmath.exp(-mpmath.mpf(q))
+    return float(-mpmath.log(mpmath.expm1(u))), float(u * (1 + 1 / mpmath.expm1(u)))
+
+
+@pytest.mark.parametrize("name", ["sigmoid", "gumbel"])
+@pytest.mark.parametrize(("dtype", "tolerance"), [(torch.float32, 2e-6), (torch.float64, 1e-13)])
+def test_log_odds_by_their_definition(name: str, dtype: torch.dtype, tolerance: float) -> None:
+    q = torch.cat([torch.linspace(-4.4, 30.0, 2003), torch.tensor([79.0, 80.0, 81.0, 300.0, 1e6])]).to(dtype)
+    wanted = np.array([exact_log_odds(name, float(value)) for value in q]).T
+    found = np.stack([part.double().numpy() for part in activations.get(name).log_odds(q)])
+    assert np.max(np.abs(found - wanted) / np.maximum(1.0, np.abs(wanted))) < tolerance
+
+
+@pytest.mark.parametrize("name", ONE_VS_ALL)
+def test_log_odds_are_the_difference_of_the_logarithms(name: str) -> None:
+    activation = activations.get(name)
+    q = torch.linspace(-3.9, 9.9, 500, dtype=torch.float64)
+    (for_, rising), (against, falling) = activation.log_eta(q), activation.log_one_minus_eta(q)
+    for found, wanted in zip(activation.log_odds(q), (for_ - against, rising - falling), strict=True):
+        torch.testing.assert_close(found, wanted)
+
+
+@pytest.mark.parametrize("name", ONE_VS_ALL)
+@pytest.mark.parametrize("dtype", [torch.float32, torch.float64])
+def test_log_odds_are_finite_at_large_logits_and_nan_at_nan(name: str, dtype: torch.dtype) -> None:
+    values, slopes = activations.get(name).log_odds(torch.tensor([-1e6, -90.0, 90.0, 1e6, math.nan], dtype=dtype))
+    assert values.isfinite().tolist() == [True] * 4 + [False]
+    assert slopes[:4].isfinite().all()
+
+
+@pytest.mark.parametrize("name", ONE_VS_ALL)
+def test_positive_cost_is_minus_log_eta(name: str) -> None:
+    activation = activations.get(name)
+    q = torch.linspace(-6.0, 20.0, 500)
+    for found, wanted in zip(activation.positive_cost(q), activation.log_eta(q), strict=True):
+        assert torch.equal(found, -wanted)
+
+
 @pytest.mark.parametrize("name", ONE_VS_ALL)
 def test_logarithms_of_nan_are_nan(name: str) -> None:
     """A training that diverges has to be seen by its loss."""

@@ -3,37 +3,38 @@
 from __future__ import annotations
 
 import inspect
-from collections.abc import Callable
-from typing import Any, Protocol
+import math
+from typing import Any
 
 import numpy as np
-import torch
 from numpy.typing import NDArray
 
 from gol_decouple import activations
 from gol_decouple.activations import Activation
 from gol_decouple.errors import InputError, unknown
+from gol_decouple.losses.acsl import ACSL
+from gol_decouple.losses.bags import BAGS
 from gol_decouple.losses.cross_entropy import CrossEntropy
+from gol_decouple.losses.eqlv2 import EQLv2
+from gol_decouple.losses.equalization import BEQL, EQL, Drop, SoftmaxEQL
+from gol_decouple.losses.federated import Federated
+from gol_decouple.losses.focal import Focal
+from gol_decouple.losses.loss import ClassFacts, Loss
+from gol_decouple.losses.margin import LDAM
+from gol_decouple.losses.prior_shift import Balanced, LogitAdjusted
+from gol_decouple.losses.seesaw import Seesaw
+from gol_decouple.losses.smoothing import LabelAwareSmoothing
+from gol_decouple.losses.weighted import ClassBalanced, InverseFrequency
 
+__all__ = ["Loss", "get", "names", "pairs"]
 
-class Loss(Protocol):
-    """What the classifier engine and evaluation know of a loss."""
-
-    def __call__(self, logits: torch.Tensor, labels: torch.Tensor) -> torch.Tensor:
-        """The mean over samples, a scalar in float32 or better, of logits [N, columns] and labels [N]."""
-
-    def per_sample_(self, logits: torch.Tensor, labels: torch.Tensor) -> torch.Tensor:
-        """Each sample's loss [N] from logits [N, columns] in float32 or better, which its gradient replaces."""
-
-    def num_columns(self, num_classes: int) -> int:
-        """How many logits a sample has when there are `num_classes` classes."""
-
-    def scores(self, logits: torch.Tensor) -> torch.Tensor:
-        """Scores [N, C] from logits [N, columns]."""
-
-
-_LOSSES: dict[str, Callable[..., Loss]] = {
-    "cross_entropy": CrossEntropy,
+_LOSSES: dict[str, type[Loss]] = {
+    loss.name: loss
+    for loss in (
+        *(CrossEntropy, Focal, ClassBalanced, InverseFrequency),
+        *(Balanced, LogitAdjusted, LDAM, LabelAwareSmoothing, SoftmaxEQL, Seesaw, BAGS),
+        *(EQL, BEQL, Drop, Federated, EQLv2, ACSL),
+    )
 }
 
 
@@ -42,12 +43,19 @@ def names() -> list[str]:
     return list(_LOSSES)
 
 
+def pairs() -> list[tuple[str, str]]:
+    """All (activation, loss) that go together, by name."""
+    return [(activation, name) for name, loss in _LOSSES.items() for activation in loss.activations]
+
+
 def get(
     name: str,
     *,
     activation: str | Activation,
-    class_counts: NDArray[np.int64] | None = None,  # noqa: ARG001
-    image_frequency: NDArray[np.float64] | None = None,  # noqa: ARG001
+    class_counts: NDArray[np.int64] | None = None,
+    image_frequency: NDArray[np.float64] | None = None,
+    num_images: int | None = None,
+    background: bool = False,
     **params: Any,
 ) -> Loss:
     """The loss called `name` on an activation.
@@ -55,18 +63,29 @@ def get(
     Args:
         activation: a name, or an activation from `activations.get`.
         class_counts: train samples of each class, [C], for losses that need them.
-        image_frequency: share of the images that hold each class, [C], for losses that need it.
+        image_frequency: share of the train images that hold each class, [C]; None: each sample is an image.
+        num_images: how many train images that is a share of, for losses that tell rare, common and frequent classes.
+        background: whether there are samples of no class, with label C.
 
     Raises:
-        InputError: no such loss or activation, or a parameter the loss does not have.
+        InputError: no such loss or activation, a pair that does not go together, a parameter the loss does not have or
+            a value out of its range, or counts that are missing.
     """
     if name not in _LOSSES:
         raise unknown("loss", name, _LOSSES)
     if isinstance(activation, str):
         activation = activations.get(activation)
     make = _LOSSES[name]
-    takes = [param for param in inspect.signature(make).parameters if param != "activation"]
-    for param in params:
+    if activation.name not in make.activations:
+        others = ", ".join(loss for on, loss in pairs() if on == activation.name)
+        raise InputError(
+            f"loss {name!r} does not go with activation {activation.name!r}",
+            f"{name} goes with {', '.join(make.activations)}; {activation.name} with {others}",
+        )
+    takes = list(inspect.signature(make).parameters)[2:]
+    for param, value in params.items():
         if param not in takes:
-            raise InputError(f"loss {name!r} has no parameter {param!r}", f"it takes: {takes or 'none'}")
-    return make(activation, **params)
+            raise InputError(f"loss {name!r} has no parameter {param!r}", f"it takes: {', '.join(takes) or 'none'}")
+        if isinstance(value, float) and not math.isfinite(value):
+            raise InputError(f"loss {name!r}: {param} = {value!r}: must be a finite number")
+    return make(activation, ClassFacts(class_counts, image_frequency, num_images, background), **params)

@@ -7,7 +7,7 @@ from pathlib import Path
 import torch
 from safetensors.torch import save_file
 
-from gol_decouple import activations, runs
+from gol_decouple import losses, runs
 from gol_decouple.backbones import ImageClassifier, build_model
 from gol_decouple.backbones.checkpoints import load_checkpoint
 from gol_decouple.class_stats import empty_classes_warning
@@ -70,7 +70,8 @@ def _train_and_extract(trainer: Trainer, dataset: Dataset, config: Config, folde
         "settings": config.stage1.model_dump(mode="json", exclude_none=True),
         "seconds": trainer.seconds,
     }
-    finish(folder, features.classifier, features, activations.get("softmax").scores, trainer.device, facts)
+    loss = losses.get("cross_entropy", activation="softmax")
+    finish(folder, features.classifier, features, loss, trainer.device, facts)
 
 
 def _features(model: ImageClassifier, dataset: Dataset, config: Config, path: Path, progress: Progress) -> FeaturesFile:

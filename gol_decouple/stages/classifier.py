@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import contextlib
 import json
 import time
 from collections.abc import Iterable, Sequence
@@ -22,13 +23,14 @@ from gol_decouple.progress import SILENT, Progress
 from gol_decouple.runs import Target
 from gol_decouple.settings import Stage2Config
 from gol_decouple.stages.feed import TrainRows
-from gol_decouple.stages.jobs import Job, Retrained, State
+from gol_decouple.stages.jobs import Job, Retrained, State, loss_of
 from gol_decouple.stages.manifest import finish
 from gol_decouple.stages.rows import open_rows
 from gol_decouple.stages.together import train_together
 
 CLASSIFIER = "classifier.safetensors"
 STATE = "state.safetensors"
+LOSS_STATE = "loss."  # before the names of the loss's own tensors in a state
 # A training that is stopped loses no more than this, or an epoch where that is longer.
 SECONDS_BETWEEN_SAVES = 30.0
 
@@ -58,6 +60,8 @@ def run_stage2(
     features = open_features(target.features)
     if "test" not in features:
         raise InputError(f"{target.features} has no test split to report on", "write it with train and test")
+    for method in chosen:
+        loss_of(method, features.classes.train_counts)  # a setting that it refuses must not be found after a training
     if warning := empty_classes_warning(features.classes.names, features.classes.train_counts):
         progress.warn(warning)
     if len(features["train"].features) == 1 and any(point.views == "random" for point in grid):
@@ -138,11 +142,13 @@ class _StageTwo:
         self._shuffled_rows = rows.shuffled_rows
         jobs = [replace(job, state=self._read_state(job)) for job in jobs]
         for job, result in train_together(rows, jobs, self._progress, self._save_states):
-            if isinstance(result, InputError):
-                errors.append(result)
-            else:
+            if not isinstance(result, InputError):
                 self._save(job, result)
             (self._folder(job) / STATE).unlink(missing_ok=True)
+            if isinstance(result, InputError):
+                errors.append(result)
+                with contextlib.suppress(OSError):
+                    self._folder(job).rmdir()  # unless there is an older result in it
         return errors
 
     def _first_softmax(self, jobs: Sequence[Job]) -> list[Job]:
@@ -179,6 +185,7 @@ class _StageTwo:
         for job, state in states:
             folder = _make(self._folder(job))
             tensors = {"weight": state.weight, "bias": state.bias, "velocity": state.velocity}
+            tensors |= {f"{LOSS_STATE}{name}": tensor for name, tensor in state.loss.items()}
             with atomic_path(folder / STATE) as temporary:
                 told = {"history": state.history, "shuffled_rows": self._shuffled_rows}
                 save_file(tensors, temporary, metadata={name: json.dumps(value) for name, value in told.items()})
@@ -192,10 +199,14 @@ class _StageTwo:
         try:
             with safe_open(path, "pt") as file:
                 weight, bias, velocity = (file.get_tensor(name) for name in ("weight", "bias", "velocity"))
+                kept = [name for name in file.keys() if name.startswith(LOSS_STATE)]  # noqa: SIM118
+                of_loss = {name.removeprefix(LOSS_STATE): file.get_tensor(name) for name in kept}
                 told = {name: json.loads(text) for name, text in (file.metadata() or {}).items()}
-                state = State(weight, bias, velocity, told["history"])
+                state = State(weight, bias, velocity, told["history"], of_loss)
                 shuffled = told["shuffled_rows"]
-            if not state.fits(job.method, (len(self._features.classes), self._features.feature_size)):
+            classes = self._features.classes
+            loss = loss_of(job.method, classes.train_counts)
+            if not state.fits(job.method, loss, len(classes), self._features.feature_size):
                 raise ValueError("it is of another training")
         except (SafetensorError, OSError, KeyError, TypeError, ValueError) as error:
             self._progress.warn(f"{path} cannot be read, so {job} is trained from its start: {error}")
@@ -229,7 +240,7 @@ class _StageTwo:
             "seconds": result.seconds,
             "history": result.history,
         }
-        finish(folder, result, self._features, result.loss.scores, self._device, facts)
+        finish(folder, result, self._features, result.loss, self._device, facts)
 
 
 def _make(folder: Path) -> Path:

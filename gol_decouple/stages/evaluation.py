@@ -2,9 +2,9 @@
 
 from __future__ import annotations
 
+import copy
 import csv
 import io
-from collections.abc import Callable
 from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
@@ -13,11 +13,13 @@ import numpy as np
 import torch
 from numpy.typing import NDArray
 
+from gol_decouple import losses
 from gol_decouple.class_stats import GROUPS, class_counts, group_masks
 from gol_decouple.classifiers import as_tensors
 from gol_decouple.errors import InputError
 from gol_decouple.features import Classes, FeaturesFile, open_features
 from gol_decouple.files import atomic_path, write_text
+from gol_decouple.losses import Loss
 from gol_decouple.metrics import Metrics, class_accuracies, top1_metrics
 
 TOP_K = 5
@@ -30,7 +32,7 @@ class Predictions:
 
     Attributes:
         ids, labels: int64 [N].
-        classes: int64 [N, K], by logit; scores underflow where logits still differ.
+        classes: int64 [N, K], by the loss's ranking; scores underflow where logits still differ.
         scores: float32 [N, K].
     """
 
@@ -45,14 +47,14 @@ def predict(
     classifier: Any,
     features: FeaturesFile,
     split: str,
-    scores: Callable[[torch.Tensor], torch.Tensor],
+    loss: Loss,
     device: torch.device | None = None,
 ) -> Predictions:
     """Apply a linear classifier to the clean view of a split.
 
     Args:
-        classifier: anything `classifiers.as_tensors` takes: weight [C, D] and bias [C].
-        scores: from logits [N, C] to scores [N, C].
+        classifier: anything `classifiers.as_tensors` takes: weight [columns, D] and bias [columns].
+        loss: what turns its logits [N, columns] into scores [N, C].
 
     Raises:
         InputError: a classifier for other features or classes, or no such split.
@@ -60,7 +62,8 @@ def predict(
     weight, bias = (part.to(device) for part in as_tensors(classifier))
     rows = features[split]
     num_classes = len(features.classes)
-    if weight.shape != (num_classes, features.feature_size):
+    loss = copy.deepcopy(loss).to(device)
+    if weight.shape != (loss.num_columns(num_classes), features.feature_size):
         raise InputError(
             f"the classifier is {list(weight.shape)}, but {features.path} has {num_classes} classes and features of "
             f"size {features.feature_size}"
@@ -69,9 +72,9 @@ def predict(
     for start in range(0, len(rows), ROWS_AT_ONCE):
         x = torch.from_numpy(rows.features[0, start : start + ROWS_AT_ONCE]).to(device).float()
         logits = torch.addmm(bias, x, weight.t())
-        top = logits.topk(min(TOP_K, num_classes), dim=1).indices
+        top = loss.ranking(logits).topk(min(TOP_K, num_classes), dim=1).indices
         classes.append(top.cpu().numpy())
-        values.append(scores(logits).gather(1, top).float().cpu().numpy())
+        values.append(loss.scores(logits).gather(1, top).float().cpu().numpy())
     return Predictions(rows.ids, rows.labels, np.concatenate(classes), np.concatenate(values))
 
 
@@ -79,14 +82,16 @@ def evaluate(classifier: Any, features: str | Path | FeaturesFile, split: str = 
     """Top-1 metrics in percent (see `metrics.top1_metrics`) of a classifier on a split.
 
     Args:
-        classifier: a retrained classifier, an `nn.Linear`, or a pair (weight [C, D], bias [C]).
+        classifier: a retrained classifier, an `nn.Linear`, or a pair (weight [C, D], bias [C]). Without a loss of its
+            own, it predicts the class with the largest logit.
         features: a features file, open or by path.
 
     Raises:
         InputError: a classifier that does not fit the features, or no such split.
     """
     features = features if isinstance(features, FeaturesFile) else open_features(features)
-    return metrics_of(predict(classifier, features, split, scores=lambda logits: logits), features.classes)
+    loss = getattr(classifier, "loss", None) or losses.get("cross_entropy", activation="softmax")
+    return metrics_of(predict(classifier, features, split, loss), features.classes)
 
 
 def metrics_of(predictions: Predictions, classes: Classes) -> Metrics:

@@ -2,14 +2,15 @@
 
 from __future__ import annotations
 
-from dataclasses import dataclass
+from collections.abc import Mapping
+from dataclasses import dataclass, field
 
 import numpy as np
 import torch
 from numpy.typing import NDArray
 from torch import nn
 
-from gol_decouple import classifiers
+from gol_decouple import activations, classifiers, losses
 from gol_decouple.losses import Loss
 from gol_decouple.methods import Method
 from gol_decouple.metrics import Metrics
@@ -18,22 +19,41 @@ History = list[dict[str, float]]
 Weights = tuple[torch.Tensor, torch.Tensor]
 
 
+def loss_of(method: Method, class_counts: NDArray[np.int64]) -> Loss:
+    """A method's loss on its activation, for classes of some numbers of train samples [C]."""
+    activation = activations.get(method.activation, **method.activation_params)
+    return losses.get(method.loss, activation=activation, class_counts=class_counts, **method.loss_params)
+
+
 @dataclass(frozen=True)
 class State:
-    """A classifier between two epochs: weight [C, D], bias [C], `velocity` [C * D + C] of both, and its history."""
+    """A classifier between two epochs.
+
+    Attributes:
+        weight, bias: [columns, D] and [columns].
+        velocity: of both, [columns * D + columns].
+        loss: the loss's own state, by name.
+    """
 
     weight: torch.Tensor
     bias: torch.Tensor
     velocity: torch.Tensor
     history: History
+    loss: Mapping[str, torch.Tensor] = field(default_factory=dict)
 
-    def fits(self, method: Method, shape: tuple[int, int]) -> bool:
-        """Whether it can be one of a method's classifiers, [C, D], that has epochs left."""
-        tensors = (self.weight, self.bias, self.velocity)
-        wanted = (shape, shape[:1], (shape[0] * shape[1] + shape[0],))
+    def fits(self, method: Method, loss: Loss, num_classes: int, feature_size: int) -> bool:
+        """Whether it can be one of a method's classifiers that has epochs left."""
+        columns, size = loss.num_columns(num_classes), feature_size
+        wanted = {"weight": (columns, size), "bias": (columns,), "velocity": (columns * size + columns,)}
+        same = all(_like(getattr(self, name), torch.empty(shape, device="meta")) for name, shape in wanted.items())
+        of_loss = loss.state_dict()
+        same &= self.loss.keys() == of_loss.keys() and all(_like(self.loss[name], of_loss[name]) for name in of_loss)
         history = isinstance(self.history, list) and all(isinstance(entry, dict) for entry in self.history)
-        same = [(tensor.shape, tensor.dtype) for tensor in tensors] == [(size, torch.float32) for size in wanted]
         return history and same and 0 < len(self.history) < method.epochs
+
+
+def _like(tensor: torch.Tensor, other: torch.Tensor) -> bool:
+    return (tensor.shape, tensor.dtype) == (other.shape, other.dtype)
 
 
 @dataclass(frozen=True, eq=False)
@@ -61,7 +81,8 @@ class Retrained:
     """A retrained classifier.
 
     Attributes:
-        weight, bias: float32 [C, D] and [C], on the CPU.
+        weight, bias: float32 [columns, D] and [columns], on the CPU; the first C columns are the classes.
+        loss: what it was trained with; it turns logits into scores.
         method: what trained it, with all settings.
         num_views: views of each train sample it was trained on.
         history: for each epoch, its number (from 1), learning rate at its start, and mean train loss.
@@ -89,5 +110,5 @@ class Retrained:
         return self.loss.scores(torch.addmm(self.bias, features, self.weight.t()))
 
     def to_linear(self) -> nn.Linear:
-        """The classifier as an ordinary layer, D to C, that gives logits."""
+        """The classifier as an ordinary layer, D to its columns, that gives logits."""
         return classifiers.linear(self.weight, self.bias)

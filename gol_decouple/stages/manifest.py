@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-from collections.abc import Callable
 from pathlib import Path
 from typing import Any
 
@@ -11,6 +10,7 @@ import torch
 import gol_decouple
 from gol_decouple import runs, runtime
 from gol_decouple.features import FeaturesFile
+from gol_decouple.losses import Loss
 from gol_decouple.metrics import no_metrics
 from gol_decouple.stages.evaluation import metrics_of, predict, save_predictions
 
@@ -19,21 +19,21 @@ def finish(
     folder: Path,
     classifier: Any,
     features: FeaturesFile,
-    scores: Callable[[torch.Tensor], torch.Tensor],
+    loss: Loss,
     device: torch.device,
     facts: dict[str, Any],
 ) -> None:
     """Evaluate a classifier on test, write its predictions and per-class accuracies, then its manifest, last.
 
     Args:
-        classifier: weight [C, D] and bias [C], in any form `classifiers.as_tensors` takes; None if there is none, and
-            then accuracies are None.
-        scores: from logits [N, C] to scores [N, C].
+        classifier: weight [columns, D] and bias [columns], in any form `classifiers.as_tensors` takes; None if there
+            is none, and then accuracies are None.
+        loss: what turns its logits into scores.
         facts: what only the stage knows: stage, run, method and parts, seed, settings, seconds.
     """
     metrics = no_metrics(features.classes.train_counts)
     if classifier is not None:
-        predictions = predict(classifier, features, "test", scores, device)
+        predictions = predict(classifier, features, "test", loss, device)
         save_predictions(folder, predictions, features.classes)
         metrics = metrics_of(predictions, features.classes)
     manifest = {

@@ -44,7 +44,7 @@ def retrain(
         evaluate: also fill `.metrics` from the test split, if there is one.
         memory_gb: 10^9 bytes for the train features, which are streamed if they are more; None: half of what is free.
         params: other settings of the method: `start`, `schedule`, `views`, `momentum`, `weight_decay`, `clip_norm`,
-            `precision`, and `q_min` for Gumbel.
+            `precision`, and the parameters of its activation and loss.
 
     A method that starts from the stage-one classifier, on a file that has none, first trains a Softmax classifier.
 
@@ -75,9 +75,12 @@ def _train(rows: TrainRows, job: Job) -> Retrained:
 
 
 def _check(settings: dict[str, Any]) -> None:
-    """The ranges that the command line's config checks, for those who come through the library."""
+    """The ranges that the command line's config checks, for those who come through the library.
+
+    A method of one's own can have parameters that no named method has; its loss checks them.
+    """
     try:
-        Stage2Config.model_validate(settings)
+        Stage2Config.model_validate({key: settings[key] for key in settings.keys() & Stage2Config.model_fields.keys()})
     except ValidationError as error:
         problem = error.errors()[0]
         raise InputError(f"{problem['loc'][0]} = {problem['input']!r}: {problem['msg']}") from None

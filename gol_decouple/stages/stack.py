@@ -50,15 +50,25 @@ class Stack:
         self._prepare()
 
     @torch.no_grad()
-    def step(self, x: torch.Tensor, labels: torch.Tensor, minus_lr: torch.Tensor) -> None:
+    def step(
+        self,
+        x: torch.Tensor,
+        labels: torch.Tensor,
+        minus_lr: torch.Tensor,
+        generator: torch.Generator | None = None,
+    ) -> None:
         """One step of SGD.
 
         Args:
             x: features [S, B, D] in the dtype of the products; S is 1, one batch for all, or K; B up to `batch_size`.
             labels: [S, B].
             minus_lr: the learning rates, [K, 1], with their sign turned.
+            generator: of a loss that draws; a recording would repeat the draws of its first time.
         """
-        self._replay(x, labels, minus_lr)
+        if generator is None:
+            self._replay(x, labels, minus_lr)
+        else:
+            self._step(x, labels, minus_lr, generator)
 
     def _prepare(self) -> None:
         count, device = len(self.parameters), self.parameters.device
@@ -68,7 +78,13 @@ class Stack:
         self._ones = torch.ones(1, 1, self._batch_size, device=device).expand(count, -1, -1)
         self._replay = Replay(self._step)
 
-    def _step(self, x: torch.Tensor, labels: torch.Tensor, minus_lr: torch.Tensor) -> None:
+    def _step(
+        self,
+        x: torch.Tensor,
+        labels: torch.Tensor,
+        minus_lr: torch.Tensor,
+        generator: torch.Generator | None = None,
+    ) -> None:
         size = (len(self.parameters), labels.shape[1])
         x, labels = x.expand(size[0], -1, -1), labels.expand(size)
         weight, bias = self._parts(self.parameters)
@@ -77,7 +93,7 @@ class Stack:
             torch.baddbmm(bias.unsqueeze(1), x, weight.mT, out=logits)
         else:
             torch.add(torch.bmm(x, weight.to(x.dtype).mT), bias.unsqueeze(1), out=logits)
-        losses = self._loss.per_sample_(logits.flatten(0, 1), labels.flatten())
+        losses = self._loss.per_sample_(logits.flatten(0, 1), labels.flatten(), generator)
         self.loss_sums += losses.view(size).sum(1)
         self._descend(x, logits, minus_lr)
 

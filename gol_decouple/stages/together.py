@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import copy
 import math
 import time
 from collections import Counter
@@ -10,18 +11,17 @@ from contextlib import closing
 
 import torch
 
-from gol_decouple import activations, classifiers, losses, runtime
-from gol_decouple.activations import Activation
+from gol_decouple import classifiers, runtime
 from gol_decouple.errors import InputError
 from gol_decouple.losses import Loss
 from gol_decouple.methods import Method
 from gol_decouple.progress import SILENT, Bar, Progress
 from gol_decouple.schedules import lr_factor
 from gol_decouple.stages.feed import Batch, Feed, TrainRows
-from gol_decouple.stages.jobs import History, Job, Retrained, State, Weights
+from gol_decouple.stages.jobs import History, Job, Retrained, State, Weights, loss_of
 from gol_decouple.stages.stack import Stack
 
-_START_STREAM = 0
+_START_STREAM, _LOSS_STREAM = 0, 4
 # Samples between two signs of life.
 _SAMPLES_A_SIGN = 65536
 
@@ -68,16 +68,18 @@ def _stackable(rows: TrainRows, jobs: Sequence[Job]) -> list[list[Job]]:
     """Jobs that are trained as one stack: small, and different in learning rate and start only, or in the seed.
 
     The larger a product is, the less is gained by making it larger still; on a CPU that ends early. Streamed rows of
-    different seeds come at different times.
+    different seeds come at different times. A loss that draws, or looks at a whole batch, has one classifier.
     """
     stacks: dict[object, list[Job]] = {}
     recipes = [(repr(job.method.with_settings(lr=1.0, start="fresh")), _epochs_done(job)) for job in jobs]
     counts = Counter((recipe, job.seed) for recipe, job in zip(recipes, jobs, strict=True))
     sharing = {recipe for (recipe, _), count in counts.items() if count > 1}
     for recipe, job in zip(recipes, jobs, strict=True):
+        loss = loss_of(job.method, rows.class_counts)
         large = _step_size(rows, job.method) >= runtime.SMALL_STEP and rows.device.type == "cpu"
+        alone = large or loss.random or not loss.independent
         by_seed = rows.shuffled_rows is not None or recipe in sharing
-        stacks.setdefault(id(job) if large else (recipe, job.seed if by_seed else None), []).append(job)
+        stacks.setdefault(id(job) if alone else (recipe, job.seed if by_seed else None), []).append(job)
     return list(stacks.values())
 
 
@@ -121,15 +123,18 @@ class _Signs:
         self._untold = 0
 
 
-def _start(rows: TrainRows, job: Job, loss: Loss, activation: Activation) -> Weights:
+def _start(rows: TrainRows, job: Job, loss: Loss) -> Weights:
     if job.state is not None:
         return job.state.weight, job.state.bias
-    if job.method.start == "stage_one":
-        return classifiers.as_tensors(job.stage_one)
     num_classes = len(rows.class_counts)
     draws = runtime.generator(job.seed, _START_STREAM)
-    layer = classifiers.fresh(loss.num_columns(num_classes), num_classes, rows.feature_size, activation, draws)
-    return classifiers.as_tensors(layer)
+    columns = loss.num_columns(num_classes)
+    weight, bias = classifiers.as_tensors(
+        classifiers.fresh(columns, num_classes, rows.feature_size, loss.activation, draws)
+    )
+    if job.method.start == "stage_one":
+        weight[:num_classes], bias[:num_classes] = classifiers.as_tensors(job.stage_one)
+    return weight, bias
 
 
 class _Group:
@@ -141,14 +146,14 @@ class _Group:
         self.step_size = _step_size(rows, self.method) * len(jobs)
         self._rows = rows
         self.feed = self._feed()
-        activation = activations.get(self.method.activation, **self.method.activation_params)
-        self._loss = losses.get(self.method.loss, activation=activation, class_counts=rows.class_counts)
-        starts = [_start(rows, job, self._loss, activation) for job in jobs]
+        self._loss = loss_of(self.method, rows.class_counts).to(rows.device)
+        starts = [_start(rows, job, self._loss) for job in jobs]
         self._stack = Stack(starts, self.method, self._loss, self.feed.batch_size, rows.device)
         self._histories: list[History] = [list(job.state.history) if job.state else [] for job in jobs]
         for position, job in enumerate(jobs):
             if job.state is not None:
                 self._stack.velocity[position] = job.state.velocity
+                self._loss.load_state_dict(job.state.loss)
         self._lrs = torch.tensor([job.method.lr for job in jobs]).unsqueeze(1)
 
     @property
@@ -160,11 +165,13 @@ class _Group:
         """Learning rates of the epoch's steps, all at once: one by one, they would be moved to the device in each."""
         steps = -(-self._rows.num_samples // self.feed.batch_size)
         factors = torch.tensor([self._lr_factor(step / steps) for step in range(steps)])
-        self._minus_lrs = iter((-factors[:, None, None] * self._lrs).to(self._rows.device))
+        self._minus_lrs = enumerate((-factors[:, None, None] * self._lrs).to(self._rows.device))
+        self._loss.start_epoch(self.epoch / self.method.epochs)
 
     def step(self, batch: Batch) -> None:
         """One step on a batch of the group's feed."""
-        self._stack.step(batch.x, batch.labels, next(self._minus_lrs))
+        number, minus_lr = next(self._minus_lrs)
+        self._stack.step(batch.x, batch.labels, minus_lr, self._draws(number) if self._loss.random else None)
 
     def mean_losses(self) -> list[float]:
         """Of each job, over the samples of the epoch."""
@@ -185,14 +192,20 @@ class _Group:
             elif done == self.method.epochs:
                 weights, num_views = self._stack.weights(position), self._rows.num_views
                 num_views = num_views if self.method.views == "random" else 1
-                yield job, Retrained(*weights, job.method, self._loss, num_views, history, seconds)
+                loss = copy.deepcopy(self._loss).cpu()
+                yield job, Retrained(*weights, job.method, loss, num_views, history, seconds)
         self._keep([position for position, is_finite in enumerate(finite) if is_finite])
 
     def states(self) -> Iterator[tuple[Job, State]]:
         """Every job that is left, as it stands between two epochs."""
         for position, (job, history) in enumerate(zip(self.jobs, self._histories, strict=True)):
             velocity = self._stack.velocity[position].cpu().clone()
-            yield job, State(*self._stack.weights(position), velocity, list(history))
+            loss = {name: tensor.cpu().clone() for name, tensor in self._loss.state_dict().items()}
+            yield job, State(*self._stack.weights(position), velocity, list(history), loss)
+
+    def _draws(self, step: int) -> torch.Generator:
+        """What a loss draws from in a step: the same whatever was trained before or is trained beside it."""
+        return runtime.generator(self.jobs[0].seed, _LOSS_STREAM, self.epoch, step, device=self._rows.device)
 
     def _feed(self) -> Feed:
         return Feed.of(self.method, tuple(job.seed for job in self.jobs), self._rows.num_samples)

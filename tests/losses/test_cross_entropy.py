@@ -10,7 +10,7 @@ from torch.nn import functional as F
 
 from gol_decouple import activations, losses
 from gol_decouple.errors import InputError
-from gol_decouple.losses import cross_entropy
+from gol_decouple.losses import terms
 
 ETA = {
     "sigmoid": lambda q: 1.0 / (1.0 + math.exp(-q)),
@@ -91,7 +91,7 @@ def test_per_sample_is_each_samples_loss_however_many_are_worked_on_at_a_time(
     monkeypatch: pytest.MonkeyPatch, seven: tuple[torch.Tensor, torch.Tensor], name: str, at_once: int
 ) -> None:
     logits, labels = seven
-    monkeypatch.setattr(cross_entropy, "AT_ONCE", at_once)
+    monkeypatch.setattr(terms, "AT_ONCE", at_once)
     per_sample, gradients = losses_and_gradients(name, logits, labels)
     wanted = [by_hand([row], [label], name) for row, label in zip(logits.tolist(), labels.tolist(), strict=True)]
     assert per_sample.tolist() == pytest.approx(wanted, rel=1e-12)
@@ -112,7 +112,7 @@ def test_per_sample_does_not_depend_on_how_many_are_worked_on_at_a_time(
 ) -> None:
     logits, labels = seven[0].float(), seven[1]
     whole = losses_and_gradients(name, logits, labels)
-    monkeypatch.setattr(cross_entropy, "AT_ONCE", at_once)
+    monkeypatch.setattr(terms, "AT_ONCE", at_once)
     for part, wanted in zip(losses_and_gradients(name, logits, labels), whole, strict=True):
         torch.testing.assert_close(part, wanted, rtol=1e-6, atol=1e-7)
 
