@@ -59,12 +59,12 @@ class BAGS(Loss):
     ) -> torch.Tensor:
         losses = torch.zeros_like(logits[:, 0])
         for columns, places in self._groups():
-            part, label = logits[:, columns], places[labels]
+            part, label = logits.index_select(1, columns), places[labels]
             counted = label < len(columns) - self._has_others
             counted |= drawn(~counted, counted.sum() * self.ratio, generator)
             weights = counted * (len(labels) / counted.sum().clamp(min=1).to(logits.dtype))
             losses += softmax_(part, label).mul_(weights)
-            logits[:, columns] = part.mul_(weights.unsqueeze(1))
+            logits.index_copy_(1, columns, part.mul_(weights.unsqueeze(1)))
         if self.background:
             part, num_classes = logits[:, -2:].clone(), logits.shape[1] - self.extra_columns
             losses += softmax_(part, (labels == num_classes).to(labels.dtype))

@@ -6,12 +6,12 @@ import math
 
 import numpy as np
 import torch
+from torch.nn import functional as F
 
 from gol_decouple.activations import Activation
 from gol_decouple.class_stats import COMMON_UP_TO
 from gol_decouple.losses.loss import ClassFacts, Loss
 from gol_decouple.losses.negatives import WeightedNegatives, Weights
-from gol_decouple.losses.terms import softmax_
 
 
 class SoftmaxEQL(Loss):
@@ -31,15 +31,20 @@ class SoftmaxEQL(Loss):
         super().__init__(activation, facts)
         self._require(lambda_ >= 0, "lambda_", lambda_, "at least 0")
         self._require(0 <= gamma <= 1, "gamma", gamma, "from 0 to 1")
-        self._constant("in_tail", self._frequency() < lambda_)
+        self._constant("in_tail", (self._frequency() < lambda_).astype(np.float32))
         self.gamma = gamma
 
     def per_sample_(
         self, logits: torch.Tensor, labels: torch.Tensor, generator: torch.Generator | None = None
     ) -> torch.Tensor:
+        column = labels.unsqueeze(1)
         draws = torch.rand(logits.shape, generator=generator, device=logits.device)
-        left_out = (draws < self.gamma).logical_and_(self.in_tail).scatter_(1, labels.unsqueeze(1), False)
-        return softmax_(logits.masked_fill_(left_out, -math.inf), labels)
+        left_out = draws.lt_(self.gamma).mul_(self.in_tail).scatter_(1, column, 0.0)
+        logits.add_(left_out, alpha=-0.5 * torch.finfo(torch.float32).max)
+        losses = -F.log_softmax(logits, dim=1).gather(1, column).squeeze(1)
+        # Not by exp, which is slow where it is zero.
+        logits.copy_(F.softmax(logits, dim=1)).scatter_add_(1, column, logits.new_full((1, 1), -1.0).expand_as(column))
+        return losses
 
 
 class EQL(WeightedNegatives):
