@@ -123,7 +123,7 @@ class EpochKeys:
             # NumPy's draws, not those of `samplers.random`: the figures in the documents were made in this order.
             return np.random.default_rng(stream_seed(self._seed, ORDER, self.epoch)).permutation(len(self._labels))
         draws = generator(self._seed, ORDER, self.epoch)
-        return samplers.get(self._sampler)(torch.from_numpy(self._labels), draws).numpy()
+        return samplers.get(self._sampler)(torch.from_numpy(self._labels), draws, 0.0).numpy()
 
 
 def clean_keys(indices: Iterable[int], batch_size: int) -> list[list[Key]]:

@@ -23,6 +23,7 @@ class Feed:
     Attributes:
         seeds: S of them, each with its own order of samples and draws of views.
         dtype: of the features in a batch.
+        epochs: of the training, for a sampler that depends on it.
     """
 
     sampler: str
@@ -30,20 +31,23 @@ class Feed:
     batch_size: int
     seeds: tuple[int, ...]
     dtype: torch.dtype
+    epochs: int | None = None
 
     @classmethod
     def of(cls, method: Method, seeds: tuple[int, ...], num_samples: int) -> Feed:
         """The feed of classifiers of one method; one for all, where the seeds are equal."""
         seeds = seeds[:1] if len(set(seeds)) == 1 else seeds
         batch_size = min(method.batch_size, num_samples)
-        return cls(method.sampler, method.views, batch_size, seeds, getattr(torch, method.precision))
+        epochs = method.epochs if method.sampler in samplers.CHANGING else None
+        return cls(method.sampler, method.views, batch_size, seeds, getattr(torch, method.precision), epochs)
 
     def rows(self, labels: torch.Tensor, num_views: int, epoch: int) -> torch.Tensor:
         """The rows (view * N + sample) of an epoch in their order, int64 [S, M]."""
         return torch.stack([self._rows(labels, num_views, seed, epoch) for seed in self.seeds])
 
     def _rows(self, labels: torch.Tensor, num_views: int, seed: int, epoch: int) -> torch.Tensor:
-        order = samplers.get(self.sampler)(labels, runtime.generator(seed, _ORDER_STREAM, epoch))
+        share_done = epoch / self.epochs if self.epochs else 0.0
+        order = samplers.get(self.sampler)(labels, runtime.generator(seed, _ORDER_STREAM, epoch), share_done)
         if self.views == "clean":
             return order
         draws = runtime.generator(seed, _VIEW_STREAM, epoch)
