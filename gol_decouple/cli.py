@@ -89,7 +89,9 @@ def stage1(
 def stage2(
     run: Annotated[Path, typer.Argument(metavar="RUN", help="A run folder, or a features file.")],
     activation: Annotated[list[str] | None, typer.Option(help="softmax, sigmoid or gumbel; repeatable.")] = None,
-    method: Annotated[list[str] | None, typer.Option(help="A named method, such as gumbel_paper; repeatable.")] = None,
+    method: Annotated[
+        list[str] | None, typer.Option(help="A method of `gol-decouple methods`, 'balanced_*', or all; repeatable.")
+    ] = None,
     seeds: Annotated[int, typer.Option(min=1, help="How many seeds, counted up from --seed.")] = 1,
     seed: Annotated[int, typer.Option(min=0, help="The first seed.")] = 0,
     set_: Set = None,
@@ -98,7 +100,7 @@ def stage2(
     overwrite: Overwrite = False,
 ) -> None:
     """Retrain classifiers on cached features, all in one pass over them; a list in --set makes a grid."""
-    names = [*map(_activation, activation or []), *(methods.get(name).name for name in method or [])]
+    names = [*map(_activation, activation or []), *methods.select(method or [])]
     if not names:
         raise InputError("stage2 needs something to train", "--activation gumbel, or --method gumbel_paper")
     target = runs.find_target(run, runs_dir)
@@ -121,6 +123,16 @@ def report(
 ) -> None:
     """Print the accuracies of every finished run and classifier: all, many, medium and few classes."""
     _print_report(run or [runs_dir], runs_dir, format_)
+
+
+@app.command("methods")
+def list_methods(
+    method: Annotated[list[str] | None, typer.Argument(metavar="[METHOD]...", help="Names or patterns.")] = None,
+) -> None:
+    """List the methods of stage two: paper, parts and settings."""
+    from gol_decouple.report.methods import to_text
+
+    typer.echo(to_text([methods.get(name) for name in methods.select(method or ["all"], background=True)]))
 
 
 @app.command()

@@ -2,8 +2,9 @@
 
 from __future__ import annotations
 
-from collections.abc import Mapping
+from collections.abc import Mapping, Sequence
 from dataclasses import asdict, dataclass, field, fields, replace
+from fnmatch import fnmatchcase
 from typing import Any
 
 from gol_decouple.errors import unknown
@@ -18,6 +19,7 @@ class Method:
         views: "clean", or "random": any of a sample's cached views, drawn anew each epoch.
         precision: dtype of the matrix products; weights, loss and momentum are float32.
         clip_norm: largest norm of a step's gradient, over weight and bias together; None leaves it as it is.
+        background: whether it is for features with background samples only.
         activation_params, loss_params: parameters with their values, as `activations.get` and `losses.get` take them.
     """
 
@@ -37,6 +39,7 @@ class Method:
     weight_decay: float = 0.0
     clip_norm: float | None = None
     precision: str = "float32"
+    background: bool = False
     activation_params: Mapping[str, Any] = field(default_factory=dict)
     loss_params: Mapping[str, Any] = field(default_factory=dict)
 
@@ -163,6 +166,7 @@ def _with_loss(plain: Method, name: str, loss: str, paper: str, **params: Any) -
 
 _BALANCED = "Ren et al., Balanced Meta-Softmax for Long-Tailed Visual Recognition, NeurIPS 2020"
 _BALANCED_ACTIVATION = "Ren et al., Balanced Activation for Long-tailed Visual Recognition, LVIS workshop 2020"
+_DROPLOSS = "Hsieh et al., DropLoss for Long-Tail Instance Segmentation, AAAI 2021"
 _EQL = "Tan et al., Equalization Loss for Long-Tailed Object Recognition, CVPR 2020"
 
 # Other losses, in the recipe of their activation; rates of their own are not searched for yet.
@@ -205,6 +209,7 @@ _OTHER_LOSSES = (
         ratio=8.0,
     ),
     _with_loss(_SIGMOID, "eql", "eql", _EQL, lambda_=None),
+    _with_loss(_SIGMOID, "beql", "beql", f"{_DROPLOSS}, equation 4", lambda_=None, base=4.0),
     _with_loss(
         _SIGMOID,
         "eqlv2",
@@ -222,7 +227,22 @@ _OTHER_LOSSES = (
         threshold=0.7,
     ),
 )
-METHODS = {method.name: method for method in (*_PLAIN, *_OTHER_LOSSES)}
+_FOR_DETECTION = tuple(
+    replace(method, background=True)
+    for method in (
+        _with_loss(_SIGMOID, "droploss", "drop", _DROPLOSS, lambda_=None, form="code"),
+        _with_loss(_GUMBEL, "gol", "drop", f"{_GOL}, with DropLoss", lambda_=None, form="code"),
+        _with_loss(
+            _SIGMOID,
+            "federated",
+            "federated",
+            "Zhou et al., Probabilistic two-stage detection, 2021 (CenterNet2)",
+            num_sampled=50,
+            power=0.5,
+        ),
+    )
+)
+METHODS = {method.name: method for method in (*_PLAIN, *_OTHER_LOSSES, *_FOR_DETECTION)}
 
 
 def get(name: str) -> Method:
@@ -234,6 +254,27 @@ def get(name: str) -> Method:
     if name not in METHODS:
         raise unknown("method", name, METHODS)
     return METHODS[name]
+
+
+def select(patterns: Sequence[str], background: bool = False) -> list[str]:
+    """Names of the methods that match, in the order of the patterns; `*`, `?` and `[...]` as in file names, or "all".
+
+    Args:
+        background: whether patterns find the methods for features with background too; names in full always do.
+
+    Raises:
+        InputError: a pattern that nothing matches.
+    """
+    found: list[str] = []
+    for pattern in patterns:
+        wanted = "*" if pattern == "all" else pattern
+        matching = [name for name in METHODS if fnmatchcase(name, wanted)]
+        if pattern not in METHODS and not background:
+            matching = [name for name in matching if not METHODS[name].background]
+        if not matching:
+            raise unknown("method", pattern, METHODS)
+        found += matching
+    return list(dict.fromkeys(found))
 
 
 def first_softmax() -> Method:

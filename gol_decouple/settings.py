@@ -188,6 +188,10 @@ class Stage2Config(_Section):
     mu: Float | None = None
     alpha: NonNegative | None = None
     threshold: Fraction | None = None
+    base: Annotated[Float, Field(gt=1)] | None = None
+    form: Literal["code", "paper"] | None = None
+    num_sampled: Positive | None = None
+    power: NonNegative | None = None
     memory_gb: Rate | None = (
         None  # 10^9 bytes for features, which are streamed if they are more; unset: half of what is free
     )

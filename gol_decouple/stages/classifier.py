@@ -61,6 +61,11 @@ def run_stage2(
     if "test" not in features:
         raise InputError(f"{target.features} has no test split to report on", "write it with train and test")
     for method in chosen:
+        if method.background:
+            raise InputError(
+                f"method {method.name} is for features with background samples, which {target.features} does not have",
+                "--method all leaves such methods out",
+            )
         loss_of(method, features.classes.train_counts)  # a setting that it refuses must not be found after a training
     if warning := empty_classes_warning(features.classes.names, features.classes.train_counts):
         progress.warn(warning)
