@@ -14,7 +14,7 @@ import hashlib
 import json
 import shlex
 import shutil
-from collections.abc import Iterator
+from collections.abc import Iterator, Mapping
 from contextlib import contextmanager
 from dataclasses import dataclass
 from pathlib import Path
@@ -148,17 +148,17 @@ class Method(Protocol):
     @property
     def name(self) -> str: ...
 
-    def changes_from_default(self) -> dict[str, Any]: ...
-
     def as_dict(self) -> dict[str, Any]: ...
 
 
-def classifier_folder(target: Target, method: Method, seed: int, fingerprint: str) -> Path:
+def classifier_folder(
+    target: Target, method: Method, changed_settings: Mapping[str, Any], seed: int, fingerprint: str
+) -> Path:
     """The folder of one retrained classifier: method, readable differences from its defaults, seed, short hash.
 
     The hash covers every setting and the features, so results of other features are never taken for these.
     """
-    changes = [f"{name}{_short(value)}" for name, value in sorted(method.changes_from_default().items())]
+    changes = [f"{name}{_short(value)}" for name, value in sorted(changed_settings.items())]
     identity = json.dumps([method.as_dict() | {"paper": ""}, seed, fingerprint], sort_keys=True)
     digest = hashlib.sha256(identity.encode()).hexdigest()[:8]
     return target.folder / STAGE2 / "-".join([method.name, *changes, f"seed{seed}", digest])

@@ -177,6 +177,7 @@ class Stage2Config(_Section):
     # Parameters of losses; what a loss does not allow of these ranges, it refuses itself.
     shift: Literal["exact", "link"] | None = None
     tau: Float | None = None
+    variant: str | None = None
     gamma: NonNegative | None = None
     beta: Fraction | None = None
     deferred: Annotated[Float, Field(ge=0, le=1)] | None = None

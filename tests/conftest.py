@@ -15,6 +15,7 @@ import pytest
 import torch
 
 from gol_decouple.cli import main
+from gol_decouple.methods import METHODS
 from gol_decouple.progress import SILENT, Bar
 
 if TYPE_CHECKING:
@@ -26,6 +27,8 @@ if TYPE_CHECKING:
 torch.set_num_threads(1)
 
 CLASS_COUNTS = (40, 21, 6)
+# All methods but corrections of what is trained.
+TRAINED = [name for name, method in METHODS.items() if not method.posthoc]
 
 
 @dataclass(frozen=True)

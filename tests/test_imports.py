@@ -20,7 +20,7 @@ ROWS = (
     ("stages", "report"),
     ("features",),
     ("data", "backbones"),
-    ("losses", "classifiers", "samplers"),
+    ("losses", "classifiers", "samplers", "posthoc"),
     ("activations",),
     ("methods", "metrics", "class_stats", "schedules"),
     ("config", "runs", "runtime"),

@@ -11,7 +11,7 @@ from gol_decouple import activations, losses, methods, samplers
 from gol_decouple.errors import InputError
 from tests.conftest import RunCli
 
-FOR_BACKGROUND = {"gol", "droploss", "federated"}
+FOR_BACKGROUND = {"gol", "droploss", "federated", "norcal"}
 
 
 @pytest.mark.parametrize("name", list(methods.METHODS))

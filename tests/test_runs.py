@@ -321,7 +321,9 @@ def test_stage_two_takes_the_settings_of_the_runs_config(tmp_path: Path) -> None
 
 
 def key(method: methods.Method, seed: int = 0, fingerprint: str = "abc") -> str:
-    return classifier_folder(Target(Path("f.h5"), Path("run"), None), method, seed, fingerprint).name
+    return classifier_folder(
+        Target(Path("f.h5"), Path("run"), None), method, methods.changed_settings(method), seed, fingerprint
+    ).name
 
 
 GUMBEL = methods.get("gumbel")
@@ -341,7 +343,7 @@ CHANGES: dict[str, Any] = {
 
 
 def test_a_key_is_readable() -> None:
-    folder = classifier_folder(Target(Path("f.h5"), Path("run"), None), GUMBEL, 3, "abc")
+    folder = classifier_folder(Target(Path("f.h5"), Path("run"), None), GUMBEL, {}, 3, "abc")
     assert folder.parent == Path("run/stage2")
     assert key(GUMBEL, 3).startswith("gumbel-seed3-")
     changed = key(GUMBEL.with_settings(lr=1e-3, epochs=5, q_min=-2.0))

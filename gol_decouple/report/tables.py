@@ -134,8 +134,8 @@ def _recipe(row: Row) -> str:
     others = {name: value for name, value in row["changed_settings"].items() if name not in told}
     changed = [f"{row['views']} views"] if row["views"] > 1 else []
     changed += [f"{name} {value}" for name, value in sorted(others.items())]
-    if row["stage"] == 1 and row["epochs"] == 0:
-        return f"{begin}, loaded"
+    if row["epochs"] == 0:
+        return f"{begin}, loaded" if row["stage"] == 1 else ", ".join([begin, "not trained", *changed])
     return ", ".join([begin, f"{row['epochs']} epochs", f"lr {row['lr']:g}", *changed])
 
 

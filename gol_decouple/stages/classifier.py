@@ -77,7 +77,10 @@ def run_stage2(
     if len(budgets) > 1:
         raise InputError("stage2.memory_gb takes one value: all classifiers are trained from the same memory")
     stage = _StageTwo(target, features, device, budgets.pop(), progress)
-    return stage.run([Job(method, seed) for method in chosen for seed in seeds], overwrite)
+    # What is not trained is the same for every seed, unless what it starts from is not.
+    once = features.classifier is not None
+    jobs = [Job(method, seed) for method in chosen for seed in (seeds[:1] if method.posthoc and once else seeds)]
+    return stage.run(jobs, overwrite)
 
 
 def _methods(names: Sequence[str], grid: Sequence[Stage2Config], progress: Progress) -> list[Method]:
@@ -182,7 +185,9 @@ class _StageTwo:
         return replace(job, stage_one=(tensors["weight"], tensors["bias"]), started_from=folder.name)
 
     def _folder(self, job: Job) -> Path:
-        return runs.classifier_folder(self._target, job.method, job.seed, self._features.fingerprint)
+        return runs.classifier_folder(
+            self._target, job.method, methods.changed_settings(job.method), job.seed, self._features.fingerprint
+        )
 
     def _save_states(self, states: Iterable[tuple[Job, State]]) -> None:
         if time.monotonic() - self._last_save < SECONDS_BETWEEN_SAVES:
@@ -238,7 +243,7 @@ class _StageTwo:
             "classifier": method.classifier,
             "seed": job.seed,
             "settings": method.settings,
-            "changed_settings": method.changes_from_default(),
+            "changed_settings": methods.changed_settings(method),
             "started_from": job.started_from,
             "views": result.num_views,
             "shuffled_rows": self._shuffled_rows,

@@ -11,7 +11,7 @@ from contextlib import closing
 
 import torch
 
-from gol_decouple import classifiers, runtime
+from gol_decouple import classifiers, posthoc, runtime
 from gol_decouple.errors import InputError
 from gol_decouple.losses import Loss
 from gol_decouple.methods import Method
@@ -37,10 +37,15 @@ def train_together(
     batch, and so do methods with equal sampler, batch size, views and seeds; small classifiers are trained as stacks.
     Each is what it would be alone, but for float32 rounding.
 
+    What is a correction of a trained classifier comes first, without any training.
+
     Args:
         on_epoch: called after each pass with the state of all that are not done.
     """
-    groups = [_Group(rows, members) for members in _stackable(rows, jobs)]
+    for job in jobs:
+        if job.method.posthoc:
+            yield job, _corrected(rows, job)
+    groups = [_Group(rows, members) for members in _stackable(rows, [job for job in jobs if not job.method.posthoc])]
     if not groups:
         return
     started = time.perf_counter()
@@ -62,6 +67,14 @@ def train_together(
             if on_epoch is not None:
                 left = [group for group in active if group.epoch < group.method.epochs]
                 on_epoch(state for group in left for state in group.states())
+
+
+def _corrected(rows: TrainRows, job: Job) -> Retrained:
+    method = job.method
+    assert method.posthoc is not None
+    weight, bias = classifiers.as_tensors(job.stage_one)
+    correction = posthoc.get(method.posthoc, class_counts=rows.class_counts, weight=weight, **method.posthoc_params)
+    return Retrained(*correction.fold(weight, bias), method, loss_of(method, rows.class_counts), 1, [], 0.0)
 
 
 def _stackable(rows: TrainRows, jobs: Sequence[Job]) -> list[list[Job]]:

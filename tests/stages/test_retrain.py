@@ -19,6 +19,7 @@ from gol_decouple.errors import InputError
 from gol_decouple.losses.cross_entropy import CrossEntropy
 from gol_decouple.runs import read_manifest
 from gol_decouple.stages.rows import InMemory, open_rows
+from tests.conftest import TRAINED
 
 COUNTS = (120, 40, 15)
 NUM_VIEWS = 3
@@ -79,7 +80,7 @@ def test_gumbel_equals_a_plain_float64_loop(features_file: Path) -> None:
     np.testing.assert_allclose(result.bias, bias, rtol=1e-4, atol=1e-5)
 
 
-@pytest.mark.parametrize("method", list(methods.METHODS))
+@pytest.mark.parametrize("method", TRAINED)
 class TestEveryMethod:
     """What holds for every named method; a new one is covered by being listed."""
 
@@ -324,7 +325,7 @@ def test_clean_views_are_those_of_a_file_without_others(features_file: Path, wit
     assert clean.metrics == alone.metrics
 
 
-@pytest.mark.parametrize("method", list(methods.METHODS))
+@pytest.mark.parametrize("method", TRAINED)
 def test_random_views_of_one_view_are_the_clean_ones(features_file: Path, method: str) -> None:
     clean, random = (
         gol_decouple.retrain(features_file, method, epochs=2, views=views) for views in ("clean", "random")

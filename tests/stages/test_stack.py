@@ -19,6 +19,7 @@ from gol_decouple.stages.replay import Replay
 from gol_decouple.stages.rows import InMemory
 from gol_decouple.stages.stack import Stack
 from gol_decouple.stages.together import train_together
+from tests.conftest import TRAINED
 
 CPU = torch.device("cpu")
 NUM_CLASSES, SIZE = 4, 6
@@ -171,7 +172,7 @@ def test_finite_tells_which_are(value: float, place: str) -> None:
 # Products in bfloat16
 
 
-@pytest.mark.parametrize("name", list(methods.METHODS))
+@pytest.mark.parametrize("name", TRAINED)
 def test_bfloat16_products_come_near_to_float32(gaussian_rows: InMemory, stage_one: Weights, name: str) -> None:
     jobs = [
         Job(short(name, precision=precision), seed, stage_one)

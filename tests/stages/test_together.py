@@ -18,11 +18,15 @@ from gol_decouple.stages.jobs import Job, Retrained, State, Weights, loss_of
 from gol_decouple.stages.rows import InMemory
 from gol_decouple.stages.stack import Stack
 from gol_decouple.stages.together import train_together
+from tests.conftest import TRAINED
 
-EVERY_METHOD = pytest.mark.parametrize("name", list(methods.METHODS))
+EVERY_METHOD = pytest.mark.parametrize("name", TRAINED)
 STACKABLE = [
     name
-    for name, loss in ((name, loss_of(method, np.array([60, 25, 10]))) for name, method in methods.METHODS.items())
+    for name, loss in (
+        (name, loss_of(method, np.array([60, 25, 10])))
+        for name, method in ((name, methods.get(name)) for name in TRAINED)
+    )
     if loss.independent and not loss.random
 ]
 # What float32 rounding may leave between two orders of the same sums.
@@ -171,7 +175,7 @@ def test_random_mixes(rows: InMemory, stage_one: Weights, stacked: bool, draw: i
     stream = random.Random(draw)
     jobs = []
     for _ in range(10):
-        method = methods.get(stream.choice(list(methods.METHODS)))
+        method = methods.get(stream.choice(TRAINED))
         settings = {
             "lr": method.lr * stream.choice((0.1, 0.5, 1.0, 2.0)),
             "epochs": stream.randint(1, 4),

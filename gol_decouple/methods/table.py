@@ -1,85 +1,12 @@
-"""Named methods: each one a choice of the five parts (activation, loss, sampler, classifier, start) and a recipe."""
+"""The named methods: each one a row of data."""
 
 from __future__ import annotations
 
-from collections.abc import Mapping, Sequence
-from dataclasses import asdict, dataclass, field, fields, replace
-from fnmatch import fnmatchcase
+from dataclasses import replace
 from typing import Any
 
-from gol_decouple.errors import unknown
+from gol_decouple.methods.record import Method
 
-
-@dataclass(frozen=True)
-class Method:
-    """One way to retrain a classifier; `settings` are what a user may change, the parts are what the name means.
-
-    Attributes:
-        start: "stage_one", the Softmax classifier's weights, or "fresh", small weights at the activation's prior point.
-        views: "clean", or "random": any of a sample's cached views, drawn anew each epoch.
-        precision: dtype of the matrix products; weights, loss and momentum are float32.
-        clip_norm: largest norm of a step's gradient, over weight and bias together; None leaves it as it is.
-        background: whether it is for features with background samples only.
-        activation_params, loss_params: parameters with their values, as `activations.get` and `losses.get` take them.
-    """
-
-    name: str
-    activation: str
-    paper: str
-    start: str
-    lr: float
-    epochs: int
-    loss: str = "cross_entropy"
-    sampler: str = "random"
-    classifier: str = "linear"
-    views: str = "random"
-    schedule: str = "constant"
-    batch_size: int = 64
-    momentum: float = 0.9
-    weight_decay: float = 0.0
-    clip_norm: float | None = None
-    precision: str = "float32"
-    background: bool = False
-    activation_params: Mapping[str, Any] = field(default_factory=dict)
-    loss_params: Mapping[str, Any] = field(default_factory=dict)
-
-    @property
-    def settings(self) -> dict[str, Any]:
-        """Everything a user may change, with its value."""
-        return {name: getattr(self, name) for name in SETTINGS} | {**self.activation_params, **self.loss_params}
-
-    def with_settings(self, **changes: Any) -> Method:
-        """This method with some settings changed; None leaves a setting as it is.
-
-        Raises:
-            InputError: the method has no such setting.
-        """
-        changes = {name: value for name, value in changes.items() if value is not None}
-        for name in changes:
-            if name not in self.settings:
-                raise unknown(f"setting of method {self.name!r}", name, self.settings)
-        activation_params, loss_params = (
-            {name: changes.pop(name, value) for name, value in params.items()}
-            for params in (self.activation_params, self.loss_params)
-        )
-        return replace(self, **changes, activation_params=activation_params, loss_params=loss_params)
-
-    def changes_from_default(self) -> dict[str, Any]:
-        """The settings in which this differs from the method of its name."""
-        default = get(self.name).settings
-        return {name: value for name, value in self.settings.items() if value != default[name]}
-
-    def as_dict(self) -> dict[str, Any]:
-        """What it is, as plain values: every field but those at their default, to which new ones can be added."""
-        defaults: dict[str, Any] = {field.name: field.default for field in fields(self)}
-        defaults["loss_params"] = {}
-        return {name: value for name, value in asdict(self).items() if value != defaults[name]}
-
-
-SETTINGS = (
-    *("start", "lr", "epochs", "schedule", "views"),
-    *("batch_size", "momentum", "weight_decay", "clip_norm", "precision"),
-)
 _DECOUPLING = "Kang et al., Decoupling Representation and Classifier for Long-Tailed Recognition, ICLR 2020"
 _GOL = "Alexandridis et al., Long-tailed Instance Segmentation using Gumbel Optimized Loss, ECCV 2022"
 _GUMBEL_PARAMS = {"q_min": -4.0}
@@ -165,6 +92,7 @@ def _with_loss(plain: Method, name: str, loss: str, paper: str, **params: Any) -
 
 
 _BALANCED = "Ren et al., Balanced Meta-Softmax for Long-Tailed Visual Recognition, NeurIPS 2020"
+_LOGIT_ADJUSTMENT = "Menon et al., Long-tail Learning via Logit Adjustment, ICLR 2021"
 _BALANCED_ACTIVATION = "Ren et al., Balanced Activation for Long-tailed Visual Recognition, LVIS workshop 2020"
 _DROPLOSS = "Hsieh et al., DropLoss for Long-Tail Instance Segmentation, AAAI 2021"
 _EQL = "Tan et al., Equalization Loss for Long-Tailed Object Recognition, CVPR 2020"
@@ -178,7 +106,7 @@ _OTHER_LOSSES = (
         _SOFTMAX,
         "logit_adjusted",
         "logit_adjusted",
-        "Menon et al., Long-tail Learning via Logit Adjustment, ICLR 2021, equation 10",
+        f"{_LOGIT_ADJUSTMENT}, equation 10",
         tau=1.0,
     ),
     _with_loss(_SOFTMAX, "focal", "focal", "Lin et al., Focal Loss for Dense Object Detection, ICCV 2017", gamma=2.0),
@@ -242,49 +170,36 @@ _FOR_DETECTION = tuple(
         ),
     )
 )
-METHODS = {method.name: method for method in (*_PLAIN, *_OTHER_LOSSES, *_FOR_DETECTION)}
 
 
-def get(name: str) -> Method:
-    """The method called `name`.
-
-    Raises:
-        InputError: there is none.
-    """
-    if name not in METHODS:
-        raise unknown("method", name, METHODS)
-    return METHODS[name]
-
-
-def select(patterns: Sequence[str], background: bool = False) -> list[str]:
-    """Names of the methods that match, in the order of the patterns; `*`, `?` and `[...]` as in file names, or "all".
-
-    Args:
-        background: whether patterns find the methods for features with background too; names in full always do.
-
-    Raises:
-        InputError: a pattern that nothing matches.
-    """
-    found: list[str] = []
-    for pattern in patterns:
-        wanted = "*" if pattern == "all" else pattern
-        matching = [name for name in METHODS if fnmatchcase(name, wanted)]
-        if pattern not in METHODS and not background:
-            matching = [name for name in matching if not METHODS[name].background]
-        if not matching:
-            raise unknown("method", pattern, METHODS)
-        found += matching
-    return list(dict.fromkeys(found))
+def _posthoc(name: str, paper: str, background: bool = False, **params: Any) -> Method:
+    return Method(
+        name,
+        "softmax",
+        paper,
+        start="stage_one",
+        lr=0.0,
+        epochs=0,
+        views="clean",
+        posthoc=name,
+        background=background,
+        posthoc_params=params,
+    )
 
 
-def first_softmax() -> Method:
-    """What gives methods a Softmax classifier to start from, on a features file that has none."""
-    return get("softmax").with_settings(start="fresh")
-
-
-def apply_settings(methods: list[Method], changes: Mapping[str, Any]) -> list[Method]:
-    """Each method with the changes that it has a setting for."""
-    return [
-        method.with_settings(**{name: value for name, value in changes.items() if name in method.settings})
-        for method in methods
-    ]
+_POSTHOC = (
+    _posthoc("tau_norm", f"{_DECOUPLING}, section 4.3", tau=1.0),
+    _posthoc("logit_adjustment", f"{_LOGIT_ADJUSTMENT}, equation 9", tau=1.0),
+    _posthoc(
+        "iif",
+        "Alexandridis et al., Inverse Image Frequency for Long-tailed Image Recognition, 2022",
+        variant="raw",
+    ),
+    _posthoc(
+        "norcal",
+        "Pan et al., On Model Calibration for Long-Tailed Object Detection and Instance Segmentation, NeurIPS 2021",
+        background=True,
+        gamma=0.6,
+    ),
+)
+METHODS = {method.name: method for method in (*_PLAIN, *_OTHER_LOSSES, *_POSTHOC, *_FOR_DETECTION)}

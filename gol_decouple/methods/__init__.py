@@ -1,0 +1,68 @@
+"""Methods of stage two by name."""
+
+from __future__ import annotations
+
+from collections.abc import Mapping, Sequence
+from fnmatch import fnmatchcase
+from typing import Any
+
+from gol_decouple.errors import unknown
+from gol_decouple.methods.record import Method
+from gol_decouple.methods.table import METHODS
+
+__all__ = ["METHODS", "Method", "apply_settings", "changed_settings", "first_softmax", "get", "select"]
+
+
+def get(name: str) -> Method:
+    """The method called `name`.
+
+    Raises:
+        InputError: there is none.
+    """
+    if name not in METHODS:
+        raise unknown("method", name, METHODS)
+    return METHODS[name]
+
+
+def changed_settings(method: Method) -> dict[str, Any]:
+    """The settings in which a method differs from the one of its name.
+
+    Raises:
+        InputError: there is none of its name.
+    """
+    default = get(method.name).settings
+    return {name: value for name, value in method.settings.items() if value != default[name]}
+
+
+def select(patterns: Sequence[str], background: bool = False) -> list[str]:
+    """Names of the methods that match, in the order of the patterns; `*`, `?` and `[...]` as in file names, or "all".
+
+    Args:
+        background: whether patterns find the methods for features with background too; names in full always do.
+
+    Raises:
+        InputError: a pattern that nothing matches.
+    """
+    found: list[str] = []
+    for pattern in patterns:
+        wanted = "*" if pattern == "all" else pattern
+        matching = [name for name in METHODS if fnmatchcase(name, wanted)]
+        if pattern not in METHODS and not background:
+            matching = [name for name in matching if not METHODS[name].background]
+        if not matching:
+            raise unknown("method", pattern, METHODS)
+        found += matching
+    return list(dict.fromkeys(found))
+
+
+def first_softmax() -> Method:
+    """What gives methods a Softmax classifier to start from, on a features file that has none."""
+    return get("softmax").with_settings(start="fresh")
+
+
+def apply_settings(methods: list[Method], changes: Mapping[str, Any]) -> list[Method]:
+    """Each method with the changes that it has a setting for."""
+    return [
+        method.with_settings(**{name: value for name, value in changes.items() if name in method.settings})
+        for method in methods
+    ]

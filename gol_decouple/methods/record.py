@@ -1,0 +1,80 @@
+"""What a method is: a choice of the five parts (activation, loss, sampler, classifier, start) and a recipe."""
+
+from __future__ import annotations
+
+from collections.abc import Mapping
+from dataclasses import asdict, dataclass, field, fields, replace
+from typing import Any
+
+from gol_decouple.errors import unknown
+
+SETTINGS = (
+    *("start", "lr", "epochs", "schedule", "views"),
+    *("batch_size", "momentum", "weight_decay", "clip_norm", "precision"),
+)
+
+
+@dataclass(frozen=True)
+class Method:
+    """One way to retrain a classifier; `settings` are what a user may change, the parts are what the name means.
+
+    Attributes:
+        start: "stage_one", the Softmax classifier's weights, or "fresh", small weights at the activation's prior point.
+        views: "clean", or "random": any of a sample's cached views, drawn anew each epoch.
+        precision: dtype of the matrix products; weights, loss and momentum are float32.
+        clip_norm: largest norm of a step's gradient, over weight and bias together; None leaves it as it is.
+        posthoc: the correction of the logits that is the method; then nothing is trained.
+        background: whether it is for features with background samples only.
+        activation_params, loss_params, posthoc_params: parameters with their values, as `activations.get`, `losses.get`
+            and `posthoc.get` take them.
+    """
+
+    name: str
+    activation: str
+    paper: str
+    start: str
+    lr: float
+    epochs: int
+    loss: str = "cross_entropy"
+    sampler: str = "random"
+    classifier: str = "linear"
+    views: str = "random"
+    schedule: str = "constant"
+    batch_size: int = 64
+    momentum: float = 0.9
+    weight_decay: float = 0.0
+    clip_norm: float | None = None
+    precision: str = "float32"
+    posthoc: str | None = None
+    background: bool = False
+    activation_params: Mapping[str, Any] = field(default_factory=dict)
+    loss_params: Mapping[str, Any] = field(default_factory=dict)
+    posthoc_params: Mapping[str, Any] = field(default_factory=dict)
+
+    @property
+    def settings(self) -> dict[str, Any]:
+        """Everything a user may change, with its value."""
+        own = {} if self.posthoc else {name: getattr(self, name) for name in SETTINGS}
+        return own | {**self.activation_params, **self.loss_params, **self.posthoc_params}
+
+    def with_settings(self, **changes: Any) -> Method:
+        """This method with some settings changed; None leaves a setting as it is.
+
+        Raises:
+            InputError: the method has no such setting.
+        """
+        changes = {name: value for name, value in changes.items() if value is not None}
+        for name in changes:
+            if name not in self.settings:
+                raise unknown(f"setting of method {self.name!r}", name, self.settings)
+        params: dict[str, Any] = {
+            group: {name: changes.pop(name, value) for name, value in getattr(self, group).items()}
+            for group in ("activation_params", "loss_params", "posthoc_params")
+        }
+        return replace(self, **changes, **params)
+
+    def as_dict(self) -> dict[str, Any]:
+        """What it is, as plain values: every field but those at their default, to which new ones can be added."""
+        defaults: dict[str, Any] = {field.name: field.default for field in fields(self)}
+        defaults |= {"loss_params": {}, "posthoc_params": {}}
+        return {name: value for name, value in asdict(self).items() if value != defaults[name]}
