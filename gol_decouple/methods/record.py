@@ -14,6 +14,9 @@ SETTINGS = (
 )
 
 
+_PARAMS = ("activation_params", "loss_params", "classifier_params", "posthoc_params")
+
+
 @dataclass(frozen=True)
 class Method:
     """One way to retrain a classifier; `settings` are what a user may change, the parts are what the name means.
@@ -25,8 +28,7 @@ class Method:
         clip_norm: largest norm of a step's gradient, over weight and bias together; None leaves it as it is.
         posthoc: the correction of the logits that is the method; then nothing is trained.
         background: whether it is for features with background samples only.
-        activation_params, loss_params, posthoc_params: parameters with their values, as `activations.get`, `losses.get`
-            and `posthoc.get` take them.
+        activation_params, loss_params, classifier_params, posthoc_params: parameters of the parts, with their values.
     """
 
     name: str
@@ -49,13 +51,16 @@ class Method:
     background: bool = False
     activation_params: Mapping[str, Any] = field(default_factory=dict)
     loss_params: Mapping[str, Any] = field(default_factory=dict)
+    classifier_params: Mapping[str, Any] = field(default_factory=dict)
     posthoc_params: Mapping[str, Any] = field(default_factory=dict)
 
     @property
     def settings(self) -> dict[str, Any]:
         """Everything a user may change, with its value."""
         own = {} if self.posthoc else {name: getattr(self, name) for name in SETTINGS}
-        return own | {**self.activation_params, **self.loss_params, **self.posthoc_params}
+        if self.classifier == "lws":
+            del own["start"]  # it scales what stage one trained
+        return own | {name: value for group in _PARAMS for name, value in getattr(self, group).items()}
 
     def with_settings(self, **changes: Any) -> Method:
         """This method with some settings changed; None leaves a setting as it is.
@@ -68,13 +73,12 @@ class Method:
             if name not in self.settings:
                 raise unknown(f"setting of method {self.name!r}", name, self.settings)
         params: dict[str, Any] = {
-            group: {name: changes.pop(name, value) for name, value in getattr(self, group).items()}
-            for group in ("activation_params", "loss_params", "posthoc_params")
+            group: {name: changes.pop(name, value) for name, value in getattr(self, group).items()} for group in _PARAMS
         }
         return replace(self, **changes, **params)
 
     def as_dict(self) -> dict[str, Any]:
         """What it is, as plain values: every field but those at their default, to which new ones can be added."""
         defaults: dict[str, Any] = {field.name: field.default for field in fields(self)}
-        defaults |= {"loss_params": {}, "posthoc_params": {}}
+        defaults |= {group: {} for group in _PARAMS[1:]}  # of an activation they have been told from the first
         return {name: value for name, value in asdict(self).items() if value != defaults[name]}

@@ -155,6 +155,45 @@ _OTHER_LOSSES = (
         threshold=0.7,
     ),
 )
+_OTHER_CLASSIFIERS = (
+    Method(
+        "lws",
+        "softmax",
+        f"{_DECOUPLING}, section 4.4 (LWS)",
+        classifier="lws",
+        sampler="class_balanced",
+        start="stage_one",
+        lr=0.2,
+        epochs=10,
+        schedule="cosine",
+    ),
+    Method(
+        "mislas_stage2",
+        "softmax",
+        "Zhong et al., Improving Calibration for Long-Tailed Recognition, CVPR 2021: label-aware smoothing and LWS",
+        loss="label_aware_smoothing",
+        classifier="lws",
+        sampler="class_balanced",
+        start="stage_one",
+        lr=0.1,
+        epochs=10,
+        schedule="cosine",
+        loss_params={"head": 0.4, "tail": 0.1},
+    ),
+    Method(
+        "ldam_drw",
+        "softmax",
+        "Cao et al., Learning Imbalanced Datasets with Label-Distribution-Aware Margin Loss, NeurIPS 2019",
+        loss="ldam",
+        classifier="cosine",
+        start="stage_one",
+        lr=0.1,
+        epochs=30,
+        schedule="cosine",
+        loss_params={"max_margin": 0.5, "deferred": 0.8, "beta": 0.9999, "scale": 30.0},
+        classifier_params={"cosine_scale": 1.0},
+    ),
+)
 _FOR_DETECTION = tuple(
     replace(method, background=True)
     for method in (
@@ -202,4 +241,4 @@ _POSTHOC = (
         gamma=0.6,
     ),
 )
-METHODS = {method.name: method for method in (*_PLAIN, *_OTHER_LOSSES, *_POSTHOC, *_FOR_DETECTION)}
+METHODS = {method.name: method for method in (*_PLAIN, *_OTHER_LOSSES, *_OTHER_CLASSIFIERS, *_POSTHOC, *_FOR_DETECTION)}

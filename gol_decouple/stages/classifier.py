@@ -194,7 +194,7 @@ class _StageTwo:
             return
         for job, state in states:
             folder = _make(self._folder(job))
-            tensors = {"weight": state.weight, "bias": state.bias, "velocity": state.velocity}
+            tensors = {"trained": state.trained, "velocity": state.velocity}
             tensors |= {f"{LOSS_STATE}{name}": tensor for name, tensor in state.loss.items()}
             with atomic_path(folder / STATE) as temporary:
                 told = {"history": state.history, "shuffled_rows": self._shuffled_rows}
@@ -208,11 +208,11 @@ class _StageTwo:
             return None
         try:
             with safe_open(path, "pt") as file:
-                weight, bias, velocity = (file.get_tensor(name) for name in ("weight", "bias", "velocity"))
+                trained, velocity = (file.get_tensor(name) for name in ("trained", "velocity"))
                 kept = [name for name in file.keys() if name.startswith(LOSS_STATE)]  # noqa: SIM118
                 of_loss = {name.removeprefix(LOSS_STATE): file.get_tensor(name) for name in kept}
                 told = {name: json.loads(text) for name, text in (file.metadata() or {}).items()}
-                state = State(weight, bias, velocity, told["history"], of_loss)
+                state = State(trained, velocity, told["history"], of_loss)
                 shuffled = told["shuffled_rows"]
             classes = self._features.classes
             loss = loss_of(job.method, classes.train_counts)
@@ -231,7 +231,8 @@ class _StageTwo:
         folder = _make(self._folder(job))
         (folder / runs.MANIFEST).unlink(missing_ok=True)
         with atomic_path(folder / CLASSIFIER) as temporary:
-            save_file({"weight": result.weight, "bias": result.bias}, temporary)
+            told = {"normalise": "true"} if result.normalise else None
+            save_file({"weight": result.weight, "bias": result.bias}, temporary, metadata=told)
         method = result.method
         facts = {
             "stage": 2,

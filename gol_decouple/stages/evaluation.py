@@ -12,6 +12,7 @@ from typing import Any
 import numpy as np
 import torch
 from numpy.typing import NDArray
+from torch.nn import functional as F
 
 from gol_decouple import losses
 from gol_decouple.class_stats import GROUPS, class_counts, group_masks
@@ -53,7 +54,8 @@ def predict(
     """Apply a linear classifier to the clean view of a split.
 
     Args:
-        classifier: anything `classifiers.as_tensors` takes: weight [columns, D] and bias [columns].
+        classifier: anything `classifiers.as_tensors` takes: weight [columns, D] and bias [columns]; if it says so by an
+            attribute `normalise`, of features scaled to length 1.
         loss: what turns its logits [N, columns] into scores [N, C].
 
     Raises:
@@ -71,6 +73,7 @@ def predict(
     classes, values = [], []
     for start in range(0, len(rows), ROWS_AT_ONCE):
         x = torch.from_numpy(rows.features[0, start : start + ROWS_AT_ONCE]).to(device).float()
+        x = F.normalize(x, dim=1) if getattr(classifier, "normalise", False) else x
         logits = torch.addmm(bias, x, weight.t())
         top = loss.ranking(logits).topk(min(TOP_K, num_classes), dim=1).indices
         classes.append(top.cpu().numpy())

@@ -9,6 +9,7 @@ import numpy as np
 import torch
 from numpy.typing import NDArray
 from torch import nn
+from torch.nn import functional as F
 
 from gol_decouple import activations, classifiers, losses
 from gol_decouple.losses import Loss
@@ -30,22 +31,21 @@ class State:
     """A classifier between two epochs.
 
     Attributes:
-        weight, bias: [columns, D] and [columns].
-        velocity: of both, [columns * D + columns].
+        trained, velocity: what is trained and its momentum, [P] (see `classifiers.Trained`).
         loss: the loss's own state, by name.
     """
 
-    weight: torch.Tensor
-    bias: torch.Tensor
+    trained: torch.Tensor
     velocity: torch.Tensor
     history: History
     loss: Mapping[str, torch.Tensor] = field(default_factory=dict)
 
     def fits(self, method: Method, loss: Loss, num_classes: int, feature_size: int) -> bool:
         """Whether it can be one of a method's classifiers that has epochs left."""
-        columns, size = loss.num_columns(num_classes), feature_size
-        wanted = {"weight": (columns, size), "bias": (columns,), "velocity": (columns * size + columns,)}
-        same = all(_like(getattr(self, name), torch.empty(shape, device="meta")) for name, shape in wanted.items())
+        columns = loss.num_columns(num_classes)
+        start = (torch.empty(1, columns, feature_size, device="meta"), torch.empty(1, columns, device="meta"))
+        wanted = classifiers.get(method.classifier)(*start, **method.classifier_params).initial[0]
+        same = all(_like(tensor, wanted) for tensor in (self.trained, self.velocity))
         of_loss = loss.state_dict()
         same &= self.loss.keys() == of_loss.keys() and all(_like(self.loss[name], of_loss[name]) for name in of_loss)
         history = isinstance(self.history, list) and all(isinstance(entry, dict) for entry in self.history)
@@ -100,6 +100,11 @@ class Retrained:
     metrics: Metrics | None = None
 
     @property
+    def normalise(self) -> bool:
+        """Whether its features are scaled to length 1 before weight and bias are applied."""
+        return classifiers.normalises(self.method.classifier)
+
+    @property
     def epochs(self) -> int:
         """Epochs trained."""
         return len(self.history)
@@ -107,8 +112,9 @@ class Retrained:
     def scores(self, x: torch.Tensor | NDArray[np.floating]) -> torch.Tensor:
         """Scores [N, C] after the activation, of features [N, D]. Rank classes by logits: scores can underflow."""
         features = torch.as_tensor(x).float().cpu()
+        features = F.normalize(features, dim=1) if self.normalise else features
         return self.loss.scores(torch.addmm(self.bias, features, self.weight.t()))
 
     def to_linear(self) -> nn.Linear:
-        """The classifier as an ordinary layer, D to its columns, that gives logits."""
+        """The classifier as an ordinary layer, D to its columns, that gives logits (see `normalise`)."""
         return classifiers.linear(self.weight, self.bias)

@@ -1,11 +1,13 @@
-"""Linear classifiers that are trained in step: K of them, side by side in one set of tensors."""
+"""Classifiers that are trained in step: K of them, side by side in one set of tensors."""
 
 from __future__ import annotations
 
 from collections.abc import Sequence
 
 import torch
+from torch.nn import functional as F
 
+from gol_decouple import classifiers
 from gol_decouple.losses import Loss
 from gol_decouple.methods import Method
 from gol_decouple.stages.jobs import Weights
@@ -13,13 +15,13 @@ from gol_decouple.stages.replay import Replay
 
 
 class Stack:
-    """K linear classifiers of one method, which differ in their weights and may in their learning rates.
+    """K classifiers of one method, which differ in their weights and may in their learning rates.
 
     Momentum SGD as PyTorch writes it: v <- m v + g, W <- W - lr v, with the gradient of each one's own mean loss.
     Where nothing comes between, g is added to v by the matrix product that makes it.
 
     Attributes:
-        parameters, velocity: float32 [K, C * D + C], the weight [C, D] and the bias [C] of each.
+        trained, velocity: float32 [K, P], what is trained of each; for linear ones its weight [C, D] and bias [C].
         loss_sums: float32 [K], the sum of all samples' losses.
     """
 
@@ -29,24 +31,28 @@ class Stack:
         self._method = method
         self._loss = loss
         self._batch_size = batch_size
-        self._shape = starts[0][0].shape
-        self.parameters = torch.stack([torch.cat([part.flatten() for part in start]) for start in starts]).to(device)
-        self.velocity = torch.zeros_like(self.parameters)
+        weight, bias = (torch.stack(parts).to(device) for parts in zip(*starts, strict=True))
+        self._columns = weight.shape[1]
+        self._classifiers = classifiers.get(method.classifier)(weight, bias, **method.classifier_params)
+        self._is_linear = isinstance(self._classifiers, classifiers.Linear)
+        self.trained = self._classifiers.initial
+        self.velocity = torch.zeros_like(self.trained)
         self._prepare()
 
     def weights(self, position: int) -> Weights:
         """Weight [C, D] and bias [C] of one of them, on the CPU."""
-        weight, bias = self._parts(self.parameters[position : position + 1].cpu().clone())
-        return weight[0], bias[0]
+        weight, bias = self._classifiers.weights(self.trained)
+        return weight[position].cpu().clone(), bias[position].cpu().clone()
 
     def finite(self) -> list[bool]:
         """Of each, whether its losses and parameters all are."""
-        finite: list[bool] = (self.loss_sums.isfinite() & self.parameters.isfinite().all(1)).tolist()
+        finite: list[bool] = (self.loss_sums.isfinite() & self.trained.isfinite().all(1)).tolist()
         return finite
 
     def keep(self, positions: list[int]) -> None:
         """Drop all but those at `positions`."""
-        self.parameters, self.velocity = self.parameters[positions], self.velocity[positions]
+        self.trained, self.velocity = self.trained[positions], self.velocity[positions]
+        self._classifiers.keep(positions)
         self._prepare()
 
     @torch.no_grad()
@@ -71,10 +77,10 @@ class Stack:
             self._step(x, labels, minus_lr, generator)
 
     def _prepare(self) -> None:
-        count, device = len(self.parameters), self.parameters.device
+        count, device = len(self.trained), self.trained.device
         self.loss_sums = torch.zeros(count, device=device)
         # The same memory in every step: new memory comes from the system page by page.
-        self._logits = torch.empty(count * self._batch_size * self._shape[0], device=device)
+        self._logits = torch.empty(count * self._batch_size * self._columns, device=device)
         self._ones = torch.ones(1, 1, self._batch_size, device=device).expand(count, -1, -1)
         self._replay = Replay(self._step)
 
@@ -85,10 +91,11 @@ class Stack:
         minus_lr: torch.Tensor,
         generator: torch.Generator | None = None,
     ) -> None:
-        size = (len(self.parameters), labels.shape[1])
+        size = (len(self.trained), labels.shape[1])
+        x = F.normalize(x, dim=2) if self._classifiers.normalise else x
         x, labels = x.expand(size[0], -1, -1), labels.expand(size)
-        weight, bias = self._parts(self.parameters)
-        logits = self._logits[: labels.numel() * self._shape[0]].view(*size, -1)
+        weight, bias = self._classifiers.weights(self.trained)
+        logits = self._logits[: labels.numel() * self._columns].view(*size, -1)
         if x.dtype is torch.float32:
             torch.baddbmm(bias.unsqueeze(1), x, weight.mT, out=logits)
         else:
@@ -98,28 +105,20 @@ class Stack:
         self._descend(x, logits, minus_lr)
 
     def _descend(self, x: torch.Tensor, slopes: torch.Tensor, minus_lr: torch.Tensor) -> None:
-        """Move the parameters, given features [K, B, D] and the losses' gradients in the logits [K, B, C]."""
+        """Move what is trained, given features [K, B, D] and the losses' gradients in the logits [K, B, C]."""
         method, share = self._method, 1.0 / x.shape[1]
-        if x.dtype is torch.float32 and method.clip_norm is None:
-            weight, bias = self._parts(self.velocity)
+        if self._is_linear and x.dtype is torch.float32 and method.clip_norm is None:
+            weight, bias = self._classifiers.weights(self.velocity)
             weight.baddbmm_(slopes.mT, x, beta=method.momentum, alpha=share)
             # As a product too, which is faster than a sum over samples.
             bias.unsqueeze(1).baddbmm_(self._ones[:, :, : x.shape[1]], slopes, beta=method.momentum, alpha=share)
         else:
-            gradient = torch.empty_like(self.velocity)
-            weight, bias = self._parts(gradient)
-            weight.copy_(torch.bmm(slopes.to(x.dtype).mT, x))
-            bias.copy_(slopes.sum(1))
-            gradient.mul_(share)
+            weight = torch.bmm(slopes.to(x.dtype).mT, x).float()
+            gradient = self._classifiers.gradient(self.trained, weight, slopes.sum(1)).mul_(share)
             if method.clip_norm is not None:
                 norm = torch.linalg.vector_norm(gradient, dim=1, keepdim=True)
                 gradient.mul_((method.clip_norm / (norm + 1e-6)).clamp_(max=1.0))
             self.velocity.mul_(method.momentum).add_(gradient)
         if method.weight_decay:
-            self.velocity.add_(self.parameters, alpha=method.weight_decay)
-        self.parameters.addcmul_(self.velocity, minus_lr)
-
-    def _parts(self, flat: torch.Tensor) -> Weights:
-        """Weight [K, C, D] and bias [K, C] inside of [K, C * D + C]."""
-        size = self._shape.numel()
-        return flat[:, :size].view(len(flat), *self._shape), flat[:, size:]
+            self.velocity.add_(self.trained, alpha=method.weight_decay)
+        self.trained.addcmul_(self.velocity, minus_lr)

@@ -8,6 +8,7 @@ import time
 from collections import Counter
 from collections.abc import Callable, Iterable, Iterator, Sequence
 from contextlib import closing
+from dataclasses import replace
 
 import torch
 
@@ -84,7 +85,7 @@ def _stackable(rows: TrainRows, jobs: Sequence[Job]) -> list[list[Job]]:
     different seeds come at different times. A loss that draws, or looks at a whole batch, has one classifier.
     """
     stacks: dict[object, list[Job]] = {}
-    recipes = [(repr(job.method.with_settings(lr=1.0, start="fresh")), _epochs_done(job)) for job in jobs]
+    recipes = [(repr(replace(job.method, lr=1.0, start="fresh")), _epochs_done(job)) for job in jobs]
     counts = Counter((recipe, job.seed) for recipe, job in zip(recipes, jobs, strict=True))
     sharing = {recipe for (recipe, _), count in counts.items() if count > 1}
     for recipe, job in zip(recipes, jobs, strict=True):
@@ -137,8 +138,6 @@ class _Signs:
 
 
 def _start(rows: TrainRows, job: Job, loss: Loss) -> Weights:
-    if job.state is not None:
-        return job.state.weight, job.state.bias
     num_classes = len(rows.class_counts)
     draws = runtime.generator(job.seed, _START_STREAM)
     columns = loss.num_columns(num_classes)
@@ -165,6 +164,7 @@ class _Group:
         self._histories: list[History] = [list(job.state.history) if job.state else [] for job in jobs]
         for position, job in enumerate(jobs):
             if job.state is not None:
+                self._stack.trained[position] = job.state.trained
                 self._stack.velocity[position] = job.state.velocity
                 self._loss.load_state_dict(job.state.loss)
         self._lrs = torch.tensor([job.method.lr for job in jobs]).unsqueeze(1)
@@ -212,9 +212,9 @@ class _Group:
     def states(self) -> Iterator[tuple[Job, State]]:
         """Every job that is left, as it stands between two epochs."""
         for position, (job, history) in enumerate(zip(self.jobs, self._histories, strict=True)):
-            velocity = self._stack.velocity[position].cpu().clone()
+            trained, velocity = (of[position].cpu().clone() for of in (self._stack.trained, self._stack.velocity))
             loss = {name: tensor.cpu().clone() for name, tensor in self._loss.state_dict().items()}
-            yield job, State(*self._stack.weights(position), velocity, list(history), loss)
+            yield job, State(trained, velocity, list(history), loss)
 
     def _draws(self, step: int) -> torch.Generator:
         """What a loss draws from in a step: the same whatever was trained before or is trained beside it."""

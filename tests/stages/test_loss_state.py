@@ -167,8 +167,8 @@ def test_deferred_weights_begin_with_their_epoch(rows: InMemory) -> None:
     """Half of the epochs as plain Softmax, the other half as if the weights had always been there."""
     deferred, states = train(rows, Job(CHANGING["class_balanced"], 1))
     _, plain = train(rows, Job(own("softmax", "cross_entropy", epochs=EPOCHS), 1))
-    assert torch.equal(states[1].weight, plain[1].weight)
-    assert not torch.equal(states[2].weight, plain[2].weight)
+    assert torch.equal(states[1].trained, plain[1].trained)
+    assert not torch.equal(states[2].trained, plain[2].trained)
     at_once = CHANGING["class_balanced"].with_settings(deferred=0.0)
     result, _ = train(rows, Job(at_once, 1, state=plain[1]))
     assert torch.equal(result.weight, deferred.weight)
@@ -219,7 +219,7 @@ def test_a_command_that_is_interrupted_and_continued(
         for folder in folders(tmp_path / "stopped"):
             assert names_of_files(folder) == [STATE]
             kept = {f"{LOSS_STATE}{name}" for name in KEPT.get(folder.name.split("-")[0], ())}
-            assert load_file(folder / STATE).keys() == {"weight", "bias", "velocity"} | kept
+            assert load_file(folder / STATE).keys() == {"trained", "velocity"} | kept
     outcome = stage2(tmp_path / "stopped", **settings)
     assert outcome.code == 0, outcome.err
     assert outcome.err.count(": continuing after epoch 3\n") == len(NAMES)

@@ -212,10 +212,10 @@ SPOIL: dict[str, Callable[[Path], object]] = {
     "history of no list": told(3),
     "all epochs done": told([EPOCH] * 5),
     "more epochs": told([EPOCH] * 7),
-    "other sizes": foreign(weight=torch.zeros(3, 9), velocity=torch.zeros(30)),
-    "other classes": foreign(weight=torch.zeros(4, 8), bias=torch.zeros(4), velocity=torch.zeros(36)),
+    "other sizes": foreign(trained=torch.zeros(30), velocity=torch.zeros(30)),
+    "other classes": foreign(trained=torch.zeros(36), velocity=torch.zeros(36)),
     "other velocity": foreign(velocity=torch.zeros(5)),
-    "other dtype": foreign(weight=torch.zeros(3, 8, dtype=torch.float64)),
+    "other dtype": foreign(trained=torch.zeros(27, dtype=torch.float64)),
 }
 
 

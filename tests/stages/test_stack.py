@@ -55,7 +55,7 @@ def stack_of(starts: list[Weights], chosen: Method, device: torch.device = CPU) 
 
 
 def step_all(stack: Stack, batches: Batches, lrs: tuple[float, ...]) -> None:
-    device = stack.parameters.device
+    device = stack.trained.device
     minus_lrs = -torch.tensor(lrs, device=device).unsqueeze(1)
     for x, labels in batches:
         stack.step(x.to(device), labels.to(device), minus_lrs)
@@ -165,7 +165,7 @@ def test_finite_tells_which_are(value: float, place: str) -> None:
     if place == "loss":
         stack.loss_sums[1] = value
     else:
-        stack.parameters[1, 0 if place == "weight" else -1] = value
+        stack.trained[1, 0 if place == "weight" else -1] = value
     assert stack.finite() == [True, False, True]
 
 
@@ -188,7 +188,7 @@ def test_bfloat16_products_come_near_to_float32(gaussian_rows: InMemory, stage_o
         torch.testing.assert_close(other.weight, one.weight, rtol=0.05, atol=0.05)
         np.testing.assert_allclose(other.history[-1]["loss"], one.history[-1]["loss"], rtol=0.05, atol=0.02)
     for state in seen:
-        for part in (state.weight, state.bias, state.velocity):
+        for part in (state.trained, state.velocity):
             assert part.dtype is torch.float32
             assert not torch.equal(part, part.bfloat16().float()), "has digits that bfloat16 has not"
 
@@ -262,10 +262,10 @@ def test_replayed_steps_are_plain_ones(
     def trained() -> list[torch.Tensor]:
         stack = stack_of(starts, chosen, torch.device("cuda"))
         step_all(stack, batches, LRS)
-        three = [part.clone() for part in (stack.parameters, stack.velocity, stack.loss_sums)]
+        three = [part.clone() for part in (stack.trained, stack.velocity, stack.loss_sums)]
         stack.keep([2])
         step_all(stack, [(x[2:], labels[2:]) for x, labels in batches], LRS[2:])
-        return [*three, stack.parameters, stack.velocity, stack.loss_sums]
+        return [*three, stack.trained, stack.velocity, stack.loss_sums]
 
     replayed = trained()
     monkeypatch.setattr(Replay, "__call__", lambda self, *arguments: self._function(*arguments))

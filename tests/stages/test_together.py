@@ -122,7 +122,8 @@ def test_eight_seeds(rows: InMemory, stage_one: Weights, stacked: bool, sizes: l
 def test_seeds_with_learning_rates_and_starts(
     rows: InMemory, stage_one: Weights, stacked: bool, sizes: list[int], name: str
 ) -> None:
-    chosen = [short(name, start=start, lr=lr) for start in ("fresh", "stage_one") for lr in (1e-5, 1e-3)]
+    starts = [{"start": "fresh"}, {"start": "stage_one"}] if "start" in methods.get(name).settings else [{}]
+    chosen = [short(name, **start, lr=lr) for start in starts for lr in (1e-5, 1e-4, 1e-3, 1e-2)[:: len(starts)]]
     jobs = [Job(method, seed, stage_one) for seed, method in product((0, 5, 2), chosen)]
     assert_all_as_alone(rows, jobs)
     assert sizes[:-12] == ([4] * 3 if stacked and name in STACKABLE else [1] * 12)
@@ -187,7 +188,8 @@ def test_random_mixes(rows: InMemory, stage_one: Weights, stacked: bool, draw: i
             "weight_decay": stream.choice((0.0, 0.0, 0.1)),
             "clip_norm": stream.choice((None, None, 0.3)),
         }
-        jobs.append(Job(method.with_settings(**settings), stream.randrange(3), stage_one))
+        (method,) = methods.apply_settings([method], settings)
+        jobs.append(Job(method, stream.randrange(3), stage_one))
     for job, result in train_together(rows, jobs):
         assert_as_alone(rows, job, result)
 
@@ -257,8 +259,8 @@ def test_a_state_holds_all_that_the_rest_depends_on(rows: InMemory, stage_one: W
     wanted = dict(train_together(rows, jobs, on_epoch=lambda states: saved.append(dict(states))))
     assert [len(states) for states in saved] == [3, 3, 0]
     continued = [
-        Job(jobs[0].method, jobs[0].seed, None, state=saved[0][jobs[0]]),
-        Job(jobs[1].method, jobs[1].seed, None, state=saved[1][jobs[1]]),
+        Job(jobs[0].method, jobs[0].seed, stage_one, state=saved[0][jobs[0]]),
+        Job(jobs[1].method, jobs[1].seed, stage_one, state=saved[1][jobs[1]]),
         jobs[2],
     ]
     results = dict(train_together(rows, continued))
