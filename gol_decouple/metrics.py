@@ -9,6 +9,8 @@ from gol_decouple.class_stats import GROUPS, class_counts, group_masks
 
 Metrics = dict[str, float | int | None]
 
+CALIBRATION = ("ece", "classwise_ece", "nll")
+
 
 def class_accuracies(
     predictions: NDArray[np.int64], labels: NDArray[np.int64], num_classes: int
@@ -44,7 +46,7 @@ def top1_metrics(predictions: NDArray[np.int64], labels: NDArray[np.int64], trai
 
 def no_metrics(train_counts: NDArray[np.int64]) -> Metrics:
     """The metrics where there is no classifier to measure: accuracies are None, group sizes as ever."""
-    metrics: Metrics = dict.fromkeys(("top1", "top1_balanced", *(f"top1_{group}" for group in GROUPS)))
+    metrics: Metrics = dict.fromkeys(("top1", "top1_balanced", *(f"top1_{group}" for group in GROUPS), *CALIBRATION))
     return metrics | {f"num_{group}": int(mask.sum()) for group, mask in group_masks(train_counts).items()}
 
 

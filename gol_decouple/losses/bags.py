@@ -75,6 +75,10 @@ class BAGS(Loss):
         scores = self.ranking(logits).exp_()
         return scores * self.activation.scores(logits[:, -2:])[:, :1] if self.background else scores
 
+    def log_scores(self, logits: torch.Tensor) -> torch.Tensor:
+        ranking = self.ranking(logits)
+        return ranking + self.activation.log_prob(logits[:, -2:])[:, :1] if self.background else ranking
+
     def ranking(self, logits: torch.Tensor) -> torch.Tensor:
         ranking = at_least_float32(self._of_classes(logits)).clone()
         for columns, _ in self._groups():

@@ -71,6 +71,11 @@ class EQLv2(Loss):
         scores = self.activation.scores(logits)
         return self._of_classes(scores) * (1.0 - scores[:, -1:]) if self.background else scores
 
+    def log_scores(self, logits: torch.Tensor) -> torch.Tensor:
+        log_scores = super().log_scores(logits)
+        assert isinstance(self.activation, OneVsAll)
+        return log_scores + self.activation.log_complement(logits[:, -1:]) if self.background else log_scores
+
     def _weights(self) -> tuple[torch.Tensor, torch.Tensor]:
         """Of positives and of negatives, each for every column."""
         ratio = self.positive_gradient / (self.negative_gradient + 1e-10)

@@ -90,6 +90,10 @@ class Loss(nn.Module):
         """Scores [N, C] from logits [N, columns]."""
         return self._of_classes(self.activation.scores(logits))
 
+    def log_scores(self, logits: torch.Tensor) -> torch.Tensor:
+        """Logarithms [N, C] of the scores, where these underflow too."""
+        return self._of_classes(self.activation.log_prob(logits))
+
     def ranking(self, logits: torch.Tensor) -> torch.Tensor:
         """Values [N, C] that order a sample's classes as its scores do, but do not underflow."""
         return self._of_classes(logits)

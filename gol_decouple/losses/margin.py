@@ -50,3 +50,6 @@ class LDAM(ClassBalanced):
 
     def scores(self, logits: torch.Tensor) -> torch.Tensor:
         return super().scores(at_least_float32(logits) * self.scale)
+
+    def log_scores(self, logits: torch.Tensor) -> torch.Tensor:
+        return super().log_scores(at_least_float32(logits) * self.scale)

@@ -8,6 +8,7 @@ from typing import Any
 
 from gol_decouple import runs
 from gol_decouple.errors import InputError
+from gol_decouple.metrics import CALIBRATION
 from gol_decouple.report.paper import paper_top1
 
 Row = dict[str, Any]
@@ -30,6 +31,7 @@ FIELDS = (
         "split",
     ),
     *("top1", "top1_balanced", "top1_many", "top1_medium", "top1_few", "num_many", "num_medium", "num_few"),
+    *CALIBRATION,
     *("seconds", "paper_top1", "features", "path"),
 )
 _METRICS = ("top1", "top1_balanced", "top1_many", "top1_medium", "top1_few", "num_many", "num_medium", "num_few")
@@ -75,6 +77,7 @@ def _row(folder: Path) -> Row:
         values = {
             **manifest,
             **{name: manifest["metrics"][name] for name in _METRICS},
+            **{name: manifest["metrics"].get(name) for name in CALIBRATION},
             "run": run_folder(folder).name,
             "start": settings.get("start"),
             "started_from": manifest.get("started_from"),

@@ -22,6 +22,7 @@ from gol_decouple.features import Classes, FeaturesFile, open_features
 from gol_decouple.files import atomic_path, write_text
 from gol_decouple.losses import Loss
 from gol_decouple.metrics import Metrics, class_accuracies, top1_metrics
+from gol_decouple.stages.calibration import Calibration
 
 TOP_K = 5
 ROWS_AT_ONCE = 16384
@@ -35,12 +36,14 @@ class Predictions:
         ids, labels: int64 [N].
         classes: int64 [N, K], by the loss's ranking; scores underflow where logits still differ.
         scores: float32 [N, K].
+        calibration: `ece`, `classwise_ece` and `nll` (see `calibration.Calibration`).
     """
 
     ids: NDArray[np.int64]
     labels: NDArray[np.int64]
     classes: NDArray[np.int64]
     scores: NDArray[np.float32]
+    calibration: Metrics
 
 
 @torch.inference_mode()
@@ -71,22 +74,26 @@ def predict(
             f"size {features.feature_size}"
         )
     classes, values = [], []
+    calibration = Calibration(num_classes, device)
     for start in range(0, len(rows), ROWS_AT_ONCE):
         x = torch.from_numpy(rows.features[0, start : start + ROWS_AT_ONCE]).to(device).float()
         x = F.normalize(x, dim=1) if getattr(classifier, "normalise", False) else x
         logits = torch.addmm(bias, x, weight.t())
         top = loss.ranking(logits).topk(min(TOP_K, num_classes), dim=1).indices
         classes.append(top.cpu().numpy())
-        values.append(loss.scores(logits).gather(1, top).float().cpu().numpy())
-    return Predictions(rows.ids, rows.labels, np.concatenate(classes), np.concatenate(values))
+        scores = loss.scores(logits)
+        values.append(scores.gather(1, top).float().cpu().numpy())
+        labels = torch.from_numpy(rows.labels[start : start + ROWS_AT_ONCE]).to(device)
+        calibration.add(scores, loss.log_scores(logits), top[:, 0], labels)
+    return Predictions(rows.ids, rows.labels, np.concatenate(classes), np.concatenate(values), calibration.metrics())
 
 
 def evaluate(classifier: Any, features: str | Path | FeaturesFile, split: str = "test") -> Metrics:
-    """Top-1 metrics in percent (see `metrics.top1_metrics`) of a classifier on a split.
+    """Top-1 metrics in percent (see `metrics.top1_metrics`) and calibration of a classifier on a split.
 
     Args:
         classifier: a retrained classifier, an `nn.Linear`, or a pair (weight [C, D], bias [C]). Without a loss of its
-            own, it predicts the class with the largest logit.
+            own, its scores are softmax.
         features: a features file, open or by path.
 
     Raises:
@@ -98,8 +105,9 @@ def evaluate(classifier: Any, features: str | Path | FeaturesFile, split: str = 
 
 
 def metrics_of(predictions: Predictions, classes: Classes) -> Metrics:
-    """Top-1 metrics in percent."""
-    return top1_metrics(predictions.classes[:, 0], predictions.labels, classes.train_counts)
+    """Top-1 metrics in percent, and calibration."""
+    top1 = top1_metrics(predictions.classes[:, 0], predictions.labels, classes.train_counts)
+    return top1 | predictions.calibration
 
 
 def save_predictions(folder: Path, predictions: Predictions, classes: Classes) -> None:

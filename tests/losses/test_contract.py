@@ -252,6 +252,8 @@ def test_scores_and_ranking_are_of_the_classes(activation: str, name: str, backg
     assert scores.shape == ranking.shape == (NUM_SAMPLES, NUM_CLASSES)
     assert ((scores >= 0) & (scores <= 1)).all()
     assert torch.equal(scores.argsort(1), ranking.argsort(1))
+    torch.testing.assert_close(loss.log_scores(logits).exp(), scores)
+    assert loss.log_scores(logits.half() * 100).isfinite().all()
     far_below = torch.full_like(logits, -50.0)
     far_below[:, 1] = -40.0
     assert loss.ranking(far_below).argmax(1).eq(1).all()

