@@ -25,7 +25,7 @@ from gol_decouple.metrics import Metrics, class_accuracies, top1_metrics
 from gol_decouple.stages.calibration import Calibration
 
 TOP_K = 5
-ROWS_AT_ONCE = 16384
+ROWS_AT_ONCE = 4096
 
 
 @dataclass(frozen=True)

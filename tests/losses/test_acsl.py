@@ -4,23 +4,17 @@ from __future__ import annotations
 
 import math
 import re
-from collections.abc import Callable
 from typing import Any
 
 import numpy as np
 import pytest
 import torch
-from torch.nn import functional as F
 
 from gol_decouple import losses
 from gol_decouple.errors import InputError
 from gol_decouple.losses import terms
+from tests.losses.oracle import ETA, NAMES, check, run, weighted_negatives
 
-ETA: dict[str, Callable[[torch.Tensor], torch.Tensor]] = {
-    "sigmoid": lambda q: 1.0 / (1.0 + torch.exp(-q)),
-    "gumbel": lambda q: torch.exp(-torch.exp(-q)),
-}
-NAMES = list(ETA)
 # Rare are up to 10, common 11 to 100, frequent above.
 COUNTS = np.array([10, 11, 100, 101, 1, 5000])
 GROUPS = ("rare", "common", "common", "frequent", "rare", "frequent")
@@ -39,34 +33,6 @@ def batch(labels: list[int], seed: int = 0) -> tuple[torch.Tensor, torch.Tensor]
     return logits.clamp(min=-3.4), torch.tensor(labels)
 
 
-def run(
-    loss: losses.Loss, logits: torch.Tensor, labels: torch.Tensor, seed: int = 0
-) -> tuple[torch.Tensor, torch.Tensor]:
-    logits = logits.clone().requires_grad_(True)
-    value = loss(logits, labels, generator=torch.Generator().manual_seed(seed))
-    value.backward()
-    assert logits.grad is not None
-    return value.detach(), logits.grad
-
-
-def oracle(
-    activation: str, logits: torch.Tensor, labels: torch.Tensor, weights: torch.Tensor
-) -> tuple[torch.Tensor, torch.Tensor]:
-    """Mean over rows of the label's -log eta and the sum over the other classes of w (-log(1 - eta)), w [N, C]."""
-    q = logits.clone().requires_grad_(True)
-    eta = ETA[activation](q)
-    y = F.one_hot(labels, C + 1)[:, :C].to(torch.float64)
-    value = -(y * torch.log(eta) + (1.0 - y) * weights.detach() * torch.log(1.0 - eta)).sum() / len(labels)
-    value.backward()
-    assert q.grad is not None
-    return value.detach(), q.grad
-
-
-def check(got: tuple[torch.Tensor, torch.Tensor], wanted: tuple[torch.Tensor, torch.Tensor]) -> None:
-    for part, expected in zip(got, wanted, strict=True):
-        torch.testing.assert_close(part, expected, rtol=1e-10, atol=1e-12)
-
-
 # Foreground
 
 
@@ -78,13 +44,13 @@ def test_foreground_is_a_negative_where_it_scores_the_threshold(name: str, thres
     weights = (ETA[name](logits) >= threshold).to(torch.float64)
     assert 0 < weights.mean() < 1
     got = run(make(name, background, threshold=threshold), logits, labels)
-    check(got, oracle(name, logits, labels, weights))
+    check(got, weighted_negatives(name, logits, labels, weights))
 
 
 def test_the_default_threshold_is_seven_tenths() -> None:
     logits, labels = batch(FOREGROUND * 3)
     weights = (ETA["sigmoid"](logits) >= 0.7).to(torch.float64)
-    check(run(make(background=False), logits, labels), oracle("sigmoid", logits, labels, weights))
+    check(run(make(background=False), logits, labels), weighted_negatives("sigmoid", logits, labels, weights))
 
 
 def test_by_hand() -> None:
@@ -109,7 +75,7 @@ def test_a_score_that_is_the_threshold_counts(dtype: torch.dtype) -> None:
 def test_threshold_zero_is_plain_without_background(name: str) -> None:
     logits, labels = batch(FOREGROUND * 3)
     got = run(make(name, background=False, threshold=0.0), logits, labels)
-    check(got, oracle(name, logits, labels, torch.ones(len(labels), C)))
+    check(got, weighted_negatives(name, logits, labels, torch.ones(len(labels), C)))
 
 
 def test_threshold_zero_counts_scores_too_small_for_a_float() -> None:
@@ -142,7 +108,7 @@ def test_of_background_all_are_negatives_for_frequent_a_tenth_for_common_a_hundr
     for column, group in enumerate(GROUPS):
         assert chosen[labels == C, column].sum() == num_background // share_of(group)
     weights = torch.where(is_class, ETA[name](logits) >= 0.7, chosen).to(torch.float64)
-    check((value, gradient), oracle(name, logits, labels, weights))
+    check((value, gradient), weighted_negatives(name, logits, labels, weights))
 
 
 @pytest.mark.parametrize("q", [-3.0, 3.0])

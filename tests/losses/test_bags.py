@@ -14,6 +14,7 @@ from torch.nn import functional as F
 
 from gol_decouple import losses
 from gol_decouple.errors import InputError
+from tests.losses.oracle import check, run
 
 # Groups under 10, 10 to 99, 100 to 999, from 1000, with members that do not stand side by side.
 COUNTS = np.array([1000, 9, 10, 999, 1, 100, 5000, 99])
@@ -32,16 +33,6 @@ def batch(labels: Sequence[int], background: bool, seed: int = 0, columns: int =
     stream = torch.Generator().manual_seed(seed)
     logits = 2.0 * torch.randn(len(labels), columns + 2 * background, generator=stream, dtype=torch.float64)
     return logits, torch.tensor(labels)
-
-
-def run(
-    loss: losses.Loss, logits: torch.Tensor, labels: torch.Tensor, seed: int = 0
-) -> tuple[torch.Tensor, torch.Tensor]:
-    logits = logits.clone().requires_grad_(True)
-    value = loss(logits, labels, generator=torch.Generator().manual_seed(seed))
-    value.backward()
-    assert logits.grad is not None
-    return value.detach(), logits.grad
 
 
 def oracle(
@@ -65,11 +56,6 @@ def oracle(
     total.backward()
     assert z.grad is not None
     return total.detach(), z.grad
-
-
-def check(got: tuple[torch.Tensor, torch.Tensor], wanted: tuple[torch.Tensor, torch.Tensor]) -> None:
-    for part, expected in zip(got, wanted, strict=True):
-        torch.testing.assert_close(part, expected, rtol=1e-10, atol=1e-12)
 
 
 # The loss with all others: nothing is left to chance

@@ -4,7 +4,6 @@ from __future__ import annotations
 
 import math
 import re
-from collections.abc import Callable
 from typing import Any
 
 import numpy as np
@@ -15,12 +14,8 @@ from torch.nn import functional as F
 from gol_decouple import losses
 from gol_decouple.errors import InputError
 from gol_decouple.losses import terms
+from tests.losses.oracle import ETA, NAMES, check, run
 
-ETA: dict[str, Callable[[torch.Tensor], torch.Tensor]] = {
-    "sigmoid": lambda q: 1.0 / (1.0 + torch.exp(-q)),
-    "gumbel": lambda q: torch.exp(-torch.exp(-q)),
-}
-NAMES = list(ETA)
 C = 5
 
 Batch = tuple[torch.Tensor, torch.Tensor]
@@ -42,14 +37,6 @@ def batches(background: bool, count: int = 4, rows: int = 24) -> list[Batch]:
         logits = 1.5 * torch.randn(rows, C + background, generator=stream, dtype=torch.float64)
         made.append((logits.clamp(min=-3.4), labels))
     return made
-
-
-def run(loss: losses.Loss, batch: Batch) -> tuple[torch.Tensor, torch.Tensor]:
-    logits = batch[0].clone().requires_grad_(True)
-    value = loss(logits, batch[1])
-    value.backward()
-    assert logits.grad is not None
-    return value.detach(), logits.grad
 
 
 class Oracle:
@@ -88,18 +75,13 @@ class Oracle:
         return costs.detach().sum() / len(labels), q.grad / len(labels)
 
 
-def check(got: tuple[torch.Tensor, torch.Tensor], wanted: tuple[torch.Tensor, torch.Tensor]) -> None:
-    for part, expected in zip(got, wanted, strict=True):
-        torch.testing.assert_close(part, expected, rtol=1e-9, atol=1e-12)
-
-
 @pytest.mark.parametrize("params", [{}, {"gamma": 2.0, "mu": 0.1, "alpha": 1.5}, {"alpha": 0.0}, {"mu": -0.3}])
 @pytest.mark.parametrize("background", [False, True])
 @pytest.mark.parametrize("name", NAMES)
 def test_several_batches_in_a_row(name: str, background: bool, params: dict[str, float]) -> None:
     loss, oracle = make(name, background, **params), Oracle(name, background, **params)
     for batch in batches(background):
-        check(run(loss, batch), oracle(batch))
+        check(run(loss, *batch), oracle(batch))
 
 
 @pytest.mark.parametrize("at_once", [1, 11, 30])
@@ -110,7 +92,7 @@ def test_gradients_are_collected_however_many_rows_are_worked_on_at_a_time(
     monkeypatch.setattr(terms, "AT_ONCE", at_once)
     loss, oracle = make("sigmoid", background), Oracle("sigmoid", background)
     for batch in batches(background):
-        check(run(loss, batch), oracle(batch))
+        check(run(loss, *batch), oracle(batch))
 
 
 def test_two_batches_by_hand() -> None:
@@ -119,18 +101,18 @@ def test_two_batches_by_hand() -> None:
     # f(1/2) = 1/(1 + e^3.6). Second batch, label 1: log 2 times 1 + 4 (1 - f(1/2)) + f(2).
     counts = np.array([2, 1])
     loss = losses.get("eqlv2", activation="sigmoid", class_counts=counts)
-    value, gradient = run(loss, (torch.zeros(3, 2, dtype=torch.float64), torch.tensor([0, 0, 1])))
+    value, gradient = run(loss, *(torch.zeros(3, 2, dtype=torch.float64), torch.tensor([0, 0, 1])))
     assert value.item() == pytest.approx(2.0 * math.log(2.0), rel=1e-12)
     assert gradient[2].tolist() == pytest.approx([1 / 6, -1 / 6], rel=1e-12)
     f0, f1 = 1.0 / (1.0 + math.exp(-14.4)), 1.0 / (1.0 + math.exp(3.6))
-    value, gradient = run(loss, (torch.zeros(1, 2, dtype=torch.float64), torch.tensor([1])))
+    value, gradient = run(loss, *(torch.zeros(1, 2, dtype=torch.float64), torch.tensor([1])))
     assert value.item() == pytest.approx(math.log(2.0) * (1.0 + 4.0 * (1.0 - f1) + f0), rel=1e-9)
     assert gradient[0].tolist() == pytest.approx([f0 / 2.0, -(1.0 + 4.0 * (1.0 - f1)) / 2.0], rel=1e-9)
     # Third batch, label 0. The second added, as weighted, f(2)/2 to the negatives of 0 and (1 + 4 (1 - f(1/2)))/2 to
     # the positives of 1: g_0 = 1 / (1/2 + f0/2), g_1 = 1/2 + (1 + 4 (1 - f1))/2.
     g0, g1 = 1.0 / (0.5 + f0 / 2.0), 0.5 + (1.0 + 4.0 * (1.0 - f1)) / 2.0
     f0, f1 = (1.0 / (1.0 + math.exp(-12.0 * (g - 0.8))) for g in (g0, g1))
-    value, _ = run(loss, (torch.zeros(1, 2, dtype=torch.float64), torch.tensor([0])))
+    value, _ = run(loss, *(torch.zeros(1, 2, dtype=torch.float64), torch.tensor([0])))
     assert value.item() == pytest.approx(math.log(2.0) * (1.0 + 4.0 * (1.0 - f0) + f1), rel=1e-9)
 
 
@@ -140,10 +122,10 @@ def test_background_by_hand() -> None:
     # g = 1 and 0: f(1) = 1/(1 + e^-2.4), f(0) = 1/(1 + e^9.6). Second batch, a background row: f(1) + f(0) + 1.
     counts = np.array([2, 1])
     loss = losses.get("eqlv2", activation="sigmoid", class_counts=counts, background=True)
-    value, _ = run(loss, (torch.zeros(2, 3, dtype=torch.float64), torch.tensor([0, 2])))
+    value, _ = run(loss, *(torch.zeros(2, 3, dtype=torch.float64), torch.tensor([0, 2])))
     assert value.item() == pytest.approx(3.0 * math.log(2.0), rel=1e-12)
     f0, f1 = 1.0 / (1.0 + math.exp(-2.4)), 1.0 / (1.0 + math.exp(9.6))
-    value, gradient = run(loss, (torch.zeros(1, 3, dtype=torch.float64), torch.tensor([2])))
+    value, gradient = run(loss, *(torch.zeros(1, 3, dtype=torch.float64), torch.tensor([2])))
     assert value.item() == pytest.approx(math.log(2.0) * (f0 + f1 + 1.0), rel=1e-8)
     assert gradient[0].tolist() == pytest.approx([f0 / 2.0, f1 / 2.0, -0.5], rel=1e-8)
 
@@ -159,7 +141,7 @@ def test_the_first_batch_is_plain_cross_entropy(name: str, background: bool, par
     wanted = -(y * torch.log(eta) + (1.0 - y) * torch.log(1.0 - eta)).sum(1).mean()
     wanted.backward()
     assert q.grad is not None
-    check(run(make(name, background, **params), (logits, labels)), (wanted.detach(), q.grad))
+    check(run(make(name, background, **params), *(logits, labels)), (wanted.detach(), q.grad))
 
 
 @pytest.mark.parametrize("name", NAMES)
@@ -167,12 +149,12 @@ def test_plain_without_alpha_and_with_mu_below_every_ratio(name: str) -> None:
     loss = make(name, alpha=0.0, mu=-1e6)
     plain = Oracle(name, background=False)
     for batch in batches(False):
-        check(run(loss, batch), plain(batch, training=False))
+        check(run(loss, *batch), plain(batch, training=False))
 
 
 def test_neither_positives_nor_gradients_of_the_objectness_column_are_collected() -> None:
     loss = make(background=True)
-    run(loss, batches(True)[0])
+    run(loss, *batches(True)[0])
     state = loss.state_dict()
     assert state
     assert all(tensor.shape == (C,) for tensor in state.values())
@@ -197,29 +179,29 @@ def test_evaluation_uses_the_state_and_leaves_it(background: bool) -> None:
     first, second, third, fourth = batches(background)
     loss.eval()
     before = {key: tensor.clone() for key, tensor in loss.state_dict().items()}
-    check(run(loss, first), oracle(first, training=False))
+    check(run(loss, *first), oracle(first, training=False))
     assert all(torch.equal(loss.state_dict()[key], tensor) for key, tensor in before.items())
     loss.train()
-    check(run(loss, first), oracle(first))
-    check(run(loss, second), oracle(second))
+    check(run(loss, *first), oracle(first))
+    check(run(loss, *second), oracle(second))
     loss.eval()
     before = {key: tensor.clone() for key, tensor in loss.state_dict().items()}
-    check(run(loss, third), oracle(third, training=False))
+    check(run(loss, *third), oracle(third, training=False))
     assert all(torch.equal(loss.state_dict()[key], tensor) for key, tensor in before.items())
     loss.train()
-    check(run(loss, fourth), oracle(fourth))
+    check(run(loss, *fourth), oracle(fourth))
 
 
 @pytest.mark.parametrize("background", [False, True])
 def test_goes_on_alike_from_its_state(background: bool) -> None:
     loss, again = make("gumbel", background), make("gumbel", background)
     first, second, third, fourth = batches(background)
-    run(loss, first)
-    run(loss, second)
+    run(loss, *first)
+    run(loss, *second)
     again.load_state_dict({key: tensor.clone() for key, tensor in loss.state_dict().items()})
-    fresh = run(make("gumbel", background), third)
+    fresh = run(make("gumbel", background), *third)
     for batch in (third, fourth):
-        wanted, got = run(loss, batch), run(again, batch)
+        wanted, got = run(loss, *batch), run(again, *batch)
         assert torch.equal(got[0], wanted[0])
         assert torch.equal(got[1], wanted[1])
         assert not torch.equal(got[0], fresh[0])
@@ -230,7 +212,7 @@ def test_collected_in_float64_from_float32_logits() -> None:
     loss = losses.get("eqlv2", activation="sigmoid", class_counts=np.array([1, 1]))
     state = {key: torch.full_like(tensor, 2.0**25) for key, tensor in loss.state_dict().items()}
     loss.load_state_dict(state)
-    run(loss, (torch.zeros(1, 2), torch.tensor([0])))
+    run(loss, *(torch.zeros(1, 2), torch.tensor([0])))
     for tensor in loss.state_dict().values():
         assert (tensor > 2.0**25).sum() == 1
 

@@ -5,24 +5,18 @@ from __future__ import annotations
 import json
 import math
 import re
-from collections.abc import Callable
 from pathlib import Path
 from typing import Any
 
 import numpy as np
 import pytest
 import torch
-from torch.nn import functional as F
 
 from gol_decouple import losses
 from gol_decouple.errors import InputError
 from gol_decouple.losses import terms
+from tests.losses.oracle import ETA, NAMES, check, run, weighted_negatives
 
-ETA: dict[str, Callable[[torch.Tensor], torch.Tensor]] = {
-    "sigmoid": lambda q: 1.0 / (1.0 + torch.exp(-q)),
-    "gumbel": lambda q: torch.exp(-torch.exp(-q)),
-}
-NAMES = list(ETA)
 LOSSES = ("eql", "beql", "drop")
 
 # Of 1000 samples: shares 0.5, 0.02, 0.3, 0.05, 0.129 and 0.001, so 1, 3 and 5 are under LAMBDA.
@@ -46,39 +40,10 @@ def batch(labels: list[int], seed: int = 0, scale: float = 1.5) -> tuple[torch.T
     return logits.clamp(min=-3.4), torch.tensor(labels)
 
 
-def run(
-    loss: losses.Loss, logits: torch.Tensor, labels: torch.Tensor, seed: int = 0
-) -> tuple[torch.Tensor, torch.Tensor]:
-    logits = logits.clone().requires_grad_(True)
-    value = loss(logits, labels, generator=torch.Generator().manual_seed(seed))
-    value.backward()
-    assert logits.grad is not None
-    return value.detach(), logits.grad
-
-
-def oracle(
-    activation: str, logits: torch.Tensor, labels: torch.Tensor, weights: torch.Tensor
-) -> tuple[torch.Tensor, torch.Tensor]:
-    """Mean over rows of sum over classes of w (y (-log eta) + (1 - y) (-log(1 - eta))), w = 1 at the label itself."""
-    q = logits.clone().requires_grad_(True)
-    eta = ETA[activation](q)
-    y = F.one_hot(labels, C + 1)[:, :C].to(torch.float64)
-    costs = -y * torch.log(eta) - (1.0 - y) * weights.detach() * torch.log(1.0 - eta)
-    value = costs.sum() / len(labels)
-    value.backward()
-    assert q.grad is not None
-    return value.detach(), q.grad
-
-
 def eql_weights(labels: torch.Tensor, tail: torch.Tensor = TAIL) -> torch.Tensor:
     """[N, C]: 1 - T(f) for foreground, 1 for background; what it is at the label does not matter."""
     foreground = (labels < C).to(torch.float64).unsqueeze(1)
     return 1.0 - foreground * tail
-
-
-def check(got: tuple[torch.Tensor, torch.Tensor], wanted: tuple[torch.Tensor, torch.Tensor]) -> None:
-    for part, expected in zip(got, wanted, strict=True):
-        torch.testing.assert_close(part, expected, rtol=1e-10, atol=1e-12)
 
 
 MIXED = [0, 1, C, 2, 3, C, 5, 4, C, 0, C, C]
@@ -91,14 +56,14 @@ FOREGROUND = [0, 1, 2, 3, 4, 5, 0, 3]
 @pytest.mark.parametrize("name", NAMES)
 def test_eql_leaves_out_the_tail_as_negatives_of_foreground_alone(name: str) -> None:
     logits, labels = batch(MIXED)
-    check(run(make("eql", name), logits, labels), oracle(name, logits, labels, eql_weights(labels)))
+    check(run(make("eql", name), logits, labels), weighted_negatives(name, logits, labels, eql_weights(labels)))
 
 
 @pytest.mark.parametrize("name", NAMES)
 def test_eql_without_background(name: str) -> None:
     logits, labels = batch(FOREGROUND)
     got = run(make("eql", name, background=False), logits, labels)
-    check(got, oracle(name, logits, labels, (1.0 - TAIL).expand(len(labels), C)))
+    check(got, weighted_negatives(name, logits, labels, (1.0 - TAIL).expand(len(labels), C)))
 
 
 def test_eql_by_hand() -> None:
@@ -131,7 +96,7 @@ def test_beql_softens_the_tails_background_by_the_score(name: str, base: float) 
     tail_weights = weights[labels == C][:, TAIL > 0]
     assert (tail_weights == 0).any()
     assert ((tail_weights > 0) & (tail_weights < 1)).any()
-    check(run(make("beql", name, base=base), logits, labels), oracle(name, logits, labels, weights))
+    check(run(make("beql", name, base=base), logits, labels), weighted_negatives(name, logits, labels, weights))
 
 
 @pytest.mark.parametrize(
@@ -196,7 +161,7 @@ def test_drop_with_its_draws_drawn_again(
     background = kept[labels == C][:, TAIL > 0]
     assert 0 < background.mean() < 1
     weights = torch.where((labels < C).unsqueeze(1), 1.0 - TAIL, kept)
-    check(run(make("drop", name, form=form), logits, labels, seed=7), oracle(name, logits, labels, weights))
+    check(run(make("drop", name, form=form), logits, labels, seed=7), weighted_negatives(name, logits, labels, weights))
 
 
 def kept_terms(loss: losses.Loss, foreground: list[int], num_background: int, calls: int) -> torch.Tensor:
@@ -237,7 +202,9 @@ def test_drop_keeps_each_background_term_with_the_stated_probability(form: str, 
 @pytest.mark.parametrize("name", NAMES)
 def test_drop_leaves_nothing_out_of_a_batch_without_foreground(name: str, form: str) -> None:
     logits, labels = batch([C] * 40)
-    check(run(make("drop", name, form=form), logits, labels), oracle(name, logits, labels, torch.ones(40, C)))
+    check(
+        run(make("drop", name, form=form), logits, labels), weighted_negatives(name, logits, labels, torch.ones(40, C))
+    )
 
 
 @pytest.mark.parametrize("form", ["code", "paper"])
@@ -245,7 +212,7 @@ def test_drop_leaves_nothing_out_of_a_batch_without_foreground(name: str, form: 
 def test_drop_leaves_all_the_tail_out_where_no_foreground_is_of_it(name: str, form: str) -> None:
     logits, labels = batch([0, 2, 4, *[C] * 30])
     weights = (1.0 - TAIL).expand(len(labels), C)  # of the other classes, 1 - 0 in both forms
-    check(run(make("drop", name, form=form), logits, labels), oracle(name, logits, labels, weights))
+    check(run(make("drop", name, form=form), logits, labels), weighted_negatives(name, logits, labels, weights))
 
 
 @pytest.mark.parametrize(("form", "others"), [("code", 1.0), ("paper", 0.0)])
@@ -253,7 +220,7 @@ def test_drop_where_all_foreground_is_of_the_tail(form: str, others: float) -> N
     logits, labels = batch([1, 3, 5, *[C] * 30])
     of_background = torch.where(TAIL > 0, 1.0, others)
     weights = torch.where((labels < C).unsqueeze(1), 1.0 - TAIL, of_background)
-    check(run(make("drop", form=form), logits, labels), oracle("sigmoid", logits, labels, weights))
+    check(run(make("drop", form=form), logits, labels), weighted_negatives("sigmoid", logits, labels, weights))
 
 
 @pytest.mark.parametrize("form", ["code", "paper"])
@@ -261,7 +228,7 @@ def test_drop_where_all_foreground_is_of_the_tail(form: str, others: float) -> N
 def test_drop_without_background_is_eql(name: str, form: str) -> None:
     logits, labels = batch(FOREGROUND)
     got = run(make("drop", name, background=False, form=form), logits, labels)
-    check(got, oracle(name, logits, labels, (1.0 - TAIL).expand(len(labels), C)))
+    check(got, weighted_negatives(name, logits, labels, (1.0 - TAIL).expand(len(labels), C)))
 
 
 def test_drops_default_is_the_public_code() -> None:
@@ -294,13 +261,13 @@ def test_no_class_under_lambda_is_plain_cross_entropy(name: str, form: str) -> N
     logits, labels = batch(MIXED)
     loss = make(form, name, lambda_=0.0)
     assert loss.tail.sum() == 0
-    check(run(loss, logits, labels), oracle(name, logits, labels, torch.ones(len(labels), C)))
+    check(run(loss, logits, labels), weighted_negatives(name, logits, labels, torch.ones(len(labels), C)))
 
 
 @pytest.mark.parametrize("name", LOSSES)
 def test_a_batch_without_background_rows_is_eqls(name: str) -> None:
     logits, labels = batch(FOREGROUND)
-    check(run(make(name), logits, labels), oracle("sigmoid", logits, labels, eql_weights(labels)))
+    check(run(make(name), logits, labels), weighted_negatives("sigmoid", logits, labels, eql_weights(labels)))
 
 
 @pytest.mark.parametrize("name", LOSSES)

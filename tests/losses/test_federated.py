@@ -4,22 +4,16 @@ from __future__ import annotations
 
 import math
 import re
-from collections.abc import Callable
 from typing import Any
 
 import numpy as np
 import pytest
 import torch
-from torch.nn import functional as F
 
 from gol_decouple import losses
 from gol_decouple.errors import InputError
+from tests.losses.oracle import NAMES, check, run, weighted_negatives
 
-ETA: dict[str, Callable[[torch.Tensor], torch.Tensor]] = {
-    "sigmoid": lambda q: 1.0 / (1.0 + torch.exp(-q)),
-    "gumbel": lambda q: torch.exp(-torch.exp(-q)),
-}
-NAMES = list(ETA)
 COUNTS = np.array([900, 400, 100, 64, 25, 9, 4, 1])
 C = len(COUNTS)
 
@@ -33,36 +27,6 @@ def batch(labels: list[int], seed: int = 0) -> tuple[torch.Tensor, torch.Tensor]
     stream = torch.Generator().manual_seed(seed)
     logits = 1.5 * torch.randn(len(labels), C, generator=stream, dtype=torch.float64)
     return logits.clamp(min=-3.4), torch.tensor(labels)
-
-
-def run(
-    loss: losses.Loss, logits: torch.Tensor, labels: torch.Tensor, generator: torch.Generator | int = 0
-) -> tuple[torch.Tensor, torch.Tensor]:
-    if isinstance(generator, int):
-        generator = torch.Generator().manual_seed(generator)
-    logits = logits.clone().requires_grad_(True)
-    value = loss(logits, labels, generator=generator)
-    value.backward()
-    assert logits.grad is not None
-    return value.detach(), logits.grad
-
-
-def oracle(
-    activation: str, logits: torch.Tensor, labels: torch.Tensor, weights: torch.Tensor
-) -> tuple[torch.Tensor, torch.Tensor]:
-    """Mean over rows of the label's -log eta and the sum over the other classes of w_c (-log(1 - eta)), w [C]."""
-    q = logits.clone().requires_grad_(True)
-    eta = ETA[activation](q)
-    y = F.one_hot(labels, C + 1)[:, :C].to(torch.float64)
-    value = -(y * torch.log(eta) + (1.0 - y) * weights * torch.log(1.0 - eta)).sum() / len(labels)
-    value.backward()
-    assert q.grad is not None
-    return value.detach(), q.grad
-
-
-def check(got: tuple[torch.Tensor, torch.Tensor], wanted: tuple[torch.Tensor, torch.Tensor]) -> None:
-    for part, expected in zip(got, wanted, strict=True):
-        torch.testing.assert_close(part, expected, rtol=1e-10, atol=1e-12)
 
 
 def classes_with_negatives(gradient: torch.Tensor, labels: torch.Tensor) -> list[int]:
@@ -93,7 +57,7 @@ def test_all_rows_have_negatives_of_one_set_that_holds_the_batchs_classes(
         assert len(chosen) == max(num_sampled, len(present))
         weights = torch.zeros(C, dtype=torch.float64)
         weights[chosen] = 1.0
-        check((value, gradient), oracle(name, logits, target, weights))
+        check((value, gradient), weighted_negatives(name, logits, target, weights))
 
 
 @pytest.mark.parametrize("name", NAMES)
@@ -103,7 +67,7 @@ def test_without_background(name: str) -> None:
     chosen = classes_with_negatives(gradient, labels)
     assert len(chosen) == 5
     weights = torch.zeros(C, dtype=torch.float64).index_fill(0, torch.tensor(chosen), 1.0)
-    check((value, gradient), oracle(name, logits, labels, weights))
+    check((value, gradient), weighted_negatives(name, logits, labels, weights))
 
 
 def test_by_hand() -> None:
@@ -123,7 +87,7 @@ def test_by_hand() -> None:
 @pytest.mark.parametrize("name", NAMES)
 def test_all_classes_sampled_is_plain_cross_entropy(name: str, labels: list[int], num_sampled: int) -> None:
     logits, target = batch(labels)
-    wanted = oracle(name, logits, target, torch.ones(C, dtype=torch.float64))
+    wanted = weighted_negatives(name, logits, target, torch.ones(C, dtype=torch.float64))
     check(run(make(name, num_sampled=num_sampled), logits, target), wanted)
 
 

@@ -13,6 +13,7 @@ from torch.nn import functional as F
 
 from gol_decouple import losses
 from gol_decouple.errors import InputError
+from tests.losses.oracle import check, run
 
 C = 5
 
@@ -35,14 +36,6 @@ def batches(background: bool, count: int = 4, rows: int = 24, scale: float = 2.5
         logits = scale * torch.randn(rows, C + 2 * background, generator=stream, dtype=torch.float64)
         made.append((logits, labels))
     return made
-
-
-def run(loss: losses.Loss, batch: Batch) -> tuple[torch.Tensor, torch.Tensor]:
-    logits = batch[0].clone().requires_grad_(True)
-    value = loss(logits, batch[1])
-    value.backward()
-    assert logits.grad is not None
-    return value.detach(), logits.grad
 
 
 class Oracle:
@@ -81,11 +74,6 @@ class Oracle:
         return total.detach(), z.grad
 
 
-def check(got: tuple[torch.Tensor, torch.Tensor], wanted: tuple[torch.Tensor, torch.Tensor]) -> None:
-    for part, expected in zip(got, wanted, strict=True):
-        torch.testing.assert_close(part, expected, rtol=1e-10, atol=1e-12)
-
-
 @pytest.mark.parametrize(
     "params",
     [{}, {"p": 0.0}, {"q": 0.0}, {"p": 1.7, "q": 0.6}, {"eps": 0.2}, {"eps": 1.0}, {"eps": 1e-8}],
@@ -94,7 +82,7 @@ def check(got: tuple[torch.Tensor, torch.Tensor], wanted: tuple[torch.Tensor, to
 def test_several_batches_in_a_row(background: bool, params: dict[str, float]) -> None:
     loss, oracle = make(background, **params), Oracle(background, **params)
     for batch in batches(background):
-        check(run(loss, batch), oracle(batch))
+        check(run(loss, *batch), oracle(batch))
     assert oracle.counts[C - 1] == 0
 
 
@@ -102,14 +90,14 @@ def test_mitigation_by_hand() -> None:
     # Labels 0, 0, 0, 1 at z = 0: N = 3 and 1 scores alike. Label 0: log(1 + (1/3)^0.8), label 1: log 2.
     loss = make(num_classes=2)
     batch = (torch.zeros(4, 2, dtype=torch.float64), torch.tensor([0, 0, 0, 1]))
-    value, gradient = run(loss, batch)
+    value, gradient = run(loss, *batch)
     m = (1.0 / 3.0) ** 0.8
     assert value.item() == pytest.approx((3.0 * math.log(1.0 + m) + math.log(2.0)) / 4.0, rel=1e-12)
     assert gradient[0].tolist() == pytest.approx([-m / (1.0 + m) / 4.0, m / (1.0 + m) / 4.0], rel=1e-12)
     # A second batch of four with label 1: N = 3 and 5, so (3/5)^0.8. Then one of label 0: N = 4 and 5, so nothing.
-    value, _ = run(loss, (batch[0], torch.ones(4, dtype=torch.int64)))
+    value, _ = run(loss, *(batch[0], torch.ones(4, dtype=torch.int64)))
     assert value.item() == pytest.approx(math.log(1.0 + 0.6**0.8), rel=1e-12)
-    value, _ = run(loss, (batch[0][:1], torch.tensor([0])))
+    value, _ = run(loss, *(batch[0][:1], torch.tensor([0])))
     assert value.item() == pytest.approx(math.log(2.0), rel=1e-12)
 
 
@@ -117,16 +105,16 @@ def test_compensation_by_hand() -> None:
     # One row of label 0, z = 0 and log 3: N = 1 for both (class 1, without samples, counts as one). Scores 1/4 and 3/4:
     # C = 3^2, so log(1 + 9 * 3).
     batch = (torch.tensor([[0.0, math.log(3.0)]], dtype=torch.float64), torch.tensor([0]))
-    value, gradient = run(make(num_classes=2), batch)
+    value, gradient = run(make(num_classes=2), *batch)
     assert value.item() == pytest.approx(math.log(28.0), rel=1e-12)
     assert gradient[0].tolist() == pytest.approx([-27.0 / 28.0, 27.0 / 28.0], rel=1e-12)
     # z = 0 and log 999: scores 1/1000 and 0.999, of the former 0.01 is counted: C = 99.9^2.
     batch = (torch.tensor([[0.0, math.log(999.0)]], dtype=torch.float64), torch.tensor([0]))
-    value, _ = run(make(num_classes=2), batch)
+    value, _ = run(make(num_classes=2), *batch)
     assert value.item() == pytest.approx(math.log(1.0 + 99.9**2 * 999.0), rel=1e-12)
     # A label that is scored highest is not compensated for.
     batch = (torch.tensor([[math.log(3.0), 0.0]], dtype=torch.float64), torch.tensor([0]))
-    value, _ = run(make(num_classes=2), batch)
+    value, _ = run(make(num_classes=2), *batch)
     assert value.item() == pytest.approx(math.log(4.0 / 3.0), rel=1e-12)
 
 
@@ -134,7 +122,7 @@ def test_background_by_hand() -> None:
     # z = 0 everywhere, labels 0 and background (2): objectness is log 2 in both rows, and label 0's classes log 2 (one
     # sample of each class is counted). 3 log 2 over two rows; the background row's classes have no gradient.
     loss = make(background=True, num_classes=2)
-    value, gradient = run(loss, (torch.zeros(2, 4, dtype=torch.float64), torch.tensor([0, 2])))
+    value, gradient = run(loss, *(torch.zeros(2, 4, dtype=torch.float64), torch.tensor([0, 2])))
     assert value.item() == pytest.approx(1.5 * math.log(2.0), rel=1e-12)
     wanted = [[-0.25, 0.25, -0.25, 0.25], [0.0, 0.0, 0.25, -0.25]]
     torch.testing.assert_close(gradient, torch.tensor(wanted, dtype=torch.float64))
@@ -147,21 +135,21 @@ def test_plain_without_p_and_q() -> None:
         wanted = F.cross_entropy(z, labels)
         wanted.backward()
         assert z.grad is not None
-        check(run(loss, (logits, labels)), (wanted.detach(), z.grad))
+        check(run(loss, *(logits, labels)), (wanted.detach(), z.grad))
 
 
 def test_the_given_counts_do_not_matter() -> None:
     counts = np.array([1000, 100, 10, 1, 1])
     loss, oracle = losses.get("seesaw", activation="softmax", class_counts=counts), Oracle(False)
     for batch in batches(False):
-        check(run(loss, batch), oracle(batch))
+        check(run(loss, *batch), oracle(batch))
 
 
 def test_a_batch_of_background_alone_teaches_objectness_alone() -> None:
     loss = make(background=True)
     before = {key: tensor.clone() for key, tensor in loss.state_dict().items()}
     logits = batches(True)[0][0]
-    value, gradient = run(loss, (logits, torch.full((len(logits),), C)))
+    value, gradient = run(loss, *(logits, torch.full((len(logits),), C)))
     wanted = -torch.log_softmax(logits[:, C:], 1)[:, 1].mean()
     torch.testing.assert_close(value, wanted)
     assert gradient[:, :C].eq(0).all()
@@ -171,7 +159,7 @@ def test_a_batch_of_background_alone_teaches_objectness_alone() -> None:
 
 def test_large_logits_are_finite() -> None:
     logits = torch.tensor([[1e4, -1e4, 0.0], [-1e4, 1e4, 3.0]])
-    value, gradient = run(make(num_classes=3), (logits, torch.tensor([1, 0])))
+    value, gradient = run(make(num_classes=3), *(logits, torch.tensor([1, 0])))
     assert value.isfinite()
     assert gradient.isfinite().all()
 
@@ -193,27 +181,27 @@ def test_columns_and_scores() -> None:
 def test_evaluation_uses_the_state_and_leaves_it(background: bool) -> None:
     loss, oracle = make(background), Oracle(background)
     first, second, third, fourth = batches(background)
-    check(run(loss, first), oracle(first))
-    check(run(loss, second), oracle(second))
+    check(run(loss, *first), oracle(first))
+    check(run(loss, *second), oracle(second))
     loss.eval()
     before = {key: tensor.clone() for key, tensor in loss.state_dict().items()}
-    check(run(loss, third), oracle(third, training=False))
+    check(run(loss, *third), oracle(third, training=False))
     assert before
     assert all(torch.equal(loss.state_dict()[key], tensor) for key, tensor in before.items())
     loss.train()
-    check(run(loss, fourth), oracle(fourth))
+    check(run(loss, *fourth), oracle(fourth))
 
 
 @pytest.mark.parametrize("background", [False, True])
 def test_goes_on_alike_from_its_state(background: bool) -> None:
     loss, again = make(background), make(background)
     first, second, third, fourth = batches(background)
-    run(loss, first)
-    run(loss, second)
+    run(loss, *first)
+    run(loss, *second)
     again.load_state_dict({key: tensor.clone() for key, tensor in loss.state_dict().items()})
-    fresh = run(make(background), third)
+    fresh = run(make(background), *third)
     for batch in (third, fourth):
-        wanted, got = run(loss, batch), run(again, batch)
+        wanted, got = run(loss, *batch), run(again, *batch)
         assert torch.equal(got[0], wanted[0])
         assert torch.equal(got[1], wanted[1])
         assert not torch.equal(got[0], fresh[0])
