@@ -38,6 +38,10 @@ class Softmax:
         """log softmax(q), [N, C]."""
         return F.log_softmax(at_least_float32(q), dim=-1)
 
+    def log_scores(self, q: torch.Tensor) -> torch.Tensor:
+        """The logarithm of the scores, [N, C]."""
+        return self.log_prob(q)
+
     def scores(self, q: torch.Tensor) -> torch.Tensor:
         """softmax(q), [N, C]; each row sums to one."""
         return F.softmax(at_least_float32(q), dim=-1)
@@ -57,6 +61,7 @@ class OneVsAll:
         log_one_minus_eta: log(1 - eta(q)) and its derivative.
         log_odds: log eta(q) - log(1 - eta(q)) and its derivative, without the tangent that continues log eta.
         eta: the scores.
+        log_of_eta: their logarithm, as they are and not as training continues it.
         link: eta's inverse, from a probability in (0, 1) to a logit.
         negative_cost_: -log(1 - eta(q)), while its derivative replaces q, for sums over many classes: as exact as
             their dtype is beside 1 (`log_one_minus_eta` keeps all digits of the smallest values), and fast.
@@ -67,6 +72,7 @@ class OneVsAll:
     log_one_minus_eta: ValueAndSlope
     log_odds: ValueAndSlope
     eta: Callable[[torch.Tensor], torch.Tensor]
+    log_of_eta: Callable[[torch.Tensor], torch.Tensor]
     link: Callable[[float], float]
     negative_cost_: Callable[[torch.Tensor], torch.Tensor]
     one_vs_all: bool = True
@@ -83,6 +89,10 @@ class OneVsAll:
         """-log eta(q) and its derivative, in the dtype of q."""
         value, slope = self.log_eta(q)
         return value.neg_(), slope.neg_()
+
+    def log_scores(self, q: torch.Tensor) -> torch.Tensor:
+        """The logarithm of the scores, [N, C], where these underflow too."""
+        return self.log_of_eta(at_least_float32(q))
 
     def scores(self, q: torch.Tensor) -> torch.Tensor:
         """eta(q), [N, C]; a row does not sum to one. Predict by the largest logit: scores underflow, logits do not."""
@@ -144,6 +154,10 @@ def _gumbel_eta(q: torch.Tensor) -> torch.Tensor:
     return torch.exp(-torch.exp(-q))
 
 
+def _gumbel_log_of_eta(q: torch.Tensor) -> torch.Tensor:
+    return -torch.exp(-q.clamp(min=LOWEST_Q_MIN))
+
+
 def _gumbel_link(eta: float) -> float:
     return -math.log(-math.log(eta))
 
@@ -190,10 +204,6 @@ def _sigmoid_log_complement(q: torch.Tensor) -> tuple[torch.Tensor, torch.Tensor
     return F.logsigmoid(-q), -torch.sigmoid(q)
 
 
-def _sigmoid_log_odds(q: torch.Tensor) -> tuple[torch.Tensor, torch.Tensor]:
-    return q.clone(), torch.ones_like(q)
-
-
 def _sigmoid_negative_cost_(q: torch.Tensor) -> torch.Tensor:
     cost = F.softplus(q, threshold=40.0)
     q.sigmoid_()
@@ -209,7 +219,14 @@ def _make_gumbel(q_min: float = Q_MIN) -> Activation:
         raise InputError(f"q_min = {q_min}: must be at least {LOWEST_Q_MIN} and below 0")
     log_eta = partial(_gumbel_log_eta, q_min=q_min)
     return OneVsAll(
-        "gumbel", log_eta, _gumbel_log_complement, _gumbel_log_odds, _gumbel_eta, _gumbel_link, _gumbel_negative_cost_
+        "gumbel",
+        log_eta,
+        _gumbel_log_complement,
+        _gumbel_log_odds,
+        _gumbel_eta,
+        _gumbel_log_of_eta,
+        _gumbel_link,
+        _gumbel_negative_cost_,
     )
 
 
@@ -220,6 +237,7 @@ def _make_published() -> Activation:
         _published_log_complement,
         _published_log_odds,
         _gumbel_eta,
+        _gumbel_log_of_eta,
         _gumbel_link,
         _published_negative_cost_,
     )
@@ -230,8 +248,9 @@ def _make_sigmoid() -> Activation:
         "sigmoid",
         _sigmoid_log_eta,
         _sigmoid_log_complement,
-        _sigmoid_log_odds,
+        lambda q: (q.clone(), torch.ones_like(q)),
         torch.sigmoid,
+        F.logsigmoid,
         _sigmoid_link,
         _sigmoid_negative_cost_,
     )

@@ -38,6 +38,9 @@ class Correction:
         return scaled, self(bias.unsqueeze(0))[0]
 
 
+# Of counts [C], and lengths of the weights [C] where they are known, the factor and the shift [C] of the logits.
+
+
 def logit_adjustment(counts: Floats, norms: Floats | None, tau: float = 1.0) -> tuple[Floats, Floats]:
     """q - tau log pi, with pi_c = n_c / n (Menon et al., ICLR 2021, equation 9)."""
     return np.ones_like(counts), -tau * np.log(counts / counts.sum())
@@ -47,7 +50,8 @@ def tau_norm(counts: Floats, norms: Floats | None, tau: float = 1.0) -> tuple[Fl
     """q_c / |w_c|^tau (Kang et al., ICLR 2020, section 4.3), bias and all; their code drops the bias."""
     if norms is None:
         raise InputError("correction 'tau_norm' needs the weight of the classifier")
-    return norms**-tau, np.zeros_like(norms)
+    with np.errstate(all="ignore"):  # what is not finite is for the caller to see
+        return norms**-tau, np.zeros_like(norms)
 
 
 def norcal(counts: Floats, norms: Floats | None, gamma: float = 0.6) -> tuple[Floats, Floats]:
@@ -57,6 +61,8 @@ def norcal(counts: Floats, norms: Floats | None, gamma: float = 0.6) -> tuple[Fl
 
 def iif(counts: Floats, norms: Floats | None, variant: str = "raw") -> tuple[Floats, Floats]:
     """q_c times how rarely images hold the class (Inverse Image Frequency, Alexandridis et al., 2022).
+
+    rel and normit are negative for a class that has more than half of the samples.
 
     Variants, with pi_c = n_c / n: raw log(1 / pi), smooth log((n + 1) / (n_c + 1)) + 1, rel log((1 - pi) / pi), normit
     minus the normal quantile of pi, gombit -log(-log(1 - pi)), base2 and base10 as raw to these bases.

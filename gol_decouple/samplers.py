@@ -80,7 +80,7 @@ def repeat_factors(
     max over the image's classes c of max(1, sqrt(threshold / f_c)), f_c being the share of images that hold class c.
     """
     held = [sorted(set(classes)) for classes in classes_of_images]
-    all_held = torch.tensor([label for one in held for label in one])
+    all_held = torch.tensor([label for one in held for label in one], dtype=torch.int64)
     frequency = torch.bincount(all_held, minlength=num_classes) / len(held)
     of_class = (threshold / frequency).sqrt().clamp(min=1.0)
     return torch.tensor([max((of_class[label].item() for label in one), default=1.0) for one in held])

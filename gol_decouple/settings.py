@@ -175,14 +175,14 @@ class Stage2Config(_Section):
     precision: Literal["float32", "bfloat16"] | None = None  # of the matrix products
     q_min: Annotated[Float, Field(lt=0, ge=-80)] | None = None  # the slope below it, exp(-q_min), is a float32
     cosine_scale: Rate | None = None
-    # Parameters of losses; what a loss does not allow of these ranges, it refuses itself.
+    # Parameters of losses and corrections; what one does not allow of these ranges, it refuses itself.
     max_margin: NonNegative | None = None
     scale: Rate | None = None
     head: Fraction | None = None
     tail: Fraction | None = None
     shift: Literal["exact", "link"] | None = None
     tau: Float | None = None
-    variant: str | None = None
+    variant: Literal["raw", "smooth", "rel", "normit", "gombit", "base2", "base10"] | None = None
     gamma: NonNegative | None = None
     beta: Fraction | None = None
     deferred: Annotated[Float, Field(ge=0, le=1)] | None = None

@@ -27,8 +27,8 @@ if TYPE_CHECKING:
 torch.set_num_threads(1)
 
 CLASS_COUNTS = (40, 21, 6)
-# All methods but corrections of what is trained.
-TRAINED = [name for name, method in METHODS.items() if not method.posthoc]
+# All methods but corrections of what is trained, and those for background samples.
+TRAINED = [name for name, method in METHODS.items() if not method.posthoc and not method.background]
 
 
 @dataclass(frozen=True)

@@ -192,6 +192,21 @@ def test_log_odds_are_finite_at_large_logits_and_nan_at_nan(name: str, dtype: to
     assert slopes[:4].isfinite().all()
 
 
+@pytest.mark.parametrize("name", ["gumbel", "gumbel_published"])
+def test_log_scores_are_those_of_the_scores_whatever_training_makes_of_them(name: str) -> None:
+    q = torch.linspace(-6.5, 30.0, 400, dtype=torch.float64)
+    wanted = [float(-mpmath.exp(-mpmath.mpf(float(value)))) for value in q]
+    np.testing.assert_allclose(activations.get(name).log_scores(q), wanted, rtol=1e-12)
+    assert torch.equal(activations.get("gumbel", q_min=-1.0).log_scores(q), activations.get("gumbel").log_scores(q))
+
+
+@pytest.mark.parametrize("name", activations.names())
+@pytest.mark.parametrize("dtype", [torch.float16, torch.bfloat16, torch.float32])
+def test_log_scores_are_finite_at_large_logits(name: str, dtype: torch.dtype) -> None:
+    q = torch.tensor([[6e4, -6e4, 0.0, -200.0]]).to(dtype)
+    assert activations.get(name).log_scores(q).isfinite().all()
+
+
 @pytest.mark.parametrize("name", ONE_VS_ALL)
 def test_positive_cost_is_minus_log_eta(name: str) -> None:
     activation = activations.get(name)

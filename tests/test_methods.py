@@ -7,6 +7,7 @@ from pathlib import Path
 
 import pytest
 
+import gol_decouple
 from gol_decouple import activations, losses, methods, samplers
 from gol_decouple.errors import InputError
 from tests.conftest import RunCli
@@ -94,6 +95,8 @@ def test_a_method_for_background_is_refused_without_it(
 ) -> None:
     done = run_cli("stage2", gaussians, "--method", "crt", "--method", name, "--runs-dir", tmp_path / "runs")
     assert done.code == 2
-    assert f"error: method {name} is for features with background samples, which {gaussians} does not" in done.err
+    assert f"error: method {name} is for features with background samples, and there are none" in done.err
     assert "hint: --method all leaves such methods out" in done.err
     assert not (tmp_path / "runs").exists()
+    with pytest.raises(InputError, match=f"method {name} is for features with background samples"):
+        gol_decouple.retrain(gaussians, name)

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import math
 import shutil
+from dataclasses import replace
 from pathlib import Path
 
 import mpmath
@@ -170,10 +171,26 @@ def test_on_features_without_a_classifier_one_is_trained_first(run_cli: RunCli, 
     assert methods_of == ["logit_adjustment"] * 2 + ["softmax"] * 2
 
 
+@pytest.mark.filterwarnings("error")
+def test_a_correction_that_is_not_finite_is_an_error_and_the_others_are_done(
+    run_cli: RunCli, gaussians: Path, tmp_path: Path
+) -> None:
+    arguments = ["stage2", gaussians, "--runs-dir", tmp_path, "--method", "tau_norm", "--method", "crt"]
+    done = run_cli(*arguments, "--set", "stage2.tau=-1000", "--set", "stage2.epochs=1")
+    assert done.code == 2
+    assert "error: tau_norm (tau -1000.0) gives weights that are not finite" in done.err
+    assert [row["method"] for row in collect_rows([tmp_path], tmp_path)] == ["crt"]
+    with pytest.raises(InputError, match="not finite"):
+        gol_decouple.retrain(gaussians, "tau_norm", tau=-1000.0)
+
+
 def test_a_variant_that_is_not_there_is_found_before_anything_is_done(
     run_cli: RunCli, gaussians: Path, tmp_path: Path
 ) -> None:
     done = run_cli("stage2", gaussians, "--runs-dir", tmp_path, "--method", "iif", "--set", "stage2.variant=rare")
     assert done.code == 2
-    assert done.err.startswith("error: unknown variant of iif 'rare'\nhint: choose from: base10")
+    assert "error: --set stage2.variant=rare: input should be 'raw', 'smooth'" in done.err
     assert not list(tmp_path.iterdir())
+    method = replace(methods.get("iif"), posthoc_params={"variant": "raw", "rare": 1})
+    with pytest.raises(InputError, match="correction 'iif' has no parameter 'rare'"):
+        gol_decouple.retrain(gaussians, method)

@@ -33,6 +33,7 @@ class ACSL(WeightedNegatives):
         super().__init__(activation, facts)
         self._require(0 <= threshold < 1, "threshold", threshold, "at least 0 and below 1")
         self.least_cost = -math.log1p(-threshold)
+        self.random, self.independent = self.background, not self.background
         if self.background:
             masks = self._frequency_groups()
             self._constant("is_of", np.array([masks[group] for group in BACKGROUND_SHARES], np.float64))

@@ -77,7 +77,7 @@ class BAGS(Loss):
 
     def log_scores(self, logits: torch.Tensor) -> torch.Tensor:
         ranking = self.ranking(logits)
-        return ranking + self.activation.log_prob(logits[:, -2:])[:, :1] if self.background else ranking
+        return ranking + self.activation.log_scores(logits[:, -2:])[:, :1] if self.background else ranking
 
     def ranking(self, logits: torch.Tensor) -> torch.Tensor:
         ranking = at_least_float32(self._of_classes(logits)).clone()

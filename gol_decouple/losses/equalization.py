@@ -60,7 +60,6 @@ class EQL(WeightedNegatives):
 
     def __init__(self, activation: Activation, facts: ClassFacts, lambda_: float | None = None) -> None:
         super().__init__(activation, facts)
-        self.lambda_ = lambda_
         if lambda_ is None:
             tail = self._image_counts() <= COMMON_UP_TO
         else:
@@ -129,6 +128,7 @@ class Drop(EQL):
         super().__init__(activation, facts, lambda_)
         self._require(form in ("code", "paper"), "form", form, "code or paper")
         self.form = form
+        self.random, self.independent = self.background, not self.background
 
     def background_weights(
         self, labels: torch.Tensor, tail: torch.Tensor, generator: torch.Generator | None

@@ -51,8 +51,8 @@ class Loss(nn.Module):
     name: ClassVar[str]
     activations: ClassVar[tuple[str, ...]]
     with_background: ClassVar[tuple[str, ...]] = ()
-    random: ClassVar[bool] = False
-    independent: ClassVar[bool] = True
+    random: bool = False
+    independent: bool = True
     held_constant: ClassVar[str | None] = None
     plain_at: ClassVar[Limits] = ()
     plain_when_uniform: ClassVar[bool] = False
@@ -92,7 +92,7 @@ class Loss(nn.Module):
 
     def log_scores(self, logits: torch.Tensor) -> torch.Tensor:
         """Logarithms [N, C] of the scores, where these underflow too."""
-        return self._of_classes(self.activation.log_prob(logits))
+        return self._of_classes(self.activation.log_scores(logits))
 
     def ranking(self, logits: torch.Tensor) -> torch.Tensor:
         """Values [N, C] that order a sample's classes as its scores do, but do not underflow."""

@@ -58,8 +58,8 @@ class Seesaw(Loss):
         return scores * self.activation.scores(logits[:, -2:])[:, :1] if self.background else scores
 
     def log_scores(self, logits: torch.Tensor) -> torch.Tensor:
-        log_scores = self.activation.log_prob(self._of_classes(logits))
-        return log_scores + self.activation.log_prob(logits[:, -2:])[:, :1] if self.background else log_scores
+        log_scores = self.activation.log_scores(self._of_classes(logits))
+        return log_scores + self.activation.log_scores(logits[:, -2:])[:, :1] if self.background else log_scores
 
     def _of_classes_(self, logits: torch.Tensor, labels: torch.Tensor, counted: torch.Tensor | None) -> torch.Tensor:
         """The loss [N] over the classes; zero for samples that are not `counted` [N], 1 or 0."""

@@ -23,7 +23,7 @@ from gol_decouple.progress import SILENT, Progress
 from gol_decouple.runs import Target
 from gol_decouple.settings import Stage2Config
 from gol_decouple.stages.feed import TrainRows
-from gol_decouple.stages.jobs import Job, Retrained, State, loss_of
+from gol_decouple.stages.jobs import Job, Retrained, State, check, loss_of
 from gol_decouple.stages.manifest import finish
 from gol_decouple.stages.rows import open_rows
 from gol_decouple.stages.together import train_together
@@ -61,12 +61,7 @@ def run_stage2(
     if "test" not in features:
         raise InputError(f"{target.features} has no test split to report on", "write it with train and test")
     for method in chosen:
-        if method.background:
-            raise InputError(
-                f"method {method.name} is for features with background samples, which {target.features} does not have",
-                "--method all leaves such methods out",
-            )
-        loss_of(method, features.classes.train_counts)  # a setting that it refuses must not be found after a training
+        check(method, features.classes)
     if warning := empty_classes_warning(features.classes.names, features.classes.train_counts):
         progress.warn(warning)
     if len(features["train"].features) == 1 and any(point.views == "random" for point in grid):

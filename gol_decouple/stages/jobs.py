@@ -11,7 +11,9 @@ from numpy.typing import NDArray
 from torch import nn
 from torch.nn import functional as F
 
-from gol_decouple import activations, classifiers, losses
+from gol_decouple import activations, classifiers, losses, posthoc
+from gol_decouple.errors import InputError
+from gol_decouple.features import Classes
 from gol_decouple.losses import Loss
 from gol_decouple.methods import Method
 from gol_decouple.metrics import Metrics
@@ -24,6 +26,19 @@ def loss_of(method: Method, class_counts: NDArray[np.int64]) -> Loss:
     """A method's loss on its activation, for classes of some numbers of train samples [C]."""
     activation = activations.get(method.activation, **method.activation_params)
     return losses.get(method.loss, activation=activation, class_counts=class_counts, **method.loss_params)
+
+
+def check(method: Method, classes: Classes) -> None:
+    """Raise an InputError for what would be found after a training: a setting that a part refuses, or no background."""
+    if method.background:
+        raise InputError(
+            f"method {method.name} is for features with background samples, and there are none",
+            "--method all leaves such methods out",
+        )
+    loss_of(method, classes.train_counts)
+    if method.posthoc:
+        weight = torch.ones(len(classes), 1)
+        posthoc.get(method.posthoc, class_counts=classes.train_counts, weight=weight, **method.posthoc_params)
 
 
 @dataclass(frozen=True)

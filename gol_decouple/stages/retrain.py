@@ -16,7 +16,7 @@ from gol_decouple.methods import Method
 from gol_decouple.settings import Stage2Config
 from gol_decouple.stages.evaluation import evaluate as evaluate_classifier
 from gol_decouple.stages.feed import TrainRows
-from gol_decouple.stages.jobs import Job, Retrained
+from gol_decouple.stages.jobs import Job, Retrained, check
 from gol_decouple.stages.rows import open_rows
 from gol_decouple.stages.together import train_together
 
@@ -44,7 +44,7 @@ def retrain(
         evaluate: also fill `.metrics` from the test split, if there is one.
         memory_gb: 10^9 bytes for the train features, which are streamed if they are more; None: half of what is free.
         params: other settings of the method: `start`, `schedule`, `views`, `momentum`, `weight_decay`, `clip_norm`,
-            `precision`, and the parameters of its activation and loss.
+            `precision`, and the parameters of its parts.
 
     A method that starts from the stage-one classifier, on a file that has none, first trains a Softmax classifier.
 
@@ -55,6 +55,7 @@ def retrain(
     chosen = methods.get(method) if isinstance(method, str) else method
     chosen = chosen.with_settings(epochs=epochs, batch_size=batch_size, lr=lr, **params)
     _check(chosen.settings | {"memory_gb": memory_gb})
+    check(chosen, opened.classes)
     start = None if opened.classifier is None else as_tensors(opened.classifier)
     first = methods.first_softmax() if chosen.start == "stage_one" and start is None else None
     needed = [chosen] if first is None else [chosen, first]

@@ -70,12 +70,16 @@ def train_together(
                 on_epoch(state for group in left for state in group.states())
 
 
-def _corrected(rows: TrainRows, job: Job) -> Retrained:
+def _corrected(rows: TrainRows, job: Job) -> Retrained | InputError:
     method = job.method
     assert method.posthoc is not None
     weight, bias = classifiers.as_tensors(job.stage_one)
     correction = posthoc.get(method.posthoc, class_counts=rows.class_counts, weight=weight, **method.posthoc_params)
-    return Retrained(*correction.fold(weight, bias), method, loss_of(method, rows.class_counts), 1, [], 0.0)
+    weight, bias = correction.fold(weight, bias)
+    if not (weight.isfinite().all() and bias.isfinite().all()):
+        settings = ", ".join(f"{name} {value}" for name, value in method.posthoc_params.items())
+        return InputError(f"{method.name} ({settings}) gives weights that are not finite", "try other parameters")
+    return Retrained(weight, bias, method, loss_of(method, rows.class_counts), 1, [], 0.0)
 
 
 def _stackable(rows: TrainRows, jobs: Sequence[Job]) -> list[list[Job]]:

@@ -37,6 +37,14 @@ def draws(seed: int = 7) -> torch.Generator:
     return torch.Generator().manual_seed(seed)
 
 
+@pytest.mark.parametrize("name", ["acsl", "drop"])
+def test_without_background_there_is_nothing_to_draw(name: str) -> None:
+    assert make("sigmoid", name, background=True).random
+    loss = make("sigmoid", name)
+    assert loss.independent
+    assert not loss.random
+
+
 def makes_draws(loss: Loss, logits: torch.Tensor, labels: torch.Tensor) -> bool:
     """Whether draws change the loss of a batch: without background, some losses have nothing to draw."""
     return loss.random and not torch.equal(loss(logits, labels, draws(1)), loss(logits, labels, draws(2)))

@@ -68,7 +68,7 @@ RANDOM = DRAWING | DRAWING_FOR_BACKGROUND
 COUPLED = {
     "eqlv2": own("sigmoid", "eqlv2"),
     "seesaw": own("softmax", "seesaw"),
-    **{name: RANDOM[name] for name in ("bags", "federated", "drop")},
+    **{name: RANDOM[name] for name in ("bags", "federated")},
 }
 
 
