@@ -16,7 +16,7 @@ from typing import Any
 import torch
 from torch.nn import functional as F
 
-from gol_decouple.errors import InputError, unknown
+from gol_decouple.errors import InputError, check_parameters, unknown
 
 # q -> (f(q), f'(q)), elementwise, in the dtype of q.
 ValueAndSlope = Callable[[torch.Tensor], tuple[torch.Tensor, torch.Tensor]]
@@ -285,9 +285,7 @@ def get(name: str, **params: Any) -> Activation:
         raise unknown("activation", name, _ACTIVATIONS)
     make = _ACTIVATIONS[name]
     takes = [] if make is Softmax else list(inspect.signature(make).parameters)
-    for param in params:
-        if param not in takes:
-            raise InputError(f"activation {name!r} has no parameter {param!r}", f"it takes: {takes or 'none'}")
+    check_parameters(f"activation {name!r}", params, takes)
     return make(**params)
 
 

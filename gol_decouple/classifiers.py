@@ -6,7 +6,9 @@ which are trained in step.
 
 from __future__ import annotations
 
+import inspect
 from collections.abc import Callable
+from functools import partial
 from typing import Any, Protocol
 
 import torch
@@ -14,7 +16,7 @@ from torch import nn
 from torch.nn import functional as F
 
 from gol_decouple.activations import Activation
-from gol_decouple.errors import InputError, unknown
+from gol_decouple.errors import InputError, check_parameters, unknown
 
 FRESH_STD = 0.001
 
@@ -144,7 +146,7 @@ class Cosine:
         return F.normalize(self._raw(trained), dim=2), scale
 
 
-_CLASSIFIERS: dict[str, Callable[..., Trained]] = {"linear": Linear, "lws": LWS, "cosine": Cosine}
+_CLASSIFIERS: dict[str, type[Linear] | type[LWS] | type[Cosine]] = {"linear": Linear, "lws": LWS, "cosine": Cosine}
 
 
 def names() -> list[str]:
@@ -152,17 +154,19 @@ def names() -> list[str]:
     return list(_CLASSIFIERS)
 
 
-def get(name: str) -> Callable[..., Trained]:
-    """What makes K classifiers called `name` of the weight [K, C, D] and bias [K, C] they start from, and parameters.
+def get(name: str, **params: Any) -> Callable[..., Trained]:
+    """What makes K classifiers called `name` of the weight [K, C, D] and bias [K, C] they start from.
 
     Raises:
-        InputError: there is none.
+        InputError: there is none, or a parameter it does not have.
     """
     if name not in _CLASSIFIERS:
         raise unknown("classifier", name, _CLASSIFIERS)
-    return _CLASSIFIERS[name]
+    make = _CLASSIFIERS[name]
+    check_parameters(f"classifier {name!r}", params, list(inspect.signature(make).parameters)[2:])
+    return partial(make, **params)
 
 
 def normalises(name: str) -> bool:
     """Whether the classifier called `name` takes features of length 1."""
-    return bool(get(name).normalise)  # type: ignore[attr-defined]
+    return _CLASSIFIERS[name].normalise

@@ -60,6 +60,13 @@ def unknown(what: str, name: str, choices: Iterable[str], hint: str | None = Non
     return InputError(f"unknown {what} {name!r}", hint or f"{suggestion}choose from: {', '.join(known)}")
 
 
+def check_parameters(what: str, given: Iterable[str], takes: Sequence[str]) -> None:
+    """Raise an InputError for a parameter that `what` does not take."""
+    for parameter in given:
+        if parameter not in takes:
+            raise InputError(f"{what} has no parameter {parameter!r}", f"it takes: {', '.join(takes) or 'none'}")
+
+
 def few(names: Sequence[str], limit: int = 3) -> str:
     """The first names, and how many more there are."""
     return ", ".join(names[:limit]) + (f" and {len(names) - limit} more" if len(names) > limit else "")

@@ -12,7 +12,7 @@ import numpy as np
 import torch
 from numpy.typing import NDArray
 
-from gol_decouple.errors import InputError, unknown
+from gol_decouple.errors import InputError, check_parameters, unknown
 
 Floats = NDArray[np.float64]
 
@@ -105,10 +105,7 @@ def get(name: str, *, class_counts: NDArray[np.int64], weight: torch.Tensor | No
     if name not in _CORRECTIONS:
         raise unknown("correction", name, _CORRECTIONS)
     function = _CORRECTIONS[name]
-    takes = list(inspect.signature(function).parameters)[2:]
-    for param in params:
-        if param not in takes:
-            raise InputError(f"correction {name!r} has no parameter {param!r}", f"it takes: {', '.join(takes)}")
+    check_parameters(f"correction {name!r}", params, list(inspect.signature(function).parameters)[2:])
     counts = np.maximum(np.asarray(class_counts, np.float64), 1.0)
     norms = None if weight is None else weight[: len(counts)].double().norm(dim=1).cpu().numpy()
     factor, shift = function(counts, norms, **params)

@@ -158,7 +158,7 @@ def classifier_folder(
 
     The hash covers every setting and the features, so results of other features are never taken for these.
     """
-    changes = [f"{name}{_short(value)}" for name, value in sorted(changed_settings.items())]
+    changes = [f"{name}{setting_text(value)}" for name, value in sorted(changed_settings.items())]
     identity = json.dumps([method.as_dict() | {"paper": ""}, seed, fingerprint], sort_keys=True)
     digest = hashlib.sha256(identity.encode()).hexdigest()[:8]
     return target.folder / STAGE2 / "-".join([method.name, *changes, f"seed{seed}", digest])
@@ -216,5 +216,6 @@ def _remove(folder: Path) -> None:
                 entry.unlink()
 
 
-def _short(value: Any) -> str:
+def setting_text(value: Any) -> str:
+    """A setting's value, as folders and lists show it."""
     return f"{value:g}" if isinstance(value, float) else str(value)

@@ -12,12 +12,12 @@ from gol_decouple.errors import unknown
 Sampler = Callable[[torch.Tensor, torch.Generator, float], torch.Tensor]
 
 
-def random(labels: torch.Tensor, generator: torch.Generator, share_done: float = 0.0) -> torch.Tensor:
+def random(labels: torch.Tensor, generator: torch.Generator, share_done: float) -> torch.Tensor:
     """Every sample once, in random order."""
     return torch.randperm(len(labels), generator=generator)
 
 
-def class_balanced(labels: torch.Tensor, generator: torch.Generator, share_done: float = 0.0) -> torch.Tensor:
+def class_balanced(labels: torch.Tensor, generator: torch.Generator, share_done: float) -> torch.Tensor:
     """As many draws as there are samples, every class equally often (cRT; Kang et al., ICLR 2020, section 4.1).
 
     As in cRT's ClassAwareSampler, the classes take turns in random order, and a class goes through all its samples in
@@ -39,7 +39,7 @@ def class_balanced(labels: torch.Tensor, generator: torch.Generator, share_done:
     return drawn
 
 
-def square_root(labels: torch.Tensor, generator: torch.Generator, share_done: float = 0.0) -> torch.Tensor:
+def square_root(labels: torch.Tensor, generator: torch.Generator, share_done: float) -> torch.Tensor:
     """As many draws as there are samples, of class c with probability n_c^(1/2) / sum of n_j^(1/2).
 
     Kang et al., ICLR 2020, equation 1 with q = 1/2; then any of the class's samples, with replacement.
@@ -47,7 +47,7 @@ def square_root(labels: torch.Tensor, generator: torch.Generator, share_done: fl
     return _by_class(labels, lambda counts: counts.sqrt(), generator)
 
 
-def progressive(labels: torch.Tensor, generator: torch.Generator, share_done: float = 0.0) -> torch.Tensor:
+def progressive(labels: torch.Tensor, generator: torch.Generator, share_done: float) -> torch.Tensor:
     """As many draws as there are samples, of class c with probability (1 - t) n_c / N + t / C.
 
     Progressively-balanced sampling (Kang et al., ICLR 2020, equation 2), t being the share of the epochs that are done;

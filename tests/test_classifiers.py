@@ -121,6 +121,8 @@ def test_dropping_some_leaves_the_others(name: str) -> None:
 def test_what_is_unknown_or_out_of_range_is_named() -> None:
     with pytest.raises(InputError, match="unknown classifier 'cosin'"):
         classifiers.get("cosin")
+    with pytest.raises(InputError, match="classifier 'lws' has no parameter 'cosine_scale'"):
+        classifiers.get("lws", cosine_scale=2.0)
     with pytest.raises(InputError, match=r"classifier 'cosine': cosine_scale = 0: must be above 0"):
         classifiers.get("cosine")(drawn(1, 2, 2), drawn(1, 2), cosine_scale=0)
 

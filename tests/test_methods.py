@@ -45,7 +45,7 @@ def test_all_is_every_method_but_those_for_background() -> None:
 
 def test_methods_for_background_are_found_by_their_name_and_by_no_pattern() -> None:
     assert methods.select(["gol"]) == ["gol"]
-    with pytest.raises(InputError, match=r"unknown method 'drop\*'"):
+    with pytest.raises(InputError, match=r"'drop\*' matches only methods that need background samples: droploss"):
         methods.select(["drop*"])
     assert methods.select(["drop*"], background=True) == ["droploss"]
 

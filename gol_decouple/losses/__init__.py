@@ -11,7 +11,7 @@ from numpy.typing import NDArray
 
 from gol_decouple import activations
 from gol_decouple.activations import Activation
-from gol_decouple.errors import InputError, unknown
+from gol_decouple.errors import InputError, check_parameters, unknown
 from gol_decouple.losses.acsl import ACSL
 from gol_decouple.losses.bags import BAGS
 from gol_decouple.losses.cross_entropy import CrossEntropy
@@ -83,9 +83,8 @@ def get(
             f"{name} goes with {', '.join(make.activations)}; {activation.name} with {others}",
         )
     takes = list(inspect.signature(make).parameters)[2:]
+    check_parameters(f"loss {name!r}", params, takes)
     for param, value in params.items():
-        if param not in takes:
-            raise InputError(f"loss {name!r} has no parameter {param!r}", f"it takes: {', '.join(takes) or 'none'}")
         if isinstance(value, float) and not math.isfinite(value):
             raise InputError(f"loss {name!r}: {param} = {value!r}: must be a finite number")
     return make(activation, ClassFacts(class_counts, image_frequency, num_images, background), **params)

@@ -72,8 +72,7 @@ class BAGS(Loss):
         return losses
 
     def scores(self, logits: torch.Tensor) -> torch.Tensor:
-        scores = self.ranking(logits).exp_()
-        return scores * self.activation.scores(logits[:, -2:])[:, :1] if self.background else scores
+        return self.log_scores(logits).exp()
 
     def log_scores(self, logits: torch.Tensor) -> torch.Tensor:
         ranking = self.ranking(logits)

@@ -54,8 +54,7 @@ class Seesaw(Loss):
         return losses
 
     def scores(self, logits: torch.Tensor) -> torch.Tensor:
-        scores = self.activation.scores(self._of_classes(logits))
-        return scores * self.activation.scores(logits[:, -2:])[:, :1] if self.background else scores
+        return self.log_scores(logits).exp()
 
     def log_scores(self, logits: torch.Tensor) -> torch.Tensor:
         log_scores = self.activation.log_scores(self._of_classes(logits))

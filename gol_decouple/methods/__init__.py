@@ -6,7 +6,7 @@ from collections.abc import Mapping, Sequence
 from fnmatch import fnmatchcase
 from typing import Any
 
-from gol_decouple.errors import unknown
+from gol_decouple.errors import InputError, unknown
 from gol_decouple.methods.record import Method
 from gol_decouple.methods.table import METHODS
 
@@ -47,10 +47,12 @@ def select(patterns: Sequence[str], background: bool = False) -> list[str]:
     for pattern in patterns:
         wanted = "*" if pattern == "all" else pattern
         matching = [name for name in METHODS if fnmatchcase(name, wanted)]
-        if pattern not in METHODS and not background:
-            matching = [name for name in matching if not METHODS[name].background]
         if not matching:
             raise unknown("method", pattern, METHODS)
+        if pattern not in METHODS and not background:
+            hidden, matching = matching, [name for name in matching if not METHODS[name].background]
+            if not matching:
+                raise InputError(f"{pattern!r} matches only methods that need background samples: {', '.join(hidden)}")
         found += matching
     return list(dict.fromkeys(found))
 

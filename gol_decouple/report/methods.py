@@ -4,9 +4,9 @@ from __future__ import annotations
 
 import textwrap
 from collections.abc import Sequence
-from typing import Any
 
 from gol_decouple.methods import Method
+from gol_decouple.runs import setting_text
 
 
 def to_text(methods: Sequence[Method], width: int = 80) -> str:
@@ -17,13 +17,9 @@ def to_text(methods: Sequence[Method], width: int = 80) -> str:
 def _paragraph(method: Method, width: int) -> str:
     parts = [f"{method.activation} activation", f"{method.loss} loss", f"{method.sampler} sampler"]
     parts += [f"{method.classifier} classifier", *["needs background samples"] * method.background]
-    settings = [f"{name}={_short(value)}" for name, value in method.settings.items()]
+    settings = [
+        f"{name}={'unset' if value is None else setting_text(value)}" for name, value in method.settings.items()
+    ]
     lines = (method.paper, ", ".join(parts), " ".join(settings))
     wrapped = (textwrap.fill(line, width, initial_indent="    ", subsequent_indent="    ") for line in lines)
     return "\n".join([method.name, *wrapped])
-
-
-def _short(value: Any) -> str:
-    if value is None:
-        return "unset"
-    return f"{value:g}" if isinstance(value, float) else str(value)

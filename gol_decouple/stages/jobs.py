@@ -36,6 +36,9 @@ def check(method: Method, classes: Classes) -> None:
             "--method all leaves such methods out",
         )
     loss_of(method, classes.train_counts)
+    classifiers.get(method.classifier, **method.classifier_params)
+    if method.classifier == "lws" and method.start != "stage_one":
+        raise InputError(f"method {method.name}: a fresh start leaves lws nothing to scale", "start = 'stage_one'")
     if method.posthoc:
         weight = torch.ones(len(classes), 1)
         posthoc.get(method.posthoc, class_counts=classes.train_counts, weight=weight, **method.posthoc_params)
@@ -59,7 +62,7 @@ class State:
         """Whether it can be one of a method's classifiers that has epochs left."""
         columns = loss.num_columns(num_classes)
         start = (torch.empty(1, columns, feature_size, device="meta"), torch.empty(1, columns, device="meta"))
-        wanted = classifiers.get(method.classifier)(*start, **method.classifier_params).initial[0]
+        wanted = classifiers.get(method.classifier, **method.classifier_params)(*start).initial[0]
         same = all(_like(tensor, wanted) for tensor in (self.trained, self.velocity))
         of_loss = loss.state_dict()
         same &= self.loss.keys() == of_loss.keys() and all(_like(self.loss[name], of_loss[name]) for name in of_loss)

@@ -33,7 +33,7 @@ class Stack:
         self._batch_size = batch_size
         weight, bias = (torch.stack(parts).to(device) for parts in zip(*starts, strict=True))
         self._columns = weight.shape[1]
-        self._classifiers = classifiers.get(method.classifier)(weight, bias, **method.classifier_params)
+        self._classifiers = classifiers.get(method.classifier, **method.classifier_params)(weight, bias)
         self._is_linear = isinstance(self._classifiers, classifiers.Linear)
         self.trained = self._classifiers.initial
         self.velocity = torch.zeros_like(self.trained)

@@ -46,7 +46,8 @@ def train_together(
     for job in jobs:
         if job.method.posthoc:
             yield job, _corrected(rows, job)
-    groups = [_Group(rows, members) for members in _stackable(rows, [job for job in jobs if not job.method.posthoc])]
+    jobs = [job for job in jobs if not job.method.posthoc]
+    groups = [_Group(rows, members) for members in _stackable(rows, jobs)]
     if not groups:
         return
     started = time.perf_counter()

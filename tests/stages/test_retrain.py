@@ -4,13 +4,13 @@ from __future__ import annotations
 
 import math
 from collections.abc import Callable
+from dataclasses import replace
 from itertools import pairwise
 from pathlib import Path
 
 import numpy as np
 import pytest
 import torch
-from conftest import RunCli
 from safetensors.torch import load_file
 
 import gol_decouple
@@ -19,7 +19,7 @@ from gol_decouple.errors import InputError
 from gol_decouple.losses.cross_entropy import CrossEntropy
 from gol_decouple.runs import read_manifest
 from gol_decouple.stages.rows import InMemory, open_rows
-from tests.conftest import TRAINED
+from tests.conftest import TRAINED, RunCli
 
 COUNTS = (120, 40, 15)
 NUM_VIEWS = 3
@@ -110,7 +110,11 @@ class TestEveryMethod:
 
     def test_learns_from_a_fresh_start(self, features_file: Path, method: str) -> None:
         if "start" not in methods.get(method).settings:
-            return  # it scales what stage one trained
+            with pytest.raises(InputError, match="unknown setting of method .* 'start'"):
+                gol_decouple.retrain(features_file, method, start="fresh")
+            with pytest.raises(InputError, match="a fresh start leaves lws nothing to scale"):
+                gol_decouple.retrain(features_file, replace(methods.get(method), start="fresh"))
+            return
         result = gol_decouple.retrain(features_file, method, start="fresh", lr=0.01, epochs=20)
         assert result.history[-1]["loss"] < 0.5 * result.history[0]["loss"]
         assert result.metrics["top1"] > 85
