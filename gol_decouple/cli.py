@@ -98,8 +98,9 @@ def stage2(
     device: Device = None,
     runs_dir: RunsDir = RUNS_DIR,
     overwrite: Overwrite = False,
+    keep_grid: Annotated[bool, typer.Option("--keep-grid", help="Report every point of a grid; choose none.")] = False,
 ) -> None:
-    """Retrain classifiers on cached features, all in one pass over them; a list in --set makes a grid."""
+    """Retrain classifiers on cached features, all in one pass; of a list in --set, the best on val is chosen."""
     names = [*map(_activation, activation or []), *methods.select(method or [])]
     if not names:
         raise InputError("stage2 needs something to train", "--activation gumbel, or --method gumbel_paper")
@@ -108,7 +109,7 @@ def stage2(
     from gol_decouple.stages.classifier import run_stage2
 
     used_device = device or (target.config.device if target.config else "auto")
-    run_stage2(target, names, range(seed, seed + seeds), grid, used_device, overwrite, to_stderr())
+    run_stage2(target, names, range(seed, seed + seeds), grid, used_device, overwrite, to_stderr(), keep_grid)
     to_stderr().say(f"next: gol-decouple report {shlex.quote(str(target.folder))} --format markdown")
     _print_report([target.folder], runs_dir, Format.table)
 

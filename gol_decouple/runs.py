@@ -4,7 +4,9 @@ A manifest is written last, so a folder that has one is finished:
 
     RUNS_DIR/<name>/               config.toml, last.pt, previous.pt, log.csv, model.safetensors, features.h5,
                                    per_class.csv, predictions.npz, manifest.json
-    RUNS_DIR/<name>/stage2/<key>/  classifier.safetensors, per_class.csv, predictions.npz, manifest.json
+    RUNS_DIR/<name>/stage2/<key>/  classifier.safetensors, per_class.csv, predictions.npz, manifest.json; choice.json of
+                                   a classifier that was chosen
+    RUNS_DIR/<name>/candidates/    the same of what there was to choose from, evaluated on what was held out
 """
 
 from __future__ import annotations
@@ -30,6 +32,8 @@ MANIFEST = "manifest.json"
 CONFIG = "config.toml"
 LOCK = ".lock"
 STAGE2 = "stage2"
+CANDIDATES = "candidates"
+CHOICE = "choice.json"
 FEATURES = "features.h5"
 HDF5_SIGNATURE = b"\x89HDF\r\n\x1a\n"
 RENAME = "choose another --name or --runs-dir"
@@ -151,17 +155,21 @@ class Method(Protocol):
     def as_dict(self) -> dict[str, Any]: ...
 
 
-def classifier_folder(
-    target: Target, method: Method, changed_settings: Mapping[str, Any], seed: int, fingerprint: str
-) -> Path:
-    """The folder of one retrained classifier: method, readable differences from its defaults, seed, short hash.
+def classifier_key(
+    method: Method, changed_settings: Mapping[str, Any], seed: int, fingerprint: str, trained_on: str = ""
+) -> str:
+    """The name of one retrained classifier's folder: method, differences from its defaults, seed, short hash.
 
     The hash covers every setting and the features, so results of other features are never taken for these.
+
+    Args:
+        trained_on: tells which samples, if not all of train.
     """
     changes = [f"{name}{setting_text(value)}" for name, value in sorted(changed_settings.items())]
-    identity = json.dumps([method.as_dict() | {"paper": ""}, seed, fingerprint], sort_keys=True)
-    digest = hashlib.sha256(identity.encode()).hexdigest()[:8]
-    return target.folder / STAGE2 / "-".join([method.name, *changes, f"seed{seed}", digest])
+    told = [method.as_dict() | {"paper": ""}, seed, fingerprint, *([trained_on] if trained_on else [])]
+    digest = hashlib.sha256(json.dumps(told, sort_keys=True).encode()).hexdigest()[:8]
+    changes += [trained_on.replace(" ", "")] if trained_on else []
+    return "-".join([method.name, *changes, f"seed{seed}", digest])
 
 
 def read_manifest(folder: Path) -> dict[str, Any]:

@@ -175,6 +175,8 @@ class Stage2Config(_Section):
     precision: Literal["float32", "bfloat16"] | None = None  # of the matrix products
     q_min: Annotated[Float, Field(lt=0, ge=-80)] | None = None  # the slope below it, exp(-q_min), is a float32
     cosine_scale: Rate | None = None
+    space: Literal["raw", "l2", "centred_l2"] | None = None
+    temperature: Literal["none", "val"] | None = None  # of the scores, fitted on val or not
     # Parameters of losses and corrections; what one does not allow of these ranges, it refuses itself.
     max_margin: NonNegative | None = None
     scale: Rate | None = None
@@ -198,14 +200,14 @@ class Stage2Config(_Section):
     form: Literal["code", "paper"] | None = None
     num_sampled: Positive | None = None
     power: NonNegative | None = None
-    memory_gb: Rate | None = (
-        None  # 10^9 bytes for features, which are streamed if they are more; unset: half of what is free
-    )
+    refit: bool | None = None  # train what is chosen on val once more with val; unset: if val was held out of train
+    # 10^9 bytes for features, which are streamed if they are more; unset: half of what is free
+    memory_gb: Rate | None = None
 
     @property
     def changes(self) -> dict[str, Any]:
         """What replaces the methods' own settings."""
-        return self.model_dump(exclude_none=True, exclude={"memory_gb"})
+        return self.model_dump(exclude_none=True, exclude={"refit", "memory_gb"})
 
 
 class Config(_Section):

@@ -28,7 +28,7 @@ torch.set_num_threads(1)
 
 CLASS_COUNTS = (40, 21, 6)
 # All methods but corrections of what is trained, and those for background samples.
-TRAINED = [name for name, method in METHODS.items() if not method.posthoc and not method.background]
+TRAINED = [name for name, method in METHODS.items() if method.is_trained and not method.background]
 
 
 @dataclass(frozen=True)

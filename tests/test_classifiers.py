@@ -39,11 +39,20 @@ def linear(trained: torch.Tensor, weight: torch.Tensor, bias: torch.Tensor, x: t
     return x @ trained[: weight.numel()].view_as(weight).t() + trained[weight.numel() :]
 
 
+def disalign(trained: torch.Tensor, weight: torch.Tensor, bias: torch.Tensor, x: torch.Tensor) -> torch.Tensor:
+    """conf (s z + b) + (1 - conf) z, as DisAlign's authors write it."""
+    columns, size = weight.shape
+    scale, shift, direction, offset = trained.split([columns, columns, size, 1])
+    plain, confidence = x @ weight.t() + bias, torch.sigmoid(x @ direction + offset).unsqueeze(1)
+    return confidence * (scale * plain + shift) + (1 - confidence) * plain
+
+
 KINDS: list[tuple[str, dict[str, object], Formula]] = [
     ("linear", {}, linear),
     ("lws", {}, lws),
     ("cosine", {"cosine_scale": 5.0}, cosine(5.0)),
     ("cosine", {"cosine_scale": 5.0, "learn_scale": True}, cosine(None)),
+    ("disalign", {}, disalign),
 ]
 EVERY_KIND = pytest.mark.parametrize(("name", "params", "formula"), KINDS)
 
@@ -56,18 +65,21 @@ def drawn(*sizes: int, seed: int = 0) -> torch.Tensor:
 def test_logits_and_gradient_are_those_of_the_formula(name: str, params: dict[str, object], formula: Formula) -> None:
     weight, bias, x = drawn(2, 4, 3).double(), drawn(2, 4, seed=1).double(), drawn(6, 3, seed=2).double()
     slopes = drawn(6, 4, seed=3).double()
-    kind = classifiers.get(name)(weight, bias, **params)
-    trained = kind.initial * (1.0 + 0.3 * drawn(*kind.initial.shape, seed=4).double())
-    taken = F.normalize(x, dim=1) if kind.normalise else x
-    of_weight = (slopes.t() @ taken).expand(2, -1, -1)
-    gradient = kind.gradient(trained, of_weight, slopes.sum(0).expand(2, -1))
+    kind = classifiers.get(name, **params)(weight, bias)
+    trained = kind.initial * 1.2 + 0.3 * drawn(*kind.initial.shape, seed=4).double()
+    taken = (F.normalize(x, dim=1) if kind.normalise else x).expand(2, -1, -1)
+    out = taken.new_empty(2, 6, 4)
+    logits = kind.logits(trained, taken, out).clone()
+    gradient = kind.gradient(trained, taken, slopes.expand(2, -1, -1))
     for place in range(2):
         own = trained[place].clone().requires_grad_(True)
         wanted = formula(own, weight[place], bias[place], x)
-        found_weight, found_bias = (part[place] for part in kind.weights(trained))
-        torch.testing.assert_close(taken @ found_weight.t() + found_bias, wanted.detach())
+        torch.testing.assert_close(logits[place], wanted.detach())
         (wanted * slopes).sum().backward()
-        torch.testing.assert_close(gradient[place], own.grad)
+        torch.testing.assert_close(gradient[place].double(), own.grad, rtol=1e-5, atol=1e-5)
+        single = classifiers.get(name, **params)(weight.float(), bias.float())
+        applied = single.classifier(trained.float(), place).logits(x.float())
+        torch.testing.assert_close(applied.double(), wanted.detach(), rtol=1e-4, atol=1e-5)
 
 
 @EVERY_KIND
@@ -97,25 +109,38 @@ def test_learnable_scales_start_as_the_stage_one_classifier() -> None:
     weight, bias = drawn(2, 4, 3), drawn(2, 4, seed=1)
     kind = classifiers.get("lws")(weight, bias)
     assert kind.initial.tolist() == [[1.0] * 4] * 2
-    for found, wanted in zip(kind.weights(kind.initial), (weight, bias), strict=True):
-        assert torch.equal(found, wanted)
+    for place in range(2):
+        found = kind.classifier(kind.initial, place)
+        assert torch.equal(found.weight, weight[place])
+        assert torch.equal(found.bias, bias[place])
+
+
+def test_disalign_starts_as_the_stage_one_classifier() -> None:
+    weight, bias, x = drawn(2, 4, 3), drawn(2, 4, seed=1), drawn(6, 3, seed=2)
+    kind = classifiers.get("disalign")(weight, bias)
+    for place in range(2):
+        plain = classifiers.Classifier(weight[place], bias[place])
+        assert torch.equal(kind.classifier(kind.initial, place).logits(x), plain.logits(x))
 
 
 def test_a_cosine_classifier_starts_with_weights_of_length_one() -> None:
-    kind = classifiers.get("cosine")(drawn(2, 4, 3), drawn(2, 4), cosine_scale=7.0)
-    weight, bias = kind.weights(kind.initial)
-    torch.testing.assert_close(weight.norm(dim=2), torch.full((2, 4), 7.0))
-    assert not bias.any()
+    kind = classifiers.get("cosine", cosine_scale=7.0)(drawn(2, 4, 3), drawn(2, 4))
+    for place in range(2):
+        found = kind.classifier(kind.initial, place)
+        torch.testing.assert_close(found.weight.norm(dim=1), torch.full((4,), 7.0))
+        assert not found.bias.any()
 
 
 @pytest.mark.parametrize("name", classifiers.names())
 def test_dropping_some_leaves_the_others(name: str) -> None:
     kind = classifiers.get(name)(drawn(3, 4, 2), drawn(3, 4, seed=1))
-    before = kind.weights(kind.initial)
+    before = [kind.classifier(kind.initial, place).tensors() for place in range(3)]
     kept = kind.initial[[2, 0]]
     kind.keep([2, 0])
-    for found, wanted in zip(kind.weights(kept), before, strict=True):
-        assert torch.equal(found, wanted[[2, 0]])
+    for place, old in enumerate([2, 0]):
+        found = kind.classifier(kept, place).tensors()
+        assert found.keys() == before[old].keys()
+        assert all(torch.equal(found[name], tensor) for name, tensor in before[old].items())
 
 
 def test_what_is_unknown_or_out_of_range_is_named() -> None:
@@ -124,7 +149,7 @@ def test_what_is_unknown_or_out_of_range_is_named() -> None:
     with pytest.raises(InputError, match="classifier 'lws' has no parameter 'cosine_scale'"):
         classifiers.get("lws", cosine_scale=2.0)
     with pytest.raises(InputError, match=r"classifier 'cosine': cosine_scale = 0: must be above 0"):
-        classifiers.get("cosine")(drawn(1, 2, 2), drawn(1, 2), cosine_scale=0)
+        classifiers.get("cosine", cosine_scale=0)(drawn(1, 2, 2), drawn(1, 2))
 
 
 # In stage two

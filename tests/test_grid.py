@@ -18,7 +18,7 @@ from test_cli import snapshot
 
 import gol_decouple
 from gol_decouple.runs import is_finished, read_manifest
-from gol_decouple.stages import classifier
+from gol_decouple.stages import saved
 from gol_decouple.stages.feed import TrainRows
 from gol_decouple.stages.jobs import Job
 
@@ -32,13 +32,13 @@ def own_run(tmp_path: Path, finished_run: Path) -> Path:
 def trained(monkeypatch: pytest.MonkeyPatch) -> list[list[str]]:
     """What is trained, in the order of the calls, each of which is one go through the features."""
     calls: list[list[str]] = []
-    real = classifier.train_together
+    real = saved.train_together
 
     def watched(rows: TrainRows, jobs: Sequence[Job], *more: Any) -> Iterator[Any]:
         calls.append([f"{job.method.start} {job}" for job in jobs])
         return real(rows, jobs, *more)
 
-    monkeypatch.setattr(classifier, "train_together", watched)
+    monkeypatch.setattr(saved, "train_together", watched)
     return calls
 
 
@@ -57,7 +57,7 @@ def finished(outcome: Outcome) -> int:
 
 def test_methods_seeds_and_a_grid_are_one_training(own_run: Path, run_cli: RunCli, trained: list[list[str]]) -> None:
     arguments = ("--activation", "gumbel", "--activation", "sigmoid", "--seeds", 2, "--set", "stage2.lr=[1e-5,1e-3]")
-    outcome = run_cli("stage2", own_run, *arguments, "--set", "stage2.epochs=2")
+    outcome = run_cli("stage2", own_run, "--keep-grid", *arguments, "--set", "stage2.epochs=2")
     assert outcome.code == 0, outcome.err
     assert "top-1" in outcome.out
     assert [len(jobs) for jobs in trained] == [8]
@@ -78,7 +78,10 @@ def test_methods_seeds_and_a_grid_are_one_training(own_run: Path, run_cli: RunCl
 
 def test_each_point_is_what_it_is_alone(own_run: Path, run_cli: RunCli) -> None:
     grid = ("--set", "stage2.lr=[1e-5,1e-3]", "--set", "stage2.batch_size=[8,32]", "--set", "stage2.epochs=3")
-    assert run_cli("stage2", own_run, "--activation", "gumbel", "--method", "crt", *grid, "--seeds", 2).code == 0
+    assert (
+        run_cli("stage2", own_run, "--keep-grid", "--activation", "gumbel", "--method", "crt", *grid, "--seeds", 2).code
+        == 0
+    )
     assert len(folders(own_run)) == 16
     for folder in folders(own_run):
         manifest = read_manifest(folder)
@@ -95,22 +98,27 @@ def test_points_that_are_one_to_a_method_are_trained_once(
     own_run: Path, run_cli: RunCli, trained: list[list[str]]
 ) -> None:
     arguments = ("--activation", "softmax", "--activation", "gumbel", "--set", "stage2.epochs=1")
-    outcome = run_cli("stage2", own_run, *arguments, "--set", "stage2.q_min=[-3,-4]")
+    outcome = run_cli("stage2", own_run, "--keep-grid", *arguments, "--set", "stage2.q_min=[-3,-4]")
     assert outcome.code == 0, outcome.err
     assert "no effect" not in outcome.err
     assert [len(jobs) for jobs in trained] == [3]
     assert keys(own_run) == ["gumbel-epochs1-q_min-3-seed0", "gumbel-epochs1-seed0", "softmax-epochs1-seed0"]
-    assert finished(run_cli("stage2", own_run, *arguments, "--set", "stage2.q_min=[-4,-4,-3]")) == 3
-    alone = run_cli("stage2", own_run, *arguments[:2], *arguments[4:], "--set", "stage2.q_min=[-3,-4]")
+    assert finished(run_cli("stage2", own_run, "--keep-grid", *arguments, "--set", "stage2.q_min=[-4,-4,-3]")) == 3
+    alone = run_cli("stage2", own_run, "--keep-grid", *arguments[:2], *arguments[4:], "--set", "stage2.q_min=[-3,-4]")
     assert finished(alone) == 1
     assert alone.err.count("warning: stage2.q_min has no effect on softmax\n") == 1
 
 
 def test_a_grid_of_what_is_there_trains_the_rest(own_run: Path, run_cli: RunCli, trained: list[list[str]]) -> None:
     epochs = ("--set", "stage2.epochs=1")
-    assert run_cli("stage2", own_run, "--activation", "gumbel", *epochs, "--set", "stage2.lr=1e-3").code == 0
+    assert (
+        run_cli("stage2", own_run, "--keep-grid", "--activation", "gumbel", *epochs, "--set", "stage2.lr=1e-3").code
+        == 0
+    )
     before = snapshot(own_run)
-    outcome = run_cli("stage2", own_run, "--activation", "gumbel", *epochs, "--set", "stage2.lr=[1e-4,1e-3,1e-2]")
+    outcome = run_cli(
+        "stage2", own_run, "--keep-grid", "--activation", "gumbel", *epochs, "--set", "stage2.lr=[1e-4,1e-3,1e-2]"
+    )
     assert outcome.code == 0, outcome.err
     assert finished(outcome) == 1
     assert trained[1] == ["stage_one gumbel (lr 0.0001, seed 0)", "stage_one gumbel (lr 0.01, seed 0)"]
@@ -120,7 +128,7 @@ def test_a_grid_of_what_is_there_trains_the_rest(own_run: Path, run_cli: RunCli,
 
 def test_starts_are_a_grid_too(own_run: Path, run_cli: RunCli) -> None:
     start = ("--set", 'stage2.start=["fresh","stage_one"]')
-    outcome = run_cli("stage2", own_run, "--activation", "gumbel", "--set", "stage2.epochs=1", *start)
+    outcome = run_cli("stage2", own_run, "--keep-grid", "--activation", "gumbel", "--set", "stage2.epochs=1", *start)
     assert outcome.code == 0, outcome.err
     assert keys(own_run) == ["gumbel-epochs1-seed0", "gumbel-epochs1-startfresh-seed0"]
     assert {read_manifest(folder)["started_from"] for folder in folders(own_run)} == {"fresh", "stage_one"}
@@ -137,7 +145,7 @@ def test_starts_are_a_grid_too(own_run: Path, run_cli: RunCli) -> None:
 )
 def test_a_grid_that_is_not_right_leaves_no_trace(own_run: Path, run_cli: RunCli, setting: str, message: str) -> None:
     before = snapshot(own_run)
-    outcome = run_cli("stage2", own_run, "--activation", "gumbel", "--set", setting)
+    outcome = run_cli("stage2", own_run, "--keep-grid", "--activation", "gumbel", "--set", setting)
     assert (outcome.code, outcome.out) == (2, "")
     assert outcome.err.startswith(message)
     assert snapshot(own_run) == before
@@ -146,7 +154,7 @@ def test_a_grid_that_is_not_right_leaves_no_trace(own_run: Path, run_cli: RunCli
 
 def test_one_memory_in_a_list_is_one_value(own_run: Path, run_cli: RunCli) -> None:
     grid = ("--set", "stage2.memory_gb=[1]", "--set", "stage2.lr=[1e-5,1e-4]", "--set", "stage2.epochs=1")
-    assert run_cli("stage2", own_run, "--activation", "gumbel", *grid).code == 0
+    assert run_cli("stage2", own_run, "--keep-grid", "--activation", "gumbel", *grid).code == 0
     assert len(folders(own_run)) == 2
 
 
@@ -156,7 +164,7 @@ def test_one_memory_in_a_list_is_one_value(own_run: Path, run_cli: RunCli) -> No
 def test_a_point_that_diverges_does_not_stop_the_others(
     own_run: Path, run_cli: RunCli, trained: list[list[str]]
 ) -> None:
-    arguments = ("stage2", own_run, "--activation", "gumbel", "--set", "stage2.epochs=2")
+    arguments = ("stage2", own_run, "--keep-grid", "--activation", "gumbel", "--set", "stage2.epochs=2")
     grid = ("--set", "stage2.lr=[1e-5,1e38,1e-3]")
     outcome = run_cli(*arguments, *grid)
     assert (outcome.code, outcome.out) == (2, "")
@@ -178,7 +186,7 @@ def test_a_point_that_diverges_does_not_stop_the_others(
 @pytest.mark.parametrize("count", [1, 3])
 def test_several_that_diverge_are_told_together(own_run: Path, run_cli: RunCli, count: int) -> None:
     outcome = run_cli(
-        *("stage2", own_run, "--method", "gumbel", "--method", "softmax", "--seeds", count),
+        *("stage2", own_run, "--keep-grid", "--method", "gumbel", "--method", "softmax", "--seeds", count),
         *("--set", "stage2.lr=[1e-4,1e38]", "--set", "stage2.epochs=2"),
     )
     assert (outcome.code, outcome.out) == (2, "")
@@ -204,7 +212,18 @@ def test_each_softmax_classifier_is_trained_once(
 ) -> None:
     """Those that were asked for are also what the others start from."""
     starts = ("--set", 'stage2.start=["fresh","stage_one"]')
-    arguments = ("stage2", bare, "--activation", "softmax", "--activation", "gumbel", "--seeds", 2, *starts)
+    arguments = (
+        "stage2",
+        bare,
+        "--keep-grid",
+        "--activation",
+        "softmax",
+        "--activation",
+        "gumbel",
+        "--seeds",
+        2,
+        *starts,
+    )
     outcome = run_cli(*arguments, "--runs-dir", tmp_path / "runs")
     assert outcome.code == 0, outcome.err
     assert outcome.err.count("has no Softmax classifier: training one first\n") == 1
@@ -231,8 +250,8 @@ def test_each_softmax_classifier_is_trained_once(
 def test_a_first_softmax_that_diverges_stops_what_would_start_from_it(
     tmp_path: Path, bare: Path, run_cli: RunCli, monkeypatch: pytest.MonkeyPatch
 ) -> None:
-    real = classifier.methods.first_softmax
-    monkeypatch.setattr(classifier.methods, "first_softmax", lambda: real().with_settings(lr=1e38))
+    real = saved.methods.first_softmax
+    monkeypatch.setattr(saved.methods, "first_softmax", lambda: real().with_settings(lr=1e38))
     outcome = run_cli("stage2", bare, "--activation", "gumbel", "--method", "crt", "--runs-dir", tmp_path / "runs")
     assert (outcome.code, outcome.out) == (2, "")
     assert "error: softmax (lr 1e+38, seed 0) diverged in epoch 1: the loss is " in outcome.err

@@ -22,7 +22,8 @@ def test_cifar100_lt_from_images_to_the_papers_column(tmp_path: Path, real_data:
     rows = json.loads(run_cli("report", tmp_path, "--format", "json").out)
     assert [(row["num_many"], row["num_medium"], row["num_few"]) for row in rows] == [(30, 31, 39)] * 2
     assert [row["paper_top1"] for row in rows] == [38.3, 41.5]
-    assert rows[0]["top1"] > 2.0, "better than chance, 1 %"
+    # Chance is 1 % of 10,000 images, with a deviation of 0.1.
+    assert rows[0]["top1"] > 1.0 + 5 * 0.1, "better than chance"
 
 
 @pytest.fixture

@@ -15,7 +15,7 @@ from gol_decouple import methods, runs
 from gol_decouple.config import load_config
 from gol_decouple.errors import EnvironmentFailure, InputError
 from gol_decouple.progress import SILENT, Progress
-from gol_decouple.runs import Target, classifier_folder, create_run, find_target, open_run
+from gol_decouple.runs import Target, classifier_key, create_run, find_target, open_run
 from gol_decouple.settings import Config, Stage2Config
 
 
@@ -320,10 +320,8 @@ def test_stage_two_takes_the_settings_of_the_runs_config(tmp_path: Path) -> None
 # Folders of retrained classifiers
 
 
-def key(method: methods.Method, seed: int = 0, fingerprint: str = "abc") -> str:
-    return classifier_folder(
-        Target(Path("f.h5"), Path("run"), None), method, methods.changed_settings(method), seed, fingerprint
-    ).name
+def key(method: methods.Method, seed: int = 0, fingerprint: str = "abc", trained_on: str = "") -> str:
+    return classifier_key(method, methods.changed_settings(method), seed, fingerprint, trained_on)
 
 
 GUMBEL = methods.get("gumbel")
@@ -338,17 +336,17 @@ CHANGES: dict[str, Any] = {
     "weight_decay": 0.1,
     "clip_norm": 5.0,
     "precision": "bfloat16",
+    "temperature": "val",
     "q_min": -2.5,
 }
 
 
 def test_a_key_is_readable() -> None:
-    folder = classifier_folder(Target(Path("f.h5"), Path("run"), None), GUMBEL, {}, 3, "abc")
-    assert folder.parent == Path("run/stage2")
     assert key(GUMBEL, 3).startswith("gumbel-seed3-")
     changed = key(GUMBEL.with_settings(lr=1e-3, epochs=5, q_min=-2.0))
     assert changed.startswith("gumbel-epochs5-lr0.001-q_min-2-seed0-")
     assert len(changed.rpartition("-")[2]) == 8
+    assert key(GUMBEL, 3, trained_on="train + val").startswith("gumbel-train+val-seed3-")
 
 
 def test_every_setting_has_a_change_in_this_test() -> None:
@@ -356,7 +354,13 @@ def test_every_setting_has_a_change_in_this_test() -> None:
 
 
 def test_keys_differ_by_every_setting_seed_features_and_method() -> None:
-    keys = [key(GUMBEL), key(GUMBEL, seed=1), key(GUMBEL, fingerprint="abd"), key(methods.get("gumbel_paper"))]
+    keys = [
+        key(GUMBEL),
+        key(GUMBEL, seed=1),
+        key(GUMBEL, fingerprint="abd"),
+        key(GUMBEL, trained_on="train + val"),
+        key(methods.get("gumbel_paper")),
+    ]
     keys += [key(GUMBEL.with_settings(**{name: value})) for name, value in CHANGES.items()]
     # Values that read the same, such as 0.1 and a neighbour of it, must not share a folder.
     keys += [key(GUMBEL.with_settings(lr=0.1)), key(GUMBEL.with_settings(lr=0.1 + 1e-12))]

@@ -7,10 +7,10 @@ from fnmatch import fnmatchcase
 from typing import Any
 
 from gol_decouple.errors import InputError, unknown
-from gol_decouple.methods.record import Method
+from gol_decouple.methods.record import OF_STAGE_ONE, Method
 from gol_decouple.methods.table import METHODS
 
-__all__ = ["METHODS", "Method", "apply_settings", "changed_settings", "first_softmax", "get", "select"]
+__all__ = ["METHODS", "OF_STAGE_ONE", "Method", "apply_settings", "changed_settings", "first_softmax", "get", "select"]
 
 
 def get(name: str) -> Method:

@@ -8,6 +8,10 @@ from typing import Any
 
 from gol_decouple.errors import unknown
 
+NEAREST_MEAN = "ncm"
+# Classifiers that change what stage one trained.
+OF_STAGE_ONE = frozenset({"lws", "disalign"})
+
 SETTINGS = (
     *("start", "lr", "epochs", "schedule", "views"),
     *("batch_size", "momentum", "weight_decay", "clip_norm", "precision"),
@@ -27,6 +31,7 @@ class Method:
         precision: dtype of the matrix products; weights, loss and momentum are float32.
         clip_norm: largest norm of a step's gradient, over weight and bias together; None leaves it as it is.
         posthoc: the correction of the logits that is the method; then nothing is trained.
+        temperature: "val" fits a temperature of the scores on val; "none" leaves them as they are.
         background: whether it is for features with background samples only.
         activation_params, loss_params, classifier_params, posthoc_params: parameters of the parts, with their values.
     """
@@ -47,6 +52,7 @@ class Method:
     weight_decay: float = 0.0
     clip_norm: float | None = None
     precision: str = "float32"
+    temperature: str = "none"
     posthoc: str | None = None
     background: bool = False
     activation_params: Mapping[str, Any] = field(default_factory=dict)
@@ -55,11 +61,17 @@ class Method:
     posthoc_params: Mapping[str, Any] = field(default_factory=dict)
 
     @property
+    def is_trained(self) -> bool:
+        """Whether it takes steps, and is not a closed form."""
+        return self.posthoc is None and self.classifier != NEAREST_MEAN
+
+    @property
     def settings(self) -> dict[str, Any]:
         """Everything a user may change, with its value."""
-        own = {} if self.posthoc else {name: getattr(self, name) for name in SETTINGS}
-        if self.classifier == "lws":
-            del own["start"]  # it scales what stage one trained
+        own = {name: getattr(self, name) for name in SETTINGS} if self.is_trained else {}
+        if self.classifier in OF_STAGE_ONE:
+            own.pop("start", None)
+        own["temperature"] = self.temperature
         return own | {name: value for group in _PARAMS for name, value in getattr(self, group).items()}
 
     def with_settings(self, **changes: Any) -> Method:

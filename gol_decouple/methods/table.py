@@ -5,7 +5,7 @@ from __future__ import annotations
 from dataclasses import replace
 from typing import Any
 
-from gol_decouple.methods.record import Method
+from gol_decouple.methods.record import NEAREST_MEAN, Method
 
 _DECOUPLING = "Kang et al., Decoupling Representation and Classifier for Long-Tailed Recognition, ICLR 2020"
 _GOL = "Alexandridis et al., Long-tailed Instance Segmentation using Gumbel Optimized Loss, ECCV 2022"
@@ -193,6 +193,18 @@ _OTHER_CLASSIFIERS = (
         loss_params={"max_margin": 0.5, "deferred": 0.8, "beta": 0.9999, "scale": 30.0},
         classifier_params={"cosine_scale": 1.0},
     ),
+    Method(
+        "disalign",
+        "softmax",
+        "Zhang et al., Distribution Alignment: A Unified Framework for Long-tail Visual Recognition, CVPR 2021",
+        loss="inverse_frequency",
+        classifier="disalign",
+        start="stage_one",
+        lr=0.1,
+        epochs=10,
+        schedule="cosine",
+        loss_params={"power": 1.2},
+    ),
 )
 _FOR_DETECTION = tuple(
     replace(method, background=True)
@@ -226,6 +238,17 @@ def _posthoc(name: str, paper: str, background: bool = False, **params: Any) -> 
     )
 
 
+_NCM = Method(
+    NEAREST_MEAN,
+    "softmax",
+    f"{_DECOUPLING}, section 4.2 (NCM)",
+    classifier=NEAREST_MEAN,
+    start="fresh",
+    lr=0.0,
+    epochs=0,
+    views="clean",
+    classifier_params={"space": "centred_l2"},
+)
 _POSTHOC = (
     _posthoc("tau_norm", f"{_DECOUPLING}, section 4.3", tau=1.0),
     _posthoc("logit_adjustment", f"{_LOGIT_ADJUSTMENT}, equation 9", tau=1.0),
@@ -241,4 +264,5 @@ _POSTHOC = (
         gamma=0.6,
     ),
 )
-METHODS = {method.name: method for method in (*_PLAIN, *_OTHER_LOSSES, *_OTHER_CLASSIFIERS, *_POSTHOC, *_FOR_DETECTION)}
+_ALL = (*_PLAIN, *_OTHER_LOSSES, *_OTHER_CLASSIFIERS, _NCM, *_POSTHOC, *_FOR_DETECTION)
+METHODS = {method.name: method for method in _ALL}

@@ -2,11 +2,57 @@
 
 from __future__ import annotations
 
+import math
+
 import torch
 
+from gol_decouple.losses import Loss
 from gol_decouple.metrics import Metrics
 
 BINS = 15
+# Temperatures that are tried, and how closely the best one is found, as factors.
+COLDEST, HOTTEST, CLOSE = 0.01, 100.0, 1.001
+
+
+def tempered(loss: Loss, logits: torch.Tensor, temperature: float | None) -> tuple[torch.Tensor, torch.Tensor]:
+    """Scores [N, C] of logits [N, columns], and their logarithms.
+
+    With a temperature T they are softmax(log scores / T), which sum to 1 over the classes and rank them as before. Of
+    softmax that is temperature scaling as Guo et al. have it (ICML 2017, equation 9); scores of one-vs-all activations
+    become the probabilities of exactly one class.
+    """
+    log_scores = loss.log_scores(logits)
+    if temperature is None:
+        return loss.scores(logits), log_scores
+    log_scores = (log_scores / temperature).log_softmax(1)
+    return log_scores.exp(), log_scores
+
+
+@torch.inference_mode()
+def best_temperature(log_scores: torch.Tensor, labels: torch.Tensor) -> float:
+    """The temperature from 0.01 to 100 with the least negative log-likelihood of labels [N], given log scores [N, C].
+
+    The likelihood has one maximum over 1/T (its logarithm is concave in it), which a golden-section search closes in.
+    """
+
+    def cost(log_temperature: float) -> float:
+        own = (log_scores.double() / math.exp(log_temperature)).log_softmax(1)
+        return -own.gather(1, labels.unsqueeze(1)).mean().item()
+
+    ratio = (math.sqrt(5.0) - 1.0) / 2.0
+    low, high = math.log(COLDEST), math.log(HOTTEST)
+    inner = [high - ratio * (high - low), low + ratio * (high - low)]
+    costs = [cost(value) for value in inner]
+    while high - low > math.log(CLOSE):
+        if costs[0] <= costs[1]:
+            high, inner[1], costs[1] = inner[1], inner[0], costs[0]
+            inner[0] = high - ratio * (high - low)
+            costs[0] = cost(inner[0])
+        else:
+            low, inner[0], costs[0] = inner[0], inner[1], costs[1]
+            inner[1] = low + ratio * (high - low)
+            costs[1] = cost(inner[1])
+    return math.exp((low + high) / 2.0)
 
 
 class Calibration:

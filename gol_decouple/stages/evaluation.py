@@ -12,17 +12,15 @@ from typing import Any
 import numpy as np
 import torch
 from numpy.typing import NDArray
-from torch.nn import functional as F
 
-from gol_decouple import losses
+from gol_decouple import classifiers, losses
 from gol_decouple.class_stats import GROUPS, class_counts, group_masks
-from gol_decouple.classifiers import as_tensors
 from gol_decouple.errors import InputError
 from gol_decouple.features import Classes, FeaturesFile, open_features
 from gol_decouple.files import atomic_path, write_text
 from gol_decouple.losses import Loss
 from gol_decouple.metrics import Metrics, class_accuracies, top1_metrics
-from gol_decouple.stages.calibration import Calibration
+from gol_decouple.stages.calibration import Calibration, best_temperature, tempered
 
 TOP_K = 5
 ROWS_AT_ONCE = 4096
@@ -53,39 +51,59 @@ def predict(
     split: str,
     loss: Loss,
     device: torch.device | None = None,
+    temperature: float | None = None,
+    positions: NDArray[np.int64] | None = None,
 ) -> Predictions:
-    """Apply a linear classifier to the clean view of a split.
+    """Apply a classifier to the clean view of a split.
 
     Args:
-        classifier: anything `classifiers.as_tensors` takes: weight [columns, D] and bias [columns]; if it says so by an
-            attribute `normalise`, of features scaled to length 1.
+        classifier: anything `classifiers.of` takes, with `columns` logits a sample.
         loss: what turns its logits [N, columns] into scores [N, C].
+        temperature: of the scores (see `calibration.tempered`).
+        positions: of some of the split's samples, [N]; None: all.
 
     Raises:
         InputError: a classifier for other features or classes, or no such split.
     """
-    weight, bias = (part.to(device) for part in as_tensors(classifier))
+    applied = classifiers.of(classifier).to(device)
     rows = features[split]
     num_classes = len(features.classes)
     loss = copy.deepcopy(loss).to(device)
-    if weight.shape != (loss.num_columns(num_classes), features.feature_size):
+    if applied.weight.shape != (loss.num_columns(num_classes), features.feature_size):
         raise InputError(
-            f"the classifier is {list(weight.shape)}, but {features.path} has {num_classes} classes and features of "
-            f"size {features.feature_size}"
+            f"the classifier is {list(applied.weight.shape)}, but {features.path} has {num_classes} classes and "
+            f"features of size {features.feature_size}"
         )
+    chosen = slice(None) if positions is None else positions
+    all_labels, ids = rows.labels[chosen], rows.ids[chosen]
     classes, values = [], []
     calibration = Calibration(num_classes, device)
-    for start in range(0, len(rows), ROWS_AT_ONCE):
-        x = torch.from_numpy(rows.features[0, start : start + ROWS_AT_ONCE]).to(device).float()
-        x = F.normalize(x, dim=1) if getattr(classifier, "normalise", False) else x
-        logits = torch.addmm(bias, x, weight.t())
+    for start in range(0, len(ids), ROWS_AT_ONCE):
+        part = slice(start, start + ROWS_AT_ONCE)
+        x = rows.features[0, part if positions is None else positions[part]]
+        logits = applied.logits(torch.from_numpy(x).to(device))
         top = loss.ranking(logits).topk(min(TOP_K, num_classes), dim=1).indices
         classes.append(top.cpu().numpy())
-        scores = loss.scores(logits)
+        scores, log_scores = tempered(loss, logits, temperature)
         values.append(scores.gather(1, top).float().cpu().numpy())
-        labels = torch.from_numpy(rows.labels[start : start + ROWS_AT_ONCE]).to(device)
-        calibration.add(scores, loss.log_scores(logits), top[:, 0], labels)
-    return Predictions(rows.ids, rows.labels, np.concatenate(classes), np.concatenate(values), calibration.metrics())
+        calibration.add(scores, log_scores, top[:, 0], torch.from_numpy(all_labels[part]).to(device))
+    return Predictions(ids, all_labels, np.concatenate(classes), np.concatenate(values), calibration.metrics())
+
+
+@torch.inference_mode()
+def fitted_temperature(
+    classifier: Any, features: FeaturesFile, split: str, loss: Loss, positions: NDArray[np.int64] | None = None
+) -> float:
+    """The temperature of a classifier's scores that fits a split, or some of it, best (`calibration.best_temperature`).
+
+    All log scores [N, C] of it are in memory at once.
+    """
+    applied, rows = classifiers.of(classifier), features[split]
+    positions = np.arange(len(rows)) if positions is None else positions
+    parts = [positions[start : start + ROWS_AT_ONCE] for start in range(0, len(positions), ROWS_AT_ONCE)]
+    logits = (applied.logits(torch.from_numpy(rows.features[0, part])) for part in parts)
+    log_scores = torch.cat([loss.log_scores(part) for part in logits])
+    return best_temperature(log_scores, torch.from_numpy(rows.labels[positions]))
 
 
 def evaluate(classifier: Any, features: str | Path | FeaturesFile, split: str = "test") -> Metrics:
@@ -101,7 +119,8 @@ def evaluate(classifier: Any, features: str | Path | FeaturesFile, split: str = 
     """
     features = features if isinstance(features, FeaturesFile) else open_features(features)
     loss = getattr(classifier, "loss", None) or losses.get("cross_entropy", activation="softmax")
-    return metrics_of(predict(classifier, features, split, loss), features.classes)
+    temperature = getattr(classifier, "temperature", None)
+    return metrics_of(predict(classifier, features, split, loss, temperature=temperature), features.classes)
 
 
 def metrics_of(predictions: Predictions, classes: Classes) -> Metrics:

@@ -12,6 +12,7 @@ import torch
 from gol_decouple import runtime, samplers
 from gol_decouple.features import FeaturesFile
 from gol_decouple.methods import Method
+from gol_decouple.stages.samples import TRAIN, Samples
 
 _ORDER_STREAM, _VIEW_STREAM = 1, 2
 
@@ -63,10 +64,13 @@ class Batch(NamedTuple):
 
 
 class TrainRows(ABC):
-    """The rows of a train split: N samples, the clean view of each and then the others, V in all.
+    """The rows of N samples to train on: of train in V views, view 0 being the clean one, and of val in that alone.
+
+    Rows are stored as views of all of train, one after the other, and val after them.
 
     Attributes:
         device: where batches are made.
+        stored: the views that are stored, as pairs of a split's features and the view.
         labels: int64 [N], on the CPU.
         class_counts: [C].
         shuffled_rows: how many rows are shuffled among each other; None: all of them.
@@ -74,11 +78,29 @@ class TrainRows(ABC):
 
     shuffled_rows: int | None = None
 
-    def __init__(self, features: FeaturesFile, device: torch.device, num_views: int) -> None:
+    def __init__(self, features: FeaturesFile, device: torch.device, num_views: int, samples: Samples = TRAIN) -> None:
         self.device = device
-        self.labels = torch.from_numpy(features["train"].labels)
-        self.class_counts = features.classes.train_counts
-        self.num_views, self.num_samples, self.feature_size = num_views, *features["train"].features.shape[1:]
+        self.num_views = num_views
+        self.labels = torch.from_numpy(samples.labels(features))
+        self.class_counts = samples.counts(features)
+        self.num_samples, self.feature_size = len(self.labels), features.feature_size
+        train, kept = features["train"].features, samples.kept(features)
+        self.stored = [(train, view) for view in range(num_views)]
+        self._as_stored = not samples.key
+        # Where each sample's clean view is stored, and how far from there the next view is.
+        self._first, self._to_next = torch.from_numpy(kept), torch.full((len(kept),), train.shape[1])
+        if samples.with_val:
+            val = features["val"].features
+            self.stored.append((val, 0))
+            self._first = torch.cat([self._first, num_views * train.shape[1] + torch.arange(val.shape[1])])
+            self._to_next = torch.cat([self._to_next, torch.zeros(val.shape[1], dtype=torch.int64)])
+
+    def places(self, rows: torch.Tensor) -> torch.Tensor:
+        """Where rows (view * N + sample) are stored."""
+        if self._as_stored:
+            return rows
+        sample = rows % self.num_samples
+        return self._first[sample] + rows // self.num_samples * self._to_next[sample]
 
     @abstractmethod
     def batches(self, feeds: Sequence[Feed], epoch: int) -> Generator[Batch, None, None]:

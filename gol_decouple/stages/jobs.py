@@ -4,19 +4,21 @@ from __future__ import annotations
 
 from collections.abc import Mapping
 from dataclasses import dataclass, field
+from functools import partial
 
 import numpy as np
 import torch
 from numpy.typing import NDArray
 from torch import nn
-from torch.nn import functional as F
 
 from gol_decouple import activations, classifiers, losses, posthoc
+from gol_decouple.classifiers import Classifier, Trained
 from gol_decouple.errors import InputError
 from gol_decouple.features import Classes
 from gol_decouple.losses import Loss
-from gol_decouple.methods import Method
+from gol_decouple.methods import OF_STAGE_ONE, Method
 from gol_decouple.metrics import Metrics
+from gol_decouple.stages.calibration import tempered
 
 History = list[dict[str, float]]
 Weights = tuple[torch.Tensor, torch.Tensor]
@@ -28,6 +30,11 @@ def loss_of(method: Method, class_counts: NDArray[np.int64]) -> Loss:
     return losses.get(method.loss, activation=activation, class_counts=class_counts, **method.loss_params)
 
 
+def makes(method: Method) -> partial[Trained]:
+    """What makes the classifiers that a method trains."""
+    return classifiers.get(method.classifier, **method.classifier_params)
+
+
 def check(method: Method, classes: Classes) -> None:
     """Raise an InputError for what would be found after a training: a setting that a part refuses, or no background."""
     if method.background:
@@ -36,9 +43,11 @@ def check(method: Method, classes: Classes) -> None:
             "--method all leaves such methods out",
         )
     loss_of(method, classes.train_counts)
-    classifiers.get(method.classifier, **method.classifier_params)
-    if method.classifier == "lws" and method.start != "stage_one":
-        raise InputError(f"method {method.name}: a fresh start leaves lws nothing to scale", "start = 'stage_one'")
+    if method.is_trained:
+        makes(method)
+    if method.classifier in OF_STAGE_ONE and method.start != "stage_one":
+        what = f"a fresh start leaves {method.classifier} nothing to change"
+        raise InputError(f"method {method.name}: {what}", "start = 'stage_one'")
     if method.posthoc:
         weight = torch.ones(len(classes), 1)
         posthoc.get(method.posthoc, class_counts=classes.train_counts, weight=weight, **method.posthoc_params)
@@ -62,7 +71,7 @@ class State:
         """Whether it can be one of a method's classifiers that has epochs left."""
         columns = loss.num_columns(num_classes)
         start = (torch.empty(1, columns, feature_size, device="meta"), torch.empty(1, columns, device="meta"))
-        wanted = classifiers.get(method.classifier, **method.classifier_params)(*start).initial[0]
+        wanted = makes(method)(*start).initial[0]
         same = all(_like(tensor, wanted) for tensor in (self.trained, self.velocity))
         of_loss = loss.state_dict()
         same &= self.loss.keys() == of_loss.keys() and all(_like(self.loss[name], of_loss[name]) for name in of_loss)
@@ -82,6 +91,7 @@ class Job:
         stage_one: weight [C, D] and bias [C] of the Softmax classifier, for methods that start from it.
         started_from: where those are from, as reports tell it.
         state: what to continue from.
+        temperature: of its scores, where that was fitted before.
     """
 
     method: Method
@@ -89,6 +99,7 @@ class Job:
     stage_one: Weights | None = None
     started_from: str = "fresh"
     state: State | None = None
+    temperature: float | None = None
 
     def __str__(self) -> str:
         return f"{self.method.name} (lr {self.method.lr:g}, seed {self.seed})"
@@ -99,40 +110,55 @@ class Retrained:
     """A retrained classifier.
 
     Attributes:
-        weight, bias: float32 [columns, D] and [columns], on the CPU; the first C columns are the classes.
+        classifier: on the CPU; the first C of its columns are the classes.
         loss: what it was trained with; it turns logits into scores.
         method: what trained it, with all settings.
         num_views: views of each train sample it was trained on.
         history: for each epoch, its number (from 1), learning rate at its start, and mean train loss.
         seconds: wall time of the passes it was trained in, alone or together with others.
+        shuffled_rows: how many train samples were shuffled among each other; None: all.
+        temperature: see `calibration.tempered`; None leaves scores as they are.
         metrics: top-1 metrics on test; None if there is no test split or `evaluate=False`.
     """
 
-    weight: torch.Tensor
-    bias: torch.Tensor
+    classifier: Classifier
     method: Method
     loss: Loss
     num_views: int
     history: History
     seconds: float
+    shuffled_rows: int | None = None
+    temperature: float | None = None
     metrics: Metrics | None = None
 
     @property
+    def weight(self) -> torch.Tensor:
+        """Float32 [columns, D]."""
+        return self.classifier.weight
+
+    @property
+    def bias(self) -> torch.Tensor:
+        """Float32 [columns]."""
+        return self.classifier.bias
+
+    @property
     def normalise(self) -> bool:
-        """Whether its features are scaled to length 1 before weight and bias are applied."""
-        return classifiers.normalises(self.method.classifier)
+        """Whether features are scaled to length 1 before weight and bias are applied."""
+        return self.classifier.normalise
 
     @property
     def epochs(self) -> int:
         """Epochs trained."""
         return len(self.history)
 
+    def logits(self, x: torch.Tensor | NDArray[np.floating]) -> torch.Tensor:
+        """Logits [N, columns] of features [N, D]."""
+        return self.classifier.logits(torch.as_tensor(x).cpu())
+
     def scores(self, x: torch.Tensor | NDArray[np.floating]) -> torch.Tensor:
         """Scores [N, C] after the activation, of features [N, D]. Rank classes by logits: scores can underflow."""
-        features = torch.as_tensor(x).float().cpu()
-        features = F.normalize(features, dim=1) if self.normalise else features
-        return self.loss.scores(torch.addmm(self.bias, features, self.weight.t()))
+        return tempered(self.loss, self.logits(x), self.temperature)[0]
 
     def to_linear(self) -> nn.Linear:
-        """The classifier as an ordinary layer, D to its columns, that gives logits (see `normalise`)."""
-        return classifiers.linear(self.weight, self.bias)
+        """The classifier as an ordinary layer (see `classifiers.Classifier.to_linear`)."""
+        return self.classifier.to_linear()

@@ -5,7 +5,9 @@ from __future__ import annotations
 from pathlib import Path
 from typing import Any
 
+import numpy as np
 import torch
+from numpy.typing import NDArray
 
 import gol_decouple
 from gol_decouple import runs, runtime
@@ -22,24 +24,29 @@ def finish(
     loss: Loss,
     device: torch.device,
     facts: dict[str, Any],
+    temperature: float | None = None,
+    split: str = "test",
+    positions: NDArray[np.int64] | None = None,
 ) -> None:
-    """Evaluate a classifier on test, write its predictions and per-class accuracies, then its manifest, last.
+    """Evaluate a classifier, write its predictions and per-class accuracies, then its manifest, last.
 
     Args:
-        classifier: weight [columns, D] and bias [columns], in any form `classifiers.as_tensors` takes; None if there
-            is none, and then accuracies are None.
+        classifier: anything `classifiers.of` takes; None if there is none, and then accuracies are None.
         loss: what turns its logits into scores.
         facts: what only the stage knows: stage, run, method and parts, seed, settings, seconds.
+        temperature: of its scores.
+        split, positions: what it is evaluated on (see `evaluation.predict`).
     """
     metrics = no_metrics(features.classes.train_counts)
     if classifier is not None:
-        predictions = predict(classifier, features, "test", loss, device)
+        predictions = predict(classifier, features, split, loss, device, temperature, positions)
         save_predictions(folder, predictions, features.classes)
         metrics = metrics_of(predictions, features.classes)
     manifest = {
         **facts,
         **_describe(features),
-        "split": "test",
+        "split": split,
+        "temperature": temperature,
         "metrics": metrics,
         "version": gol_decouple.__version__,
         "software": runtime.describe(device),

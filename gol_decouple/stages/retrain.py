@@ -14,7 +14,9 @@ from gol_decouple.errors import InputError
 from gol_decouple.features import FeaturesFile, open_features
 from gol_decouple.methods import Method
 from gol_decouple.settings import Stage2Config
+from gol_decouple.stages.closed_form import closed_form
 from gol_decouple.stages.evaluation import evaluate as evaluate_classifier
+from gol_decouple.stages.evaluation import fitted_temperature
 from gol_decouple.stages.feed import TrainRows
 from gol_decouple.stages.jobs import Job, Retrained, check
 from gol_decouple.stages.rows import open_rows
@@ -56,20 +58,28 @@ def retrain(
     chosen = chosen.with_settings(epochs=epochs, batch_size=batch_size, lr=lr, **params)
     _check(chosen.settings | {"memory_gb": memory_gb})
     check(chosen, opened.classes)
+    if chosen.temperature == "val" and "val" not in opened:
+        raise InputError(f"{opened.path} has no val split to fit a temperature on", "temperature='none'")
     start = None if opened.classifier is None else as_tensors(opened.classifier)
     first = methods.first_softmax() if chosen.start == "stage_one" and start is None else None
     needed = [chosen] if first is None else [chosen, first]
-    rows = open_rows(opened, runtime.select_device(device), needed, memory_gb)
+    trained = [each for each in needed if each.is_trained]
+    rows = open_rows(opened, runtime.select_device(device), trained, memory_gb) if trained else None
     if first is not None:
-        start = as_tensors(_train(rows, Job(first, seed)))
-    result = _train(rows, Job(chosen, seed, start))
+        start = as_tensors(_make(opened, rows, Job(first, seed)))
+    result = _make(opened, rows, Job(chosen, seed, start))
+    if chosen.temperature == "val":
+        result = replace(result, temperature=fitted_temperature(result, opened, "val", result.loss))
     if not evaluate or "test" not in opened:
         return result
     return replace(result, metrics=evaluate_classifier(result, opened))
 
 
-def _train(rows: TrainRows, job: Job) -> Retrained:
-    ((_, result),) = train_together(rows, [job])
+def _make(features: FeaturesFile, rows: TrainRows | None, job: Job) -> Retrained:
+    if job.method.is_trained and rows is not None:
+        ((_, result),) = train_together(rows, [job])
+    else:
+        result = closed_form(features, job)
     if isinstance(result, InputError):
         raise result
     return result

@@ -8,9 +8,10 @@ import torch
 from torch.nn import functional as F
 
 from gol_decouple import classifiers
+from gol_decouple.classifiers import Classifier
 from gol_decouple.losses import Loss
 from gol_decouple.methods import Method
-from gol_decouple.stages.jobs import Weights
+from gol_decouple.stages.jobs import Weights, makes
 from gol_decouple.stages.replay import Replay
 
 
@@ -33,16 +34,14 @@ class Stack:
         self._batch_size = batch_size
         weight, bias = (torch.stack(parts).to(device) for parts in zip(*starts, strict=True))
         self._columns = weight.shape[1]
-        self._classifiers = classifiers.get(method.classifier, **method.classifier_params)(weight, bias)
-        self._is_linear = isinstance(self._classifiers, classifiers.Linear)
+        self._classifiers = makes(method)(weight, bias)
         self.trained = self._classifiers.initial
         self.velocity = torch.zeros_like(self.trained)
         self._prepare()
 
-    def weights(self, position: int) -> Weights:
-        """Weight [C, D] and bias [C] of one of them, on the CPU."""
-        weight, bias = self._classifiers.weights(self.trained)
-        return weight[position].cpu().clone(), bias[position].cpu().clone()
+    def classifier(self, position: int) -> Classifier:
+        """One of them as it is applied, on the CPU."""
+        return self._classifiers.classifier(self.trained, position)
 
     def finite(self) -> list[bool]:
         """Of each, whether its losses and parameters all are."""
@@ -94,12 +93,8 @@ class Stack:
         size = (len(self.trained), labels.shape[1])
         x = F.normalize(x, dim=2) if self._classifiers.normalise else x
         x, labels = x.expand(size[0], -1, -1), labels.expand(size)
-        weight, bias = self._classifiers.weights(self.trained)
         logits = self._logits[: labels.numel() * self._columns].view(*size, -1)
-        if x.dtype is torch.float32:
-            torch.baddbmm(bias.unsqueeze(1), x, weight.mT, out=logits)
-        else:
-            torch.add(torch.bmm(x, weight.to(x.dtype).mT), bias.unsqueeze(1), out=logits)
+        self._classifiers.logits(self.trained, x, logits)
         losses = self._loss.per_sample_(logits.flatten(0, 1), labels.flatten(), generator)
         self.loss_sums += losses.view(size).sum(1)
         self._descend(x, logits, minus_lr)
@@ -107,14 +102,14 @@ class Stack:
     def _descend(self, x: torch.Tensor, slopes: torch.Tensor, minus_lr: torch.Tensor) -> None:
         """Move what is trained, given features [K, B, D] and the losses' gradients in the logits [K, B, C]."""
         method, share = self._method, 1.0 / x.shape[1]
-        if self._is_linear and x.dtype is torch.float32 and method.clip_norm is None:
-            weight, bias = self._classifiers.weights(self.velocity)
+        of = self._classifiers
+        if isinstance(of, classifiers.Linear) and x.dtype is torch.float32 and method.clip_norm is None:
+            weight, bias = of.weights(self.velocity)
             weight.baddbmm_(slopes.mT, x, beta=method.momentum, alpha=share)
             # As a product too, which is faster than a sum over samples.
             bias.unsqueeze(1).baddbmm_(self._ones[:, :, : x.shape[1]], slopes, beta=method.momentum, alpha=share)
         else:
-            weight = torch.bmm(slopes.to(x.dtype).mT, x).float()
-            gradient = self._classifiers.gradient(self.trained, weight, slopes.sum(1)).mul_(share)
+            gradient = of.gradient(self.trained, x, slopes).mul_(share)
             if method.clip_norm is not None:
                 norm = torch.linalg.vector_norm(gradient, dim=1, keepdim=True)
                 gradient.mul_((method.clip_norm / (norm + 1e-6)).clamp_(max=1.0))

@@ -13,6 +13,7 @@ from gol_decouple import runtime
 from gol_decouple.features import FeaturesFile
 from gol_decouple.features.stream import Pass, ShuffleBuffer, read_ahead
 from gol_decouple.stages.feed import Batch, Feed, TrainRows, gather
+from gol_decouple.stages.samples import TRAIN, Samples
 
 _BLOCK_STREAM = 3
 # Rows that are gathered at a time, at least a batch of them, and how many such pieces are made ahead.
@@ -29,10 +30,17 @@ class Streamed(TrainRows):
     the file and the epoch, and is one for all feeds; within a buffer rows are in the order of their feed.
     """
 
-    def __init__(self, features: FeaturesFile, device: torch.device, num_views: int, num_bytes: int) -> None:
-        super().__init__(features, device, num_views)
+    def __init__(
+        self,
+        features: FeaturesFile,
+        device: torch.device,
+        num_views: int,
+        num_bytes: int,
+        samples: Samples = TRAIN,
+    ) -> None:
+        super().__init__(features, device, num_views, samples)
         self._seed = int(features.fingerprint[:15], 16)
-        self._buffer = ShuffleBuffer(features["train"].features, num_views, num_bytes)
+        self._buffer = ShuffleBuffer(self.stored, num_bytes)
         self.shuffled_rows = self._buffer.num_rows
 
     def batches(self, feeds: Sequence[Feed], epoch: int) -> Generator[Batch, None, None]:
@@ -41,7 +49,8 @@ class Streamed(TrainRows):
         portions = []
         for feed in feeds:
             (rows,) = feed.rows(self.labels, self.num_views, epoch)
-            portions.append(_Portions(feed, rows, self.labels[rows % self.num_samples], plan, memory))
+            labels = self.labels[rows % self.num_samples]
+            portions.append(_Portions(feed, self.places(rows), labels, plan, memory))
         with closing(read_ahead(_gather(plan, portions), PIECES_AHEAD)) as pieces:
             for feed, *piece in pieces:
                 x, labels = (part.to(self.device, non_blocking=True) for part in piece)

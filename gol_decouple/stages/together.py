@@ -12,7 +12,7 @@ from dataclasses import replace
 
 import torch
 
-from gol_decouple import classifiers, posthoc, runtime
+from gol_decouple import classifiers, runtime
 from gol_decouple.errors import InputError
 from gol_decouple.losses import Loss
 from gol_decouple.methods import Method
@@ -38,15 +38,10 @@ def train_together(
     batch, and so do methods with equal sampler, batch size, views and seeds; small classifiers are trained as stacks.
     Each is what it would be alone, but for float32 rounding.
 
-    What is a correction of a trained classifier comes first, without any training.
-
     Args:
+        jobs: of methods that are trained; the others are `closed_form`'s.
         on_epoch: called after each pass with the state of all that are not done.
     """
-    for job in jobs:
-        if job.method.posthoc:
-            yield job, _corrected(rows, job)
-    jobs = [job for job in jobs if not job.method.posthoc]
     groups = [_Group(rows, members) for members in _stackable(rows, jobs)]
     if not groups:
         return
@@ -69,18 +64,6 @@ def train_together(
             if on_epoch is not None:
                 left = [group for group in active if group.epoch < group.method.epochs]
                 on_epoch(state for group in left for state in group.states())
-
-
-def _corrected(rows: TrainRows, job: Job) -> Retrained | InputError:
-    method = job.method
-    assert method.posthoc is not None
-    weight, bias = classifiers.as_tensors(job.stage_one)
-    correction = posthoc.get(method.posthoc, class_counts=rows.class_counts, weight=weight, **method.posthoc_params)
-    weight, bias = correction.fold(weight, bias)
-    if not (weight.isfinite().all() and bias.isfinite().all()):
-        settings = ", ".join(f"{name} {value}" for name, value in method.posthoc_params.items())
-        return InputError(f"{method.name} ({settings}) gives weights that are not finite", "try other parameters")
-    return Retrained(weight, bias, method, loss_of(method, rows.class_counts), 1, [], 0.0)
 
 
 def _stackable(rows: TrainRows, jobs: Sequence[Job]) -> list[list[Job]]:
@@ -208,10 +191,10 @@ class _Group:
                 hint = f"lower stage2.lr (now {job.method.lr:g})"
                 yield job, InputError(f"{job} diverged in epoch {done}: {what}", hint)
             elif done == self.method.epochs:
-                weights, num_views = self._stack.weights(position), self._rows.num_views
-                num_views = num_views if self.method.views == "random" else 1
-                loss = copy.deepcopy(self._loss).cpu()
-                yield job, Retrained(*weights, job.method, loss, num_views, history, seconds)
+                num_views = self._rows.num_views if self.method.views == "random" else 1
+                loss, classifier = copy.deepcopy(self._loss).cpu(), self._stack.classifier(position)
+                shuffled = self._rows.shuffled_rows
+                yield job, Retrained(classifier, job.method, loss, num_views, history, seconds, shuffled)
         self._keep([position for position, is_finite in enumerate(finite) if is_finite])
 
     def states(self) -> Iterator[tuple[Job, State]]:

@@ -65,9 +65,14 @@ def until_error(items: Generator[Any, None, None], message: str) -> int:
     return good
 
 
+def views_of(path: Path, count: int) -> list[tuple[FeatureArray, int]]:
+    train = features.open(path)["train"].features
+    return [(train, view) for view in range(count)]
+
+
 def shuffle(path: Path, at_once: int, num_views: int = V) -> ShuffleBuffer:
     """A buffer for as many blocks as `at_once`, and as many that are read next."""
-    return ShuffleBuffer(features.open(path)["train"].features, num_views, at_once * 2 * BLOCK_BYTES)
+    return ShuffleBuffer(views_of(path, num_views), at_once * 2 * BLOCK_BYTES)
 
 
 def shuffled_pass(path: Path, at_once: int, num_views: int = V, seed: int = 0) -> Pass:
@@ -82,7 +87,7 @@ def shuffled_pass(path: Path, at_once: int, num_views: int = V, seed: int = 0) -
     [(0, 1), (1, 1), (2 * BLOCK_BYTES, 1), (4 * BLOCK_BYTES - 1, 1), (4 * BLOCK_BYTES, 2), (10**9, 12)],
 )
 def test_buffers_take_the_memory_they_are_given(written: Path, num_bytes: int, at_once: int) -> None:
-    buffer = ShuffleBuffer(features.open(written)["train"].features, V, num_bytes)
+    buffer = ShuffleBuffer(views_of(written, V), num_bytes)
     assert buffer.blocks_at_once == at_once
     assert [memory.shape for memory in buffer.memory] == [(at_once * ROWS_PER_BLOCK, D)] * 2
     assert sum(memory.nbytes for memory in buffer.memory) <= max(num_bytes, 2 * BLOCK_BYTES)

@@ -21,10 +21,11 @@ from gol_decouple.errors import InputError
 from gol_decouple.losses import Loss
 from gol_decouple.runs import find_target, is_finished
 from gol_decouple.settings import Stage2Config
-from gol_decouple.stages import classifier
-from gol_decouple.stages.classifier import CLASSIFIER, LOSS_STATE, STATE, run_stage2
+from gol_decouple.stages import saved
+from gol_decouple.stages.classifier import run_stage2
 from gol_decouple.stages.jobs import Job, Retrained, State
 from gol_decouple.stages.rows import InMemory
+from gol_decouple.stages.saved import CLASSIFIER, LOSS_STATE, STATE
 from gol_decouple.stages.together import train_together
 
 EPOCHS = 4
@@ -184,8 +185,8 @@ Stage2 = Callable[..., Outcome]
 @pytest.fixture
 def stage2(run_cli: RunCli, five: Path, monkeypatch: pytest.MonkeyPatch) -> Stage2:
     """Stage two of some methods into a folder, interrupted after `stop_after` passes."""
-    monkeypatch.setattr(classifier, "SECONDS_BETWEEN_SAVES", 0.0)
-    real = classifier._StageTwo._save_states
+    monkeypatch.setattr(saved, "SECONDS_BETWEEN_SAVES", 0.0)
+    real = saved.Saved._save_states
 
     def run(runs_dir: Path, stop_after: int | None = None, names: Sequence[str] = NAMES, **settings: object) -> Outcome:
         arguments: list[object] = [part for name in names for part in ("--method", name)]
@@ -193,7 +194,7 @@ def stage2(run_cli: RunCli, five: Path, monkeypatch: pytest.MonkeyPatch) -> Stag
             arguments += ["--set", f"stage2.{name}={value}"]
         passes = 0
 
-        def save(self: classifier._StageTwo, states: Iterable[tuple[Job, State]]) -> None:
+        def save(self: saved.Saved, states: Iterable[tuple[Job, State]]) -> None:
             nonlocal passes
             real(self, states)
             passes += 1
@@ -201,8 +202,8 @@ def stage2(run_cli: RunCli, five: Path, monkeypatch: pytest.MonkeyPatch) -> Stag
                 raise KeyboardInterrupt
 
         with monkeypatch.context() as patch:
-            patch.setattr(classifier._StageTwo, "_save_states", save)
-            return run_cli("stage2", five, *arguments, "--device", "cpu", "--runs-dir", runs_dir)
+            patch.setattr(saved.Saved, "_save_states", save)
+            return run_cli("stage2", five, "--keep-grid", *arguments, "--device", "cpu", "--runs-dir", runs_dir)
 
     return run
 
@@ -305,7 +306,7 @@ def test_divergence_after_states_were_saved_leaves_none(tmp_path: Path, stage2: 
 def test_features_that_are_not_finite(
     tmp_path: Path, five: Path, monkeypatch: pytest.MonkeyPatch, memory_gb: float | None
 ) -> None:
-    monkeypatch.setattr(classifier, "SECONDS_BETWEEN_SAVES", 0.0)
+    monkeypatch.setattr(saved, "SECONDS_BETWEEN_SAVES", 0.0)
     good = features.open(five)
     splits = {name: (good[name].features[:], good[name].labels) for name in good.splits}
     splits["train"][0][1, 17, 3] = torch.nan

@@ -233,7 +233,7 @@ def stage2(run_cli: RunCli, five: Path, tmp_path: Path) -> Callable[..., Outcome
         arguments: list[object] = [part for name in names for part in ("--method", name)]
         for name, value in ({"epochs": 2} | settings).items():
             arguments += ["--set", f"stage2.{name}={value}"]
-        return run_cli("stage2", path, *arguments, "--device", "cpu", "--runs-dir", tmp_path)
+        return run_cli("stage2", path, "--keep-grid", *arguments, "--device", "cpu", "--runs-dir", tmp_path)
 
     return run
 

@@ -18,9 +18,10 @@ from safetensors.torch import load_file, save_file
 from gol_decouple.progress import Progress
 from gol_decouple.runs import MANIFEST, find_target, is_finished, read_manifest
 from gol_decouple.settings import Stage2Config
-from gol_decouple.stages import classifier
-from gol_decouple.stages.classifier import CLASSIFIER, STATE, run_stage2
+from gol_decouple.stages import saved
+from gol_decouple.stages.classifier import run_stage2
 from gol_decouple.stages.jobs import Job, State
+from gol_decouple.stages.saved import CLASSIFIER, STATE
 
 SMALL = Stage2Config(epochs=5, batch_size=16)
 # Epochs of both lengths, of two methods and two seeds each: eight classifiers.
@@ -36,8 +37,8 @@ class Stopped(BaseException):
 
 @pytest.fixture
 def stage2(gaussians: Path, monkeypatch: pytest.MonkeyPatch) -> Stage2:
-    monkeypatch.setattr(classifier, "SECONDS_BETWEEN_SAVES", 0.0)
-    real = classifier._StageTwo._save_states
+    monkeypatch.setattr(saved, "SECONDS_BETWEEN_SAVES", 0.0)
+    real = saved.Saved._save_states
 
     def run(
         runs_dir: Path,
@@ -50,7 +51,7 @@ def stage2(gaussians: Path, monkeypatch: pytest.MonkeyPatch) -> Stage2:
     ) -> str:
         passes = 0
 
-        def save(self: classifier._StageTwo, states: Iterable[tuple[Job, State]]) -> None:
+        def save(self: saved.Saved, states: Iterable[tuple[Job, State]]) -> None:
             nonlocal passes
             real(self, states)
             passes += 1
@@ -60,9 +61,11 @@ def stage2(gaussians: Path, monkeypatch: pytest.MonkeyPatch) -> Stage2:
         said = io.StringIO()
         progress = Progress(Console(file=said, soft_wrap=True))
         with monkeypatch.context() as patch:
-            patch.setattr(classifier._StageTwo, "_save_states", save)
+            patch.setattr(saved.Saved, "_save_states", save)
             try:
-                run_stage2(find_target(features, runs_dir), names, seeds, grid, "cpu", overwrite, progress)
+                run_stage2(
+                    find_target(features, runs_dir), names, seeds, grid, "cpu", overwrite, progress, keep_grid=True
+                )
             except Stopped:
                 return said.getvalue()
         assert stop_after is None, f"it was done after {passes} passes"
@@ -145,7 +148,7 @@ def test_stopped_between_two_states(tmp_path: Path, stage2: Stage2, monkeypatch:
         save_file(tensors, path, metadata)
 
     with monkeypatch.context() as patch:
-        patch.setattr(classifier, "save_file", save)
+        patch.setattr(saved, "save_file", save)
         stage2(tmp_path / "stopped", **four, stop_after=5)
     assert [names_of_files(folder) for folder in folders(tmp_path / "stopped")] == [[STATE]] * 4
     said = stage2(tmp_path / "stopped", **four)
@@ -156,7 +159,7 @@ def test_stopped_between_two_states(tmp_path: Path, stage2: Stage2, monkeypatch:
 
 def test_nothing_is_saved_before_it_is_time(tmp_path: Path, stage2: Stage2, monkeypatch: pytest.MonkeyPatch) -> None:
     stage2(tmp_path / "whole")
-    monkeypatch.setattr(classifier, "SECONDS_BETWEEN_SAVES", 1e9)
+    monkeypatch.setattr(saved, "SECONDS_BETWEEN_SAVES", 1e9)
     stage2(tmp_path / "stopped", stop_after=4)
     assert folders(tmp_path / "stopped") == []
     assert "continuing" not in stage2(tmp_path / "stopped")
@@ -290,17 +293,18 @@ def test_a_stopped_command_continues(
     stop: signal.Signals,
     code: int,
 ) -> None:
-    monkeypatch.setattr(classifier, "SECONDS_BETWEEN_SAVES", 0.0)
-    arguments = ["stage2", gaussians, "--activation", "gumbel", "--set", "stage2.lr=[1e-5,1e-4]", "--device", "cpu"]
+    monkeypatch.setattr(saved, "SECONDS_BETWEEN_SAVES", 0.0)
+    arguments = ["stage2", gaussians, "--keep-grid", "--activation", "gumbel", "--device", "cpu"]
+    arguments += ["--set", "stage2.lr=[1e-5,1e-4]"]
     assert run_cli(*arguments, "--runs-dir", tmp_path / "whole").code == 0
-    real = classifier._StageTwo._save_states
+    real = saved.Saved._save_states
 
-    def save(self: classifier._StageTwo, states: Iterable[tuple[Job, State]]) -> None:
+    def save(self: saved.Saved, states: Iterable[tuple[Job, State]]) -> None:
         real(self, states)
         signal.raise_signal(stop)
 
     with monkeypatch.context() as patch:
-        patch.setattr(classifier._StageTwo, "_save_states", save)
+        patch.setattr(saved.Saved, "_save_states", save)
         for epoch in (1, 2):
             outcome = run_cli(*arguments, "--runs-dir", tmp_path / "stopped")
             assert (outcome.code, outcome.out) == (code, "")

@@ -254,7 +254,16 @@ class TestCommandLine:
         def read(descriptor: int, buffers: list[memoryview], offset: int) -> int:
             return 0 if any(runs_dir.rglob("manifest.json")) else real(descriptor, buffers, offset)
 
-        settings = ("--method", "softmax", *self.STREAMING, "--set", "stage2.epochs=[1,3]", "--runs-dir", runs_dir)
+        settings = (
+            "--keep-grid",
+            "--method",
+            "softmax",
+            *self.STREAMING,
+            "--set",
+            "stage2.epochs=[1,3]",
+            "--runs-dir",
+            runs_dir,
+        )
         with monkeypatch.context() as patch:
             patch.setattr(os, "preadv", read)
             outcome = run_cli("stage2", own, *settings)

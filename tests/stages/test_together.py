@@ -162,6 +162,7 @@ def test_what_differs_in_one_other_setting_is_not_one_stack(
         "weight_decay": 0.1,
         "clip_norm": 0.5,
         "precision": "bfloat16",
+        "temperature": "val",
         "q_min": -2.0,
     }
     assert {"lr", "start", *others} == set(methods.get("gumbel").settings)

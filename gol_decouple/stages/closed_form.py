@@ -1,0 +1,48 @@
+"""Classifiers that are not trained: corrections of a trained one, and nearest class means."""
+
+from __future__ import annotations
+
+import time
+from collections.abc import Iterator
+
+import numpy as np
+import torch
+from numpy.typing import NDArray
+
+from gol_decouple import classifiers, posthoc
+from gol_decouple.errors import InputError
+from gol_decouple.features import FeaturesFile
+from gol_decouple.stages.jobs import Job, Retrained, loss_of
+from gol_decouple.stages.samples import TRAIN, Samples
+
+_ROWS_AT_ONCE = 4096
+
+
+def closed_form(features: FeaturesFile, job: Job, samples: Samples = TRAIN) -> Retrained | InputError:
+    """The classifier of a job whose method is not trained, or why there is none; its features are read if need be."""
+    started = time.perf_counter()
+    method, counts = job.method, samples.counts(features)
+    loss = loss_of(method, counts)
+    if method.posthoc is None:
+        params = dict(method.classifier_params)
+        made = classifiers.nearest_mean(lambda: _clean(features, samples), len(counts), features.feature_size, **params)
+        return Retrained(made, method, loss, 1, [], time.perf_counter() - started)
+    weight, bias = classifiers.as_tensors(job.stage_one)
+    correction = posthoc.get(method.posthoc, class_counts=counts, weight=weight, **method.posthoc_params)
+    weight, bias = correction.fold(weight, bias)
+    if not (weight.isfinite().all() and bias.isfinite().all()):
+        settings = ", ".join(f"{name} {value}" for name, value in method.posthoc_params.items())
+        return InputError(f"{method.name} ({settings}) gives weights that are not finite", "try other parameters")
+    return Retrained(classifiers.Classifier(weight, bias), method, loss, 1, [], time.perf_counter() - started)
+
+
+def _clean(features: FeaturesFile, samples: Samples) -> Iterator[tuple[torch.Tensor, torch.Tensor]]:
+    """The clean view of all samples, in batches of features [B, D] and labels [B]."""
+    parts: list[tuple[str, NDArray[np.int64]]] = [("train", samples.kept(features))]
+    if samples.with_val:
+        parts.append(("val", np.arange(len(features["val"]))))
+    for name, positions in parts:
+        split = features[name]
+        for start in range(0, len(positions), _ROWS_AT_ONCE):
+            part = positions[start : start + _ROWS_AT_ONCE]
+            yield torch.from_numpy(split.features[0, part]), torch.from_numpy(split.labels[part])

@@ -1,0 +1,258 @@
+"""Classifiers that are trained and kept, each in a folder of its own; what was interrupted continues."""
+
+from __future__ import annotations
+
+import contextlib
+import json
+import time
+from collections.abc import Callable, Iterable, Iterator, Sequence
+from dataclasses import dataclass, replace
+from pathlib import Path
+from typing import Any
+
+import torch
+from safetensors import SafetensorError, safe_open
+from safetensors.torch import load_file, save_file
+
+from gol_decouple import methods, runs
+from gol_decouple.classifiers import as_tensors, from_tensors
+from gol_decouple.errors import InputError
+from gol_decouple.features import FeaturesFile
+from gol_decouple.files import atomic_path, disk_errors
+from gol_decouple.progress import Progress
+from gol_decouple.runs import Target
+from gol_decouple.stages.closed_form import closed_form
+from gol_decouple.stages.feed import TrainRows
+from gol_decouple.stages.jobs import Job, Retrained, State, loss_of
+from gol_decouple.stages.rows import open_rows
+from gol_decouple.stages.samples import Samples
+from gol_decouple.stages.together import train_together
+
+CLASSIFIER = "classifier.safetensors"
+STATE = "state.safetensors"
+LOSS_STATE = "loss."  # before the names of the loss's own tensors in a state
+# A training that is stopped loses no more than this, or an epoch where that is longer.
+SECONDS_BETWEEN_SAVES = 30.0
+
+
+@dataclass(frozen=True)
+class Work:
+    """What stage two works on, and with: a features file, the run it belongs to, a device, and memory for features."""
+
+    target: Target
+    features: FeaturesFile
+    device: torch.device
+    memory_gb: float | None
+    progress: Progress
+
+
+# Writes what a finished classifier's folder holds besides its weights, the manifest last, given facts for it.
+Finish = Callable[[Path, Job, Retrained, dict[str, Any]], None]
+
+
+class Saved:
+    """Classifiers of one features file that are trained on the same samples; each is trained once.
+
+    Args:
+        section: the folder of the run that theirs are in.
+        adopted: where those that have been trained there are taken from.
+    """
+
+    def __init__(
+        self, work: Work, section: str, samples: Samples, finish: Finish, adopted: Saved | None = None
+    ) -> None:
+        self._work = work
+        self._section = section
+        self.samples = samples
+        self._finish = finish
+        self._adopted = adopted
+        self._last_save = time.monotonic()
+        self._shuffled_rows: int | None = None
+
+    def folder(self, job: Job) -> Path:
+        """Where a job's classifier is kept."""
+        fingerprint = self._work.features.fingerprint
+        changed = methods.changed_settings(job.method)
+        key = runs.classifier_key(job.method, changed, job.seed, fingerprint, self.samples.key)
+        return self._work.target.folder / self._section / key
+
+    def is_finished(self, job: Job) -> bool:
+        """Whether it is there."""
+        return runs.is_finished(self.folder(job))
+
+    def run(self, jobs: Sequence[Job], overwrite: bool = False) -> list[InputError]:
+        """Train what is not there, or with `overwrite` all.
+
+        Returns the errors of what could not be trained, which does not stop the others.
+        """
+        left = []
+        for job in jobs:
+            folder = self.folder(job)
+            # A state beside a finished classifier is of one that was to overwrite it.
+            if self.is_finished(job) and not overwrite and not (folder / STATE).exists():
+                self._work.progress.say(f"{folder} is finished and kept as it is (--overwrite trains it again)")
+                continue
+            if overwrite:
+                (folder / STATE).unlink(missing_ok=True)
+            left.append(job)
+        first = self._first_softmax(left)
+        errors: list[InputError] = []
+        if first:
+            self._work.progress.say(f"{self._work.features.path} has no Softmax classifier: training one first")
+            errors += self._run(first)
+        # What was asked for may be what the others start from; and what one that failed should have started is lost.
+        left = [job for job in left if not any((job.method, job.seed) == (done.method, done.seed) for done in first)]
+        started = [ready for job in left if (ready := self._with_start(job)) is not None]
+        errors += self._run(started)
+        if lost := len(left) - len(started):
+            errors[-1] = InputError(f"{errors[-1].message}; {lost} that start from them were left out", errors[-1].hint)
+        return errors
+
+    def load(self, job: Job) -> Retrained:
+        """The classifier of a finished job.
+
+        Raises:
+            InputError: its file is not there any more, or damaged.
+        """
+        folder = self.folder(job)
+        manifest = runs.read_manifest(folder)
+        try:
+            with safe_open(folder / CLASSIFIER, "pt") as file:
+                normalise = (file.metadata() or {}).get("normalise") == "true"
+            classifier = from_tensors(load_file(folder / CLASSIFIER), normalise)
+            history, views, seconds = (manifest[name] for name in ("history", "views", "seconds"))
+            shuffled_rows = manifest["shuffled_rows"]
+        except (SafetensorError, OSError, KeyError) as error:
+            raise InputError(f"the classifier in {folder} cannot be read: {error}", f"remove {folder}") from None
+        loss = loss_of(job.method, self.samples.counts(self._work.features))
+        temperature = manifest.get("temperature")
+        return Retrained(classifier, job.method, loss, views, history, seconds, shuffled_rows, temperature)
+
+    def _run(self, jobs: Sequence[Job]) -> list[InputError]:
+        """Make classifiers and save each when it is done; returns the errors of those that failed."""
+        errors = []
+        for job, result in self._results(jobs):
+            if not isinstance(result, InputError):
+                self._save(job, result)
+            (self.folder(job) / STATE).unlink(missing_ok=True)
+            if isinstance(result, InputError):
+                errors.append(result)
+                with contextlib.suppress(OSError):
+                    self.folder(job).rmdir()  # unless there is an older result in it
+        return errors
+
+    def _results(self, jobs: Sequence[Job]) -> Iterator[tuple[Job, Retrained | InputError]]:
+        """What was trained elsewhere, then what is not trained, then the rest, in one pass over the features."""
+        left = []
+        for job in jobs:
+            if self._adopted is not None and self._adopted.is_finished(job):
+                yield job, self._adopted.load(job)
+            elif job.method.is_trained:
+                left.append(job)
+            else:
+                yield job, closed_form(self._work.features, job, self.samples)
+        if left:
+            rows = self._open_rows(left)
+            self._last_save = time.monotonic()
+            left = [replace(job, state=self._read_state(job)) for job in left]
+            yield from train_together(rows, left, self._work.progress, self._save_states)
+
+    def _open_rows(self, jobs: Sequence[Job]) -> TrainRows:
+        work = self._work
+        rows = open_rows(work.features, work.device, [job.method for job in jobs], work.memory_gb, self.samples)
+        self._shuffled_rows = rows.shuffled_rows
+        if rows.shuffled_rows is not None:
+            shuffled = f"{rows.shuffled_rows:,} rows shuffled at a time"
+            work.progress.say(f"{work.features.path} is streamed, {shuffled} (stage2.memory_gb)")
+        return rows
+
+    def _first_softmax(self, jobs: Sequence[Job]) -> list[Job]:
+        """The Softmax classifiers that have to be trained before: one a seed, on a file that has none."""
+        if self._work.features.classifier is not None:
+            return []
+        seeds = dict.fromkeys(job.seed for job in jobs if job.method.start == "stage_one")
+        first = [Job(methods.first_softmax(), seed) for seed in seeds]
+        return [job for job in first if not self.is_finished(job)]
+
+    def _with_start(self, job: Job) -> Job | None:
+        """The job with what it starts from; None if that could not be trained."""
+        if job.method.start != "stage_one":
+            return job
+        if self._work.features.classifier is not None:
+            return replace(job, stage_one=as_tensors(self._work.features.classifier), started_from="stage_one")
+        first = Job(methods.first_softmax(), job.seed)
+        if not self.is_finished(first):
+            return None
+        weights = as_tensors(self.load(first))
+        return replace(job, stage_one=weights, started_from=self.folder(first).name)
+
+    def _save_states(self, states: Iterable[tuple[Job, State]]) -> None:
+        if time.monotonic() - self._last_save < SECONDS_BETWEEN_SAVES:
+            return
+        for job, state in states:
+            folder = _make(self.folder(job))
+            tensors = {"trained": state.trained, "velocity": state.velocity}
+            tensors |= {f"{LOSS_STATE}{name}": tensor for name, tensor in state.loss.items()}
+            with atomic_path(folder / STATE) as temporary:
+                told = {"history": state.history, "shuffled_rows": self._shuffled_rows}
+                save_file(tensors, temporary, metadata={name: json.dumps(value) for name, value in told.items()})
+        self._last_save = time.monotonic()
+
+    def _read_state(self, job: Job) -> State | None:
+        """What an interrupted training of the job left, if it left something."""
+        path = self.folder(job) / STATE
+        if not path.exists():
+            return None
+        features, progress = self._work.features, self._work.progress
+        try:
+            with safe_open(path, "pt") as file:
+                trained, velocity = (file.get_tensor(name) for name in ("trained", "velocity"))
+                kept = [name for name in file.keys() if name.startswith(LOSS_STATE)]  # noqa: SIM118
+                of_loss = {name.removeprefix(LOSS_STATE): file.get_tensor(name) for name in kept}
+                told = {name: json.loads(text) for name, text in (file.metadata() or {}).items()}
+                state = State(trained, velocity, told["history"], of_loss)
+                shuffled = told["shuffled_rows"]
+            loss = loss_of(job.method, self.samples.counts(features))
+            if not state.fits(job.method, loss, len(features.classes), features.feature_size):
+                raise ValueError("it is of another training")
+        except (SafetensorError, OSError, KeyError, TypeError, ValueError) as error:
+            progress.warn(f"{path} cannot be read, so {job} is trained from its start: {error}")
+            return None
+        progress.say(f"{job}: continuing after epoch {len(state.history)}")
+        if shuffled != self._shuffled_rows:
+            before, now = (count or "all" for count in (shuffled, self._shuffled_rows))
+            progress.warn(f"{job}: {before} rows were shuffled at a time until here, {now} from now on")
+        return state
+
+    def _save(self, job: Job, result: Retrained) -> None:
+        folder = _make(self.folder(job))
+        (folder / runs.MANIFEST).unlink(missing_ok=True)
+        with atomic_path(folder / CLASSIFIER) as temporary:
+            told = {"normalise": "true"} if result.normalise else None
+            save_file(result.classifier.tensors(), temporary, metadata=told)
+        method = result.method
+        facts = {
+            "stage": 2,
+            "run": self._work.target.folder.name,
+            "method": method.name,
+            "activation": method.activation,
+            "loss": method.loss,
+            "sampler": method.sampler,
+            "classifier": method.classifier,
+            "seed": job.seed,
+            "settings": method.settings,
+            "changed_settings": methods.changed_settings(method),
+            "started_from": job.started_from,
+            "trained_on": str(self.samples),
+            "views": result.num_views,
+            "shuffled_rows": result.shuffled_rows,
+            "seconds": result.seconds,
+            "history": result.history,
+        }
+        self._finish(folder, job, result, facts)
+
+
+def _make(folder: Path) -> Path:
+    with disk_errors(folder):
+        folder.mkdir(parents=True, exist_ok=True)
+    return folder
