@@ -9,6 +9,7 @@ from gol_decouple.class_stats import GROUPS, class_counts, group_masks
 
 Metrics = dict[str, float | int | None]
 
+ACCURACIES = ("top1", "top1_balanced", *(f"top1_{group}" for group in GROUPS))
 CALIBRATION = ("ece", "classwise_ece", "nll")
 
 
@@ -46,7 +47,7 @@ def top1_metrics(predictions: NDArray[np.int64], labels: NDArray[np.int64], trai
 
 def no_metrics(train_counts: NDArray[np.int64]) -> Metrics:
     """The metrics where there is no classifier to measure: accuracies are None, group sizes as ever."""
-    metrics: Metrics = dict.fromkeys(("top1", "top1_balanced", *(f"top1_{group}" for group in GROUPS), *CALIBRATION))
+    metrics: Metrics = dict.fromkeys((*ACCURACIES, *CALIBRATION))
     return metrics | {f"num_{group}": int(mask.sum()) for group, mask in group_masks(train_counts).items()}
 
 

@@ -22,13 +22,16 @@ ROWS = (
     ("data", "backbones"),
     ("losses", "classifiers", "samplers", "posthoc"),
     ("activations",),
-    ("methods", "metrics", "class_stats", "schedules"),
+    ("methods", "bootstrap", "metrics", "class_stats", "schedules"),
     ("config", "runs", "runtime"),
     ("settings", "progress", "files"),
     ("errors", "__init__"),
 )
 ROW_OF = {part: row for row, parts in enumerate(ROWS) for part in parts}
-WITHOUT_TORCH = ("cli", "report.rows", "report.tables", "methods", "metrics", "class_stats", "config", "runs", "errors")
+WITHOUT_TORCH = (
+    *("cli", "report.rows", "report.tables", "methods", "bootstrap", "metrics", "class_stats"),
+    *("config", "runs", "errors"),
+)
 ONLY_IN = {
     "rich": ("cli.py", "progress.py", "report/"),
     "typer": ("cli.py",),
