@@ -120,10 +120,14 @@ def report(
         list[Path] | None, typer.Argument(metavar="RUN", help="Run folders, features files or any folders above.")
     ] = None,
     format_: Annotated[Format, typer.Option("--format", help="How to print it.")] = Format.table,
+    baseline: Annotated[
+        str | None,
+        typer.Option(metavar="NAME", help="What gains are over: stage_one (unless given), or a method of stage two."),
+    ] = None,
     runs_dir: RunsDir = RUNS_DIR,
 ) -> None:
-    """Print the accuracies of every finished run and classifier: all, many, medium and few classes."""
-    _print_report(run or [runs_dir], runs_dir, format_)
+    """Print the accuracies of every finished run and classifier, and what is gained: all, many, medium, few classes."""
+    _print_report(run or [runs_dir], runs_dir, format_, baseline)
 
 
 @app.command("methods")
@@ -206,10 +210,10 @@ def _activation(name: str) -> str:
     return name
 
 
-def _print_report(paths: list[Path], runs_dir: Path, format_: Format) -> None:
-    from gol_decouple.report import rows, tables
+def _print_report(paths: list[Path], runs_dir: Path, format_: Format, baseline: str | None = None) -> None:
+    from gol_decouple.report import gains, rows, tables
 
-    found = rows.collect_rows(paths, runs_dir)
+    found = gains.add_gains(rows.collect_rows(paths, runs_dir), baseline)
     if format_ is Format.table:
         tables.print_tables(found, Console())
     else:

@@ -59,7 +59,7 @@ def test_help_names_the_commands(run_cli: RunCli, arguments: tuple[str, ...]) ->
     [
         ("stage1", ["CONFIG", *config_names(), "--set", "--data-root", "--device", "--seed", "--runs-dir", "--name"]),
         ("stage2", ["RUN", "--activation", "--method", "--seeds", "--seed", "--set", "--device", "--overwrite"]),
-        ("report", ["RUN", "--format", "--runs-dir"]),
+        ("report", ["RUN", "--format", "--baseline", "--runs-dir"]),
         ("demo", ["--device", "--runs-dir"]),
     ],
 )

@@ -29,7 +29,7 @@ ROWS = (
 )
 ROW_OF = {part: row for row, parts in enumerate(ROWS) for part in parts}
 WITHOUT_TORCH = (
-    *("cli", "report.rows", "report.tables", "methods", "bootstrap", "metrics", "class_stats"),
+    *("cli", "report.rows", "report.gains", "report.tables", "methods", "bootstrap", "metrics", "class_stats"),
     *("config", "runs", "errors"),
 )
 ONLY_IN = {

@@ -2,17 +2,22 @@
 
 from __future__ import annotations
 
+import json
 from collections.abc import Iterator, Sequence
 from pathlib import Path
 from typing import Any
 
 from gol_decouple import runs
+from gol_decouple.class_stats import GROUPS
 from gol_decouple.errors import InputError
-from gol_decouple.metrics import CALIBRATION
+from gol_decouple.metrics import ACCURACIES, CALIBRATION
 from gol_decouple.report.paper import paper_top1
 
 Row = dict[str, Any]
 
+_METRICS = (*ACCURACIES, *(f"num_{group}" for group in GROUPS))
+# What `gains.add_gains` fills in, in points: the gain and the bounds of its interval.
+GAINS = tuple(f"gain_{name}{part}" for name in ACCURACIES for part in ("", "_low", "_high"))
 # Every row has these keys, in this order; accuracies are percentages, None for an empty group.
 FIELDS = (
     *("run", "dataset", "imbalance_factor", "backbone", "stage", "method"),
@@ -30,11 +35,15 @@ FIELDS = (
         "seed",
         "split",
     ),
-    *("top1", "top1_balanced", "top1_many", "top1_medium", "top1_few", "num_many", "num_medium", "num_few"),
+    *_METRICS,
     *CALIBRATION,
+    *("baseline", *GAINS),
     *("seconds", "paper_top1", "features", "path"),
 )
-_METRICS = ("top1", "top1_balanced", "top1_many", "top1_medium", "top1_few", "num_many", "num_medium", "num_few")
+_GROUPING = (
+    *("run", "dataset", "imbalance_factor", "backbone", "features", "stage", "method", "split"),
+    *("start", "lr", "epochs", "views", *(f"num_{group}" for group in GROUPS)),
+)
 
 
 def collect_rows(paths: Sequence[Path], runs_dir: Path) -> list[Row]:
@@ -51,6 +60,30 @@ def collect_rows(paths: Sequence[Path], runs_dir: Path) -> list[Row]:
         raise InputError(f"no finished run in {where}", "gol-decouple stage1 CONFIG makes one")
     rows = [_row(folder) for folder in folders]
     return sorted(rows, key=lambda row: (str(row["run"]), row["stage"], row["method"], str(row["path"])))
+
+
+def by_setting(rows: Sequence[Row]) -> list[list[Row]]:
+    """Rows that differ in the seed alone, together."""
+    groups: dict[tuple[Any, ...], list[Row]] = {}
+    for row in rows:
+        key = (*(row[name] for name in _GROUPING), json.dumps(row["changed_settings"], sort_keys=True))
+        groups.setdefault(key, []).append(row)
+    return list(groups.values())
+
+
+def settings_text(row: Row) -> str:
+    """The settings in which a row differs from its method, as `--set` takes them."""
+    return " ".join(f"{name}={value}" for name, value in sorted(row["changed_settings"].items()))
+
+
+def train_counts(row: Row) -> list[int]:
+    """Train samples of each class, from the row's manifest."""
+    folder = Path(row["path"])
+    manifest = runs.read_manifest(folder)
+    try:
+        return [int(count) for count in manifest["train_counts"]]
+    except (KeyError, TypeError, ValueError) as error:
+        raise _no_manifest(folder, error) from None
 
 
 def _finished_folders(path: Path, runs_dir: Path) -> Iterator[Path]:
@@ -88,7 +121,12 @@ def _row(folder: Path) -> Row:
             "paper_top1": paper_top1(manifest),
             "features": manifest["features"]["fingerprint"],
             "path": str(folder),
+            **dict.fromkeys(("baseline", *GAINS)),
         }
         return {name: values[name] for name in FIELDS}
     except (KeyError, TypeError) as error:
-        raise InputError(f"{folder / runs.MANIFEST} is not a manifest of a run: {error} is missing") from None
+        raise _no_manifest(folder, error) from None
+
+
+def _no_manifest(folder: Path, error: Exception) -> InputError:
+    return InputError(f"{folder / runs.MANIFEST} is not a manifest of a run: {error} is missing")

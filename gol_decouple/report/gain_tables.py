@@ -1,0 +1,68 @@
+"""Rows with gains to tables: one line for each stage-two setting, one table for each baseline."""
+
+from __future__ import annotations
+
+from collections.abc import Mapping, Sequence
+
+from gol_decouple.bootstrap import REPLICATES, Gain
+from gol_decouple.report.gains import STAGE_ONE
+from gol_decouple.report.layout import EMPTY, TextTable
+from gol_decouple.report.rows import Row, by_setting
+
+
+def gain_tables(rows: Sequence[Row], metrics: Mapping[str, str]) -> list[TextTable]:
+    """Tables of the rows that have gains (see `gains.add_gains`), none if there are no such rows.
+
+    Args:
+        metrics: column headings, and the accuracies whose gains stand below them.
+    """
+    baselines = dict.fromkeys(row["baseline"] for row in rows if row["baseline"] is not None)
+    return [_table([row for row in rows if row["baseline"] == name], metrics) for name in baselines]
+
+
+def _table(rows: list[Row], metrics: Mapping[str, str]) -> TextTable:
+    settings = by_setting(rows)
+    several_runs = len({row["run"] for row in rows}) > 1
+    recipes = [_recipe(setting[0], settings) for setting in settings]
+    has_recipe = any(recipes)
+    cells = []
+    for setting, recipe in zip(settings, recipes, strict=True):
+        row = setting[0]
+        texts = [*([str(row["run"])] if several_runs else []), row["method"], *([recipe] if has_recipe else [])]
+        cells.append([*texts, *(_gain(row, name) for name in metrics.values())])
+    columns = [*(["run"] if several_runs else []), "method", *(["recipe"] if has_recipe else []), *metrics]
+    baseline = rows[0]["baseline"].replace(STAGE_ONE, "stage one")
+    title = f"gain over {baseline}, points, 95 % intervals"
+    return TextTable(title, columns, cells, _notes(settings, baseline), has_intervals=True)
+
+
+def _recipe(row: Row, settings: list[list[Row]]) -> str:
+    """What tells a method's settings of one run apart; nothing where there is one."""
+    same = [one[0] for one in settings if (one[0]["run"], one[0]["method"]) == (row["run"], row["method"])]
+    if len(same) == 1:
+        return ""
+    changes = row["changed_settings"]
+    return ", ".join(f"{name} {value}" for name, value in sorted(changes.items())) or "defaults"
+
+
+def _gain(row: Row, name: str) -> str:
+    mean, low, high = (row[f"gain_{name}{part}"] for part in ("", "_low", "_high"))
+    if mean is None:
+        return EMPTY
+    mark = "*" if Gain(mean, low, high).is_more_than_chance else ""
+    return f"{_rounded(mean):+.1f}{mark} [{_rounded(low):.1f}, {_rounded(high):.1f}]"
+
+
+def _rounded(points: float) -> float:
+    return round(points, 1) + 0.0  # 0.0 instead of -0.0
+
+
+def _notes(settings: list[list[Row]], baseline: str) -> list[str]:
+    notes = [
+        f"baseline: {baseline}, on the same test samples; intervals of {REPLICATES:,} draws of test samples and of "
+        "stage two's seeds",
+        "an interval that includes 0 may be chance; of 20 comparisons about one excludes 0 (*) by chance",
+    ]
+    if any(len(setting) == 1 for setting in settings):
+        notes.append("where there is one seed, chance of the training is not in the interval")
+    return notes

@@ -1,0 +1,82 @@
+"""How a table of text looks in a terminal and in markdown."""
+
+from __future__ import annotations
+
+import textwrap
+from dataclasses import dataclass
+
+from rich.box import SIMPLE_HEAD
+from rich.console import Console, JustifyMethod
+from rich.table import Table
+from rich.text import Text
+
+EMPTY = "–"
+TEXT_COLUMNS = ("run", "method", "recipe")
+_UNBOUNDED = 10_000
+
+
+@dataclass(frozen=True)
+class TextTable:
+    """A title, column headings, cells as text, and what stands below them.
+
+    Attributes:
+        has_intervals: whether cells are figures with an interval, "+1.8 [1.3, 2.3]", which may stand below the figure.
+    """
+
+    title: str
+    columns: list[str]
+    cells: list[list[str]]
+    notes: list[str]
+    has_intervals: bool = False
+
+
+def markdown(table: TextTable, level: int) -> str:
+    """A heading of a level, the table and its notes."""
+    lines = [f"{'#' * level} {table.title}", "", _markdown_line(table.columns)]
+    lines.append(_markdown_line(["---" if name in TEXT_COLUMNS else "---:" for name in table.columns]))
+    lines += [_markdown_line(cells) for cells in table.cells]
+    return "\n".join([*lines, "", *table.notes]).rstrip()
+
+
+def print_table(table: TextTable, console: Console) -> None:
+    """In a narrow terminal the recipe wraps and intervals stand below their figures; numbers are never cut."""
+    grid = _grid(table)
+    any_width = console.options.update(width=_UNBOUNDED)
+    if table.has_intervals and console.measure(grid, options=any_width).maximum > console.width:
+        grid = _grid(_stacked(table))
+    console.print(grid)
+    for note in table.notes:
+        console.print(note, markup=False, highlight=False)
+
+
+def _grid(table: TextTable) -> Table:
+    grid = Table(
+        box=SIMPLE_HEAD, title=Text(table.title), title_justify="left", title_style="bold", padding=(0, 1, 0, 0)
+    )
+    for column in table.columns:
+        # Group sizes stand below the group's name, so that the columns are as narrow as their numbers.
+        heading = Text(column.replace(" (", "\n("))
+        is_text = column in TEXT_COLUMNS
+        justify: JustifyMethod = "left" if is_text else "right"
+        wraps = column == "recipe" or (table.has_intervals and not is_text)
+        grid.add_column(heading, justify=justify, no_wrap=not wraps, overflow="fold")
+    for cells in table.cells:
+        grid.add_row(*map(Text, cells))
+    return grid
+
+
+def _stacked(table: TextTable) -> TextTable:
+    """Each row in two lines or more: intervals below their figures, the recipe below the method's name."""
+    cells = [[cell.replace(" [", "\n[") for cell in row] for row in table.cells]
+    columns = list(table.columns)
+    if "recipe" in columns:
+        method, recipe = columns.index("method"), columns.index("recipe")
+        width = max(len(word) for row in cells for word in (row[method], *row[recipe].split()))
+        for row in cells:
+            row[method] = "\n".join([row[method], *textwrap.wrap(row.pop(recipe), width)])
+        columns.remove("recipe")
+    return TextTable(table.title, columns, cells, table.notes, table.has_intervals)
+
+
+def _markdown_line(cells: list[str]) -> str:
+    return f"| {' | '.join(cell.replace('|', chr(92) + '|') for cell in cells)} |"
