@@ -114,6 +114,34 @@ def stage2(
     _print_report([target.folder], runs_dir, Format.table)
 
 
+@app.command("tune")
+def tune_methods(
+    run: Annotated[Path, typer.Argument(metavar="RUN", help="A run folder, or a features file.")],
+    method: Annotated[list[str] | None, typer.Option(help="A method or pattern; repeatable; all unless given.")] = None,
+    minutes: Annotated[float, typer.Option(min=0.0, help="How long to search; more minutes go on.")] = 10.0,
+    seeds: Annotated[int, typer.Option(min=1, help="How many seeds of each setting, counted up from --seed.")] = 1,
+    seed: Annotated[int, typer.Option(min=0, help="The first seed.")] = 0,
+    set_: Set = None,
+    device: Device = None,
+    runs_dir: RunsDir = RUNS_DIR,
+) -> None:
+    """Search methods and their settings on val, say which to ship and why, then evaluate each method's best on test."""
+    names = methods.select(method or ["all"])
+    target = runs.find_target(run, runs_dir)
+    grid = override_section(runs.stage2_settings(target), set_ or [], "stage2")
+    from gol_decouple.report.layout import print_table
+    from gol_decouple.report.tuning import table
+    from gol_decouple.stages.tuning import tune
+
+    used_device = device or (target.config.device if target.config else "auto")
+    told = tune(target, names, range(seed, seed + seeds), grid, minutes, used_device, to_stderr())
+    console = Console()
+    print_table(table(told), console)
+    console.print(f"In {', '.join(told['classifiers'])}", soft_wrap=True, markup=False, highlight=False)
+    console.print()
+    _print_report([target.folder], runs_dir, Format.table)
+
+
 @app.command()
 def report(
     run: Annotated[

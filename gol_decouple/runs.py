@@ -6,6 +6,7 @@ A manifest is written last, so a folder that has one is finished:
                                    per_class.csv, predictions.npz, manifest.json
     RUNS_DIR/<name>/stage2/<key>/  classifier.safetensors, per_class.csv, predictions.npz, manifest.json; choice.json of
                                    a classifier that was chosen
+    RUNS_DIR/<name>/tuning.json    what `tune` tried and found
     RUNS_DIR/<name>/candidates/    the same of what there was to choose from, evaluated on what was held out
 """
 
@@ -34,6 +35,8 @@ LOCK = ".lock"
 STAGE2 = "stage2"
 CANDIDATES = "candidates"
 CHOICE = "choice.json"
+TUNING = "tuning.json"
+PREDICTIONS = "predictions.npz"
 FEATURES = "features.h5"
 HDF5_SIGNATURE = b"\x89HDF\r\n\x1a\n"
 RENAME = "choose another --name or --runs-dir"

@@ -8,9 +8,20 @@ from typing import Any
 
 from gol_decouple.errors import InputError, unknown
 from gol_decouple.methods.record import OF_STAGE_ONE, Method
+from gol_decouple.methods.search import points as search
 from gol_decouple.methods.table import METHODS
 
-__all__ = ["METHODS", "OF_STAGE_ONE", "Method", "apply_settings", "changed_settings", "first_softmax", "get", "select"]
+__all__ = [
+    "METHODS",
+    "OF_STAGE_ONE",
+    "Method",
+    "apply_settings",
+    "changed_settings",
+    "first_softmax",
+    "get",
+    "search",
+    "select",
+]
 
 
 def get(name: str) -> Method:

@@ -16,12 +16,11 @@ from gol_decouple import bootstrap
 from gol_decouple.bootstrap import Gains
 from gol_decouple.errors import InputError, unknown
 from gol_decouple.report.rows import Row, by_setting, settings_text, train_counts
-from gol_decouple.runs import MANIFEST
+from gol_decouple.runs import MANIFEST, PREDICTIONS
 
 STAGE_ONE = "stage_one"
 # What gains are over where nothing is asked for: the first of these that a run has predictions of.
 DEFAULT_BASELINES = (STAGE_ONE, "softmax")
-PREDICTIONS = "predictions.npz"
 _UNREADABLE = (OSError, ValueError, TypeError, KeyError, EOFError, RuntimeError, zipfile.BadZipFile, zlib.error)
 
 

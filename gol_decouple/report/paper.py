@@ -38,6 +38,8 @@ def paper_top1(manifest: dict[str, Any]) -> float | None:
     """The paper's top-1 for what a manifest describes, or None if it reports none."""
     if any(manifest[part] != value for part, value in _PAPER_PARTS.items()):
         return None
+    if manifest.get("trained_on", "train") != "train":
+        return None
     for figure in TABLE_4:
         if figure.backbone == manifest["backbone"] and figure.train_counts == manifest["train_counts"]:
             if manifest["stage"] == 1 and manifest["activation"] == "softmax":

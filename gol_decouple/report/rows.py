@@ -10,6 +10,7 @@ from typing import Any
 from gol_decouple import runs
 from gol_decouple.class_stats import GROUPS
 from gol_decouple.errors import InputError
+from gol_decouple.files import read_json
 from gol_decouple.metrics import ACCURACIES, CALIBRATION
 from gol_decouple.report.paper import paper_top1
 
@@ -32,6 +33,10 @@ FIELDS = (
         "epochs",
         "views",
         "changed_settings",
+        "trained_on",
+        "temperature",
+        "chosen_on",
+        "tried",
         "seed",
         "split",
     ),
@@ -42,7 +47,7 @@ FIELDS = (
 )
 _GROUPING = (
     *("run", "dataset", "imbalance_factor", "backbone", "features", "stage", "method", "split"),
-    *("start", "lr", "epochs", "views", *(f"num_{group}" for group in GROUPS)),
+    *("start", "lr", "epochs", "views", "trained_on", *(f"num_{group}" for group in GROUPS)),
 )
 
 
@@ -107,6 +112,7 @@ def _row(folder: Path) -> Row:
     manifest = runs.read_manifest(folder)
     try:
         settings = manifest["settings"]
+        choice = read_json(folder / runs.CHOICE) if (folder / runs.CHOICE).is_file() else {}
         values = {
             **manifest,
             **{name: manifest["metrics"][name] for name in _METRICS},
@@ -118,6 +124,10 @@ def _row(folder: Path) -> Row:
             "epochs": settings.get("epochs", 0),
             "views": manifest.get("views", 1),
             "changed_settings": manifest.get("changed_settings", {}),
+            "trained_on": manifest.get("trained_on", "train"),
+            "temperature": manifest.get("temperature"),
+            "chosen_on": choice.get("held_out"),
+            "tried": choice.get("tried"),
             "paper_top1": paper_top1(manifest),
             "features": manifest["features"]["fingerprint"],
             "path": str(folder),

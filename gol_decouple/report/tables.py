@@ -12,6 +12,8 @@ from typing import Any
 from rich.console import Console
 
 from gol_decouple.class_stats import GROUPS
+from gol_decouple.methods.record import NEAREST_MEAN
+from gol_decouple.report import choices
 from gol_decouple.report.gain_tables import gain_tables
 from gol_decouple.report.layout import EMPTY, TextTable, markdown, print_table
 from gol_decouple.report.paper import SOURCE
@@ -32,7 +34,8 @@ def to_csv(rows: Sequence[Row]) -> str:
     writer = csv.DictWriter(text, FIELDS, lineterminator="\n")
     writer.writeheader()
     for row in rows:
-        writer.writerow(row | {"changed_settings": settings_text(row)})
+        tried = None if row["tried"] is None else json.dumps(row["tried"])
+        writer.writerow(row | {"changed_settings": settings_text(row), "tried": tried})
     return text.getvalue().rstrip("\n")
 
 
@@ -88,6 +91,7 @@ def _table(rows: list[Row]) -> TextTable:
     backbone = first["backbone"] or "unknown backbone"
     title = f"{run}{first['dataset']}, imbalance factor {first['imbalance_factor']:g}, {backbone}, {first['split']} (%)"
     notes = ["many: > 100 train images, medium: 20 to 100, few: < 20 (number of classes); mean ± deviation over seeds"]
+    notes += choices.notes([seeds[0] for seeds in by_setting(rows)])
     notes += [f"paper: {SOURCE}; quoted, not measured here"] if has_paper else []
     return TextTable(title, columns, cells, notes)
 
@@ -105,10 +109,14 @@ def _recipe(row: Row) -> str:
     begin = "stage one" if row["stage"] == 1 else "fresh" if row["start"] == "fresh" else "from stage one"
     if row["started_from"] not in (None, "fresh", "stage_one"):
         begin = "from a Softmax classifier trained on the features"
+    if row["classifier"] == NEAREST_MEAN:
+        begin = "class means"
     told = ("start", "lr", "epochs", "views")
     others = {name: value for name, value in row["changed_settings"].items() if name not in told}
     changed = [f"{row['views']} views"] if row["views"] > 1 else []
     changed += [f"{name} {value}" for name, value in sorted(others.items())]
+    changed += [] if row["trained_on"] == "train" else [f"trained on {row['trained_on']}"]
+    changed += choices.in_recipe(row)
     if row["epochs"] == 0:
         return f"{begin}, loaded" if row["stage"] == 1 else ", ".join([begin, "not trained", *changed])
     return ", ".join([begin, f"{row['epochs']} epochs", f"lr {row['lr']:g}", *changed])

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import math
+from collections.abc import Callable
 
 import torch
 
@@ -10,49 +11,55 @@ from gol_decouple.losses import Loss
 from gol_decouple.metrics import Metrics
 
 BINS = 15
-# Temperatures that are tried, and how closely the best one is found, as factors.
-COLDEST, HOTTEST, CLOSE = 0.01, 100.0, 1.001
+# Temperatures that are tried, so many of them a decade, and how closely the best one is found then, as a factor.
+COLDEST, HOTTEST, A_DECADE, CLOSE = 0.01, 100.0, 10, 1.001
 
 
 def tempered(loss: Loss, logits: torch.Tensor, temperature: float | None) -> tuple[torch.Tensor, torch.Tensor]:
     """Scores [N, C] of logits [N, columns], and their logarithms.
 
-    With a temperature T they are softmax(log scores / T), which sum to 1 over the classes and rank them as before. Of
-    softmax that is temperature scaling as Guo et al. have it (ICML 2017, equation 9); scores of one-vs-all activations
-    become the probabilities of exactly one class.
+    With a temperature T they are the scores of logits / T, made to sum to 1 over the classes. Of softmax that is
+    temperature scaling as Guo et al. have it (ICML 2017, equation 9); scores of one-vs-all activations become the
+    probabilities of exactly one class.
     """
-    log_scores = loss.log_scores(logits)
     if temperature is None:
-        return loss.scores(logits), log_scores
-    log_scores = (log_scores / temperature).log_softmax(1)
+        return loss.scores(logits), loss.log_scores(logits)
+    log_scores = loss.log_scores(logits / temperature).log_softmax(1)
     return log_scores.exp(), log_scores
 
 
 @torch.inference_mode()
-def best_temperature(log_scores: torch.Tensor, labels: torch.Tensor) -> float:
-    """The temperature from 0.01 to 100 with the least negative log-likelihood of labels [N], given log scores [N, C].
+def best_temperature(loss: Loss, logits: torch.Tensor, labels: torch.Tensor) -> float:
+    """The temperature from 0.01 to 100 with the least negative log-likelihood of labels [N], given logits [N, columns].
 
-    The likelihood has one maximum over 1/T (its logarithm is concave in it), which a golden-section search closes in.
+    The best of ten a decade, then closer by golden sections between its neighbours.
     """
 
     def cost(log_temperature: float) -> float:
-        own = (log_scores.double() / math.exp(log_temperature)).log_softmax(1)
-        return -own.gather(1, labels.unsqueeze(1)).mean().item()
+        _, log_scores = tempered(loss, logits, math.exp(log_temperature))
+        return -log_scores.gather(1, labels.unsqueeze(1)).double().mean().item()
 
+    first, step = math.log(COLDEST), math.log(10.0) / A_DECADE
+    tried = [first + place * step for place in range(round((math.log(HOTTEST) - first) / step) + 1)]
+    best = min(tried, key=cost)
+    return math.exp(_least(cost, max(best - step, tried[0]), min(best + step, tried[-1]), math.log(CLOSE)))
+
+
+def _least(function: Callable[[float], float], low: float, high: float, width: float) -> float:
+    """Where a function with one minimum between `low` and `high` has it, to half of `width`."""
     ratio = (math.sqrt(5.0) - 1.0) / 2.0
-    low, high = math.log(COLDEST), math.log(HOTTEST)
-    inner = [high - ratio * (high - low), low + ratio * (high - low)]
-    costs = [cost(value) for value in inner]
-    while high - low > math.log(CLOSE):
-        if costs[0] <= costs[1]:
-            high, inner[1], costs[1] = inner[1], inner[0], costs[0]
-            inner[0] = high - ratio * (high - low)
-            costs[0] = cost(inner[0])
+    left, right = high - ratio * (high - low), low + ratio * (high - low)
+    at_left, at_right = function(left), function(right)
+    while high - low > width:
+        if at_left <= at_right:
+            high, right, at_right = right, left, at_left
+            left = high - ratio * (high - low)
+            at_left = function(left)
         else:
-            low, inner[0], costs[0] = inner[0], inner[1], costs[1]
-            inner[1] = low + ratio * (high - low)
-            costs[1] = cost(inner[1])
-    return math.exp((low + high) / 2.0)
+            low, left, at_left = left, right, at_right
+            right = low + ratio * (high - low)
+            at_right = function(right)
+    return (low + high) / 2.0
 
 
 class Calibration:

@@ -39,15 +39,18 @@ class Choice:
     temperatures: Mapping[int, float]
 
     @property
-    def value(self) -> float | None:
+    def value(self) -> float:
         """The value of what was chosen."""
-        return next(value for method, value in self.tried if method == self.method)
+        return next(value for method, value in self.tried if method == self.method and value is not None)
+
+    def told(self) -> dict[str, Any]:
+        """The choice as plain values."""
+        tried = [{"settings": methods.changed_settings(method), "value": value} for method, value in self.tried]
+        return {"held_out": self.held_out, "criterion": CRITERION, "value": self.value, "tried": tried}
 
     def write(self, folder: Path) -> None:
         """Tell it beside the classifier in `folder`."""
-        tried = [{"settings": methods.changed_settings(method), "value": value} for method, value in self.tried]
-        told: dict[str, Any] = {"held_out": self.held_out, "criterion": CRITERION, "value": self.value, "tried": tried}
-        write_json(folder / runs.CHOICE, told)
+        write_json(folder / runs.CHOICE, self.told())
 
 
 class Candidates:
@@ -71,6 +74,11 @@ class Candidates:
         if len(left) < len(jobs):
             self._work.progress.say(f"{len(jobs) - len(left)} of {len(jobs)} candidates were trained before")
         return self.saved.run(left, overwrite)
+
+    @property
+    def num_samples(self) -> int:
+        """How many are trained on."""
+        return len(self.saved.samples.kept(self._work.features))
 
     def jobs(self, point: Method, seeds: Sequence[int]) -> list[Job]:
         """A point's classifiers: one a seed, but where seeds change nothing."""

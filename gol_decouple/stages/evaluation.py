@@ -13,7 +13,7 @@ import numpy as np
 import torch
 from numpy.typing import NDArray
 
-from gol_decouple import classifiers, losses
+from gol_decouple import classifiers, losses, runs
 from gol_decouple.class_stats import GROUPS, class_counts, group_masks
 from gol_decouple.errors import InputError
 from gol_decouple.features import Classes, FeaturesFile, open_features
@@ -96,14 +96,13 @@ def fitted_temperature(
 ) -> float:
     """The temperature of a classifier's scores that fits a split, or some of it, best (`calibration.best_temperature`).
 
-    All log scores [N, C] of it are in memory at once.
+    All logits of it are in memory at once.
     """
     applied, rows = classifiers.of(classifier), features[split]
     positions = np.arange(len(rows)) if positions is None else positions
     parts = [positions[start : start + ROWS_AT_ONCE] for start in range(0, len(positions), ROWS_AT_ONCE)]
-    logits = (applied.logits(torch.from_numpy(rows.features[0, part])) for part in parts)
-    log_scores = torch.cat([loss.log_scores(part) for part in logits])
-    return best_temperature(log_scores, torch.from_numpy(rows.labels[positions]))
+    logits = torch.cat([applied.logits(torch.from_numpy(rows.features[0, part])) for part in parts])
+    return best_temperature(loss, logits, torch.from_numpy(rows.labels[positions]))
 
 
 def evaluate(classifier: Any, features: str | Path | FeaturesFile, split: str = "test") -> Metrics:
@@ -131,7 +130,7 @@ def metrics_of(predictions: Predictions, classes: Classes) -> Metrics:
 
 def save_predictions(folder: Path, predictions: Predictions, classes: Classes) -> None:
     """Write `predictions.npz` (id, label, classes, scores) and `per_class.csv` into `folder`."""
-    with atomic_path(folder / "predictions.npz") as temporary, temporary.open("wb") as file:
+    with atomic_path(folder / runs.PREDICTIONS) as temporary, temporary.open("wb") as file:
         np.savez_compressed(
             file,
             id=predictions.ids,
