@@ -47,7 +47,7 @@ def logit_adjustment(counts: Floats, norms: Floats | None, tau: float = 1.0) -> 
 
 
 def tau_norm(counts: Floats, norms: Floats | None, tau: float = 1.0) -> tuple[Floats, Floats]:
-    """q_c / |w_c|^tau (Kang et al., ICLR 2020, section 4.3), bias and all; their code drops the bias."""
+    """q_c / |w_c|^tau (Kang et al., ICLR 2020, section 4), bias and all; their code drops the bias."""
     if norms is None:
         raise InputError("correction 'tau_norm' needs the weight of the classifier")
     with np.errstate(all="ignore"):  # what is not finite is for the caller to see

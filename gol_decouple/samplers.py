@@ -18,7 +18,7 @@ def random(labels: torch.Tensor, generator: torch.Generator, share_done: float) 
 
 
 def class_balanced(labels: torch.Tensor, generator: torch.Generator, share_done: float) -> torch.Tensor:
-    """As many draws as there are samples, every class equally often (cRT; Kang et al., ICLR 2020, section 4.1).
+    """As many draws as there are samples, every class equally often (cRT; Kang et al., ICLR 2020, section 4).
 
     As in cRT's ClassAwareSampler, the classes take turns in random order, and a class goes through all its samples in
     random order before any of them comes again.

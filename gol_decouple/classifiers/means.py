@@ -18,7 +18,7 @@ Samples = Callable[[], Iterable[tuple[torch.Tensor, torch.Tensor]]]
 
 
 def nearest_mean(samples: Samples, num_classes: int, feature_size: int, space: str = "centred_l2") -> Classifier:
-    """Logits |f|^2 - |f - m_c|^2, m_c being the mean of class c's f (Kang et al., ICLR 2020, section 4.2).
+    """Logits |f|^2 - |f - m_c|^2, m_c being the mean of class c's f (Kang et al., ICLR 2020, section 4).
 
     They rank as the Euclidean distance does, and are linear in f: 2 m_c f - |m_c|^2. A class without samples is never
     predicted. As in the paper's code, means of features of length 1 keep the length they come to.

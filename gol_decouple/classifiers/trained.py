@@ -87,7 +87,7 @@ class Linear(ByWeights):
 
 
 class LWS(ByWeights):
-    """Learnable weight scaling: r_c (w_c x + b_c), where only r is trained, from 1 (Kang et al., ICLR 2020, 4.4)."""
+    """Learnable weight scaling: r_c (w_c x + b_c); only r is trained, from 1 (Kang et al., ICLR 2020, section 4)."""
 
     def __init__(self, weight: torch.Tensor, bias: torch.Tensor) -> None:
         self.initial = torch.ones_like(bias)
@@ -144,7 +144,7 @@ class DisAlign(Trained):
     """Stage one's logits q become q + g (s q + t - q), with g = sigmoid(v x + c) for each sample.
 
     s, t, v and c are trained, from s = 1 and t = v = c = 0, at which nothing is changed (Zhang et al., Distribution
-    Alignment, CVPR 2021, section 3.3).
+    Alignment, CVPR 2021).
     """
 
     def __init__(self, weight: torch.Tensor, bias: torch.Tensor) -> None:

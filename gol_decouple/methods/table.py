@@ -46,7 +46,7 @@ _PLAIN = (
     Method(
         "crt",
         "softmax",
-        f"{_DECOUPLING}, section 4.1 (cRT)",
+        f"{_DECOUPLING}, section 4 (cRT)",
         sampler="class_balanced",
         start="fresh",
         lr=0.1,
@@ -159,7 +159,7 @@ _OTHER_CLASSIFIERS = (
     Method(
         "lws",
         "softmax",
-        f"{_DECOUPLING}, section 4.4 (LWS)",
+        f"{_DECOUPLING}, section 4 (LWS)",
         classifier="lws",
         sampler="class_balanced",
         start="stage_one",
@@ -241,7 +241,7 @@ def _posthoc(name: str, paper: str, background: bool = False, **params: Any) -> 
 _NCM = Method(
     NEAREST_MEAN,
     "softmax",
-    f"{_DECOUPLING}, section 4.2 (NCM)",
+    f"{_DECOUPLING}, section 4 (NCM)",
     classifier=NEAREST_MEAN,
     start="fresh",
     lr=0.0,
@@ -250,7 +250,7 @@ _NCM = Method(
     classifier_params={"space": "centred_l2"},
 )
 _POSTHOC = (
-    _posthoc("tau_norm", f"{_DECOUPLING}, section 4.3", tau=1.0),
+    _posthoc("tau_norm", f"{_DECOUPLING}, section 4", tau=1.0),
     _posthoc("logit_adjustment", f"{_LOGIT_ADJUSTMENT}, equation 9", tau=1.0),
     _posthoc(
         "iif",
