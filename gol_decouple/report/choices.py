@@ -16,12 +16,12 @@ _MOST_TRIED = 8
 
 def in_recipe(row: Row) -> list[str]:
     """What a recipe says of the choice, if there was one."""
-    return [] if row["tried"] is None else [f"best of {len(row['tried'])} on {row['chosen_on']}"]
+    return [f"best of {len(row['tried'])} on {row['chosen_on']}"] if _was_chosen(row) else []
 
 
 def notes(rows: Sequence[Row]) -> list[str]:
     """What was tried, a line for each row that was chosen among several; where these are many, where to read it."""
-    chosen = [row for row in rows if row["tried"] is not None and len(row["tried"]) > 1]
+    chosen = list(filter(_was_chosen, rows))
     if len(chosen) > _MOST_NOTES:
         return [
             "best on what was held out, by the mean over classes; choice.json beside a classifier has what was tried"
@@ -32,6 +32,10 @@ def notes(rows: Sequence[Row]) -> list[str]:
 def settings_in_words(settings: dict[str, Any]) -> str:
     """Settings that differ from their method's own."""
     return ", ".join(f"{name} {setting_text(value)}" for name, value in sorted(settings.items())) or "defaults"
+
+
+def _was_chosen(row: Row) -> bool:
+    return row["tried"] is not None and len(row["tried"]) > 1
 
 
 def _tried(tried: list[dict[str, Any]]) -> str:

@@ -128,24 +128,26 @@ def make_final(
         refit: whether they are trained on val too. None: where val was held out of train, what was chosen is trained
             on all of train, otherwise it is what was chosen from.
     """
-    by_samples: dict[str, tuple[Saved, list[tuple[Job, Choice | None]]]] = {}
-    for choice in chosen:
-        method = choice.method if isinstance(choice, Choice) else choice
-        samples = Samples(with_val=bool(refit) and "val" in work.features)
-        if isinstance(choice, Choice) and candidates is not None and refit is False:
-            samples = candidates.holdout.rest
-        saved, jobs = by_samples.setdefault(samples.key, (_final(work, samples, candidates), []))
-        for seed in seeds_of(method, seeds, work.features.classifier is not None):
-            temperature = choice.temperatures.get(seed) if isinstance(choice, Choice) else None
-            told = choice if isinstance(choice, Choice) else None
-            jobs.append((Job(method, seed, temperature=temperature), told))
+    everything = Samples(with_val=bool(refit) and "val" in work.features)
+    as_chosen = candidates.holdout.rest if candidates is not None and refit is False else everything
+    has_classifier = work.features.classifier is not None
+    jobs: dict[str, list[tuple[Job, Choice | None]]] = {everything.key: [], as_chosen.key: []}
+    for one in chosen:
+        choice = one if isinstance(one, Choice) else None
+        method = one.method if isinstance(one, Choice) else one
+        temperatures = choice.temperatures if choice else {}
+        jobs[as_chosen.key if choice else everything.key] += [
+            (Job(method, seed, temperature=temperatures.get(seed)), choice)
+            for seed in seeds_of(method, seeds, has_classifier)
+        ]
     folders, errors = [], []
-    for saved, jobs in by_samples.values():
-        errors += saved.run([job for job, _ in jobs], overwrite)
-        for job, told in jobs:
+    for samples in {samples.key: samples for samples in (everything, as_chosen)}.values():
+        saved = _final(work, samples, candidates)
+        errors += saved.run([job for job, _ in jobs[samples.key]], overwrite)
+        for job, choice in jobs[samples.key]:
             folders.append(saved.folder(job))
-            if told is not None and saved.is_finished(job):
-                told.write(folders[-1])
+            if choice is not None and saved.is_finished(job):
+                choice.write(folders[-1])
     return folders, errors
 
 
