@@ -68,7 +68,8 @@ def tune(
     folders, errors = make_final(work, list(search.choices.values()), seeds, one_value(grid, "refit"), candidates)
     for error in errors:
         progress.warn(error.message)
-    shipped = [str(folder) for folder in folders if runs.read_manifest(folder)["method"] == told["ship"]]
+    done = [folder for folder in folders if runs.is_finished(folder)]
+    shipped = [str(folder) for folder in done if runs.read_manifest(folder)["method"] == told["ship"]]
     told["classifiers"] = shipped or [str(target.folder)]
     write_json(path, told)
     return told
