@@ -307,6 +307,33 @@ def test_an_interrupted_choice_continues(
         assert choice(whole) == choice(stopped)
 
 
+def test_an_interrupted_training_of_what_was_chosen_continues(
+    tmp_path: Path, run_cli: RunCli, carved: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """On all of train, where what it was chosen by was held out of it."""
+    arguments = ("--method", "crt", "--set", "stage2.lr=[1e-4,1e-2]", "--set", "stage2.epochs=4")
+    stage2(run_cli, carved, tmp_path / "whole", *arguments)
+    monkeypatch.setattr(saved, "SECONDS_BETWEEN_SAVES", 0.0)
+    real = saved.Saved._save_states
+
+    def save(self: saved.Saved, states: Iterable[tuple[Job, State]]) -> None:
+        real(self, states)
+        if self.samples.key == "":
+            raise Stopped
+
+    with monkeypatch.context() as patch:
+        patch.setattr(saved.Saved, "_save_states", save)
+        stage2(run_cli, carved, tmp_path / "stopped", *arguments, code=130)
+    assert [path.name for path in folders(tmp_path / "stopped")[0].iterdir()] == [saved.STATE]
+    again = stage2(run_cli, carved, tmp_path / "stopped", *arguments)
+    assert "2 of 2 candidates were trained before" in again.err
+    assert again.err.count(": continuing after epoch 1\n") == 1
+    (whole,), (stopped,) = (folders(tmp_path / name) for name in ("whole", "stopped"))
+    assert whole.name == stopped.name
+    assert (whole / saved.CLASSIFIER).read_bytes() == (stopped / saved.CLASSIFIER).read_bytes()
+    assert choice(whole) == choice(stopped)
+
+
 # Points that diverge
 
 
@@ -452,6 +479,21 @@ def test_where_train_was_carved_refit_says_whether_what_was_held_out_comes_back(
     if refit is False:
         same = final.parents[1] / "candidates" / final.name
         assert (final / saved.CLASSIFIER).read_bytes() == (same / saved.CLASSIFIER).read_bytes()
+
+
+def test_streamed_rows_are_chosen_from_and_trained_on_with_val(
+    tmp_path: Path, run_cli: RunCli, with_val: Path, trained: list[tuple[TrainRows, list[str]]]
+) -> None:
+    streamed = ("--set", "stage2.memory_gb=1e-9", "--set", "stage2.refit=true")
+    stage2(run_cli, with_val, tmp_path / "runs", "--method", "crt", *LIST, *streamed)
+    both = [a + b for a, b in zip(SIZES["train"], SIZES["val"], strict=True)]
+    assert watched_counts(trained) == [list(SIZES["train"]), both]
+    assert [rows.shuffled_rows for rows, _ in trained] == [113, 113], "train and val are a block each"
+    (final,) = folders(tmp_path)
+    assert read_manifest(final)["trained_on"] == "train + val"
+    # Train is one block, shuffled as in memory; so the choice is the same.
+    stage2(run_cli, with_val, tmp_path / "memory", "--method", "crt", *LIST)
+    assert choice(folders(tmp_path / "memory")[0]) == choice(final)
 
 
 @pytest.mark.parametrize("refit", [None, False])
