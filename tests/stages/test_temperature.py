@@ -25,7 +25,7 @@ C = len(COUNTS)
 PLAIN = [(activation, "cross_entropy") for activation in ("softmax", "sigmoid", "gumbel", "gumbel_published")]
 # Losses with scores of their own, with columns beside the classes' or with a state.
 PAIRS = [*PLAIN, ("softmax", "seesaw"), ("softmax", "bags"), ("sigmoid", "eqlv2")]
-GRID = np.geomspace(COLDEST, HOTTEST, 4001)
+GRID = np.geomspace(COLDEST, HOTTEST, 1001)  # a step is 0.9 %
 EVERY_PAIR = pytest.mark.parametrize(("activation", "name"), PAIRS)
 
 
@@ -57,7 +57,7 @@ def test_no_temperature_is_better_than_the_best(activation: str, name: str, seed
     labels = (0.4 * log_scores.numpy() + noise).argmax(1)
     found = best_temperature(log_scores, torch.from_numpy(labels))
     costs = [cost(log_scores.numpy(), labels, value) for value in GRID]
-    assert found == pytest.approx(GRID[int(np.argmin(costs))], rel=4e-3)
+    assert found == pytest.approx(GRID[int(np.argmin(costs))], rel=0.01)
     assert cost(log_scores.numpy(), labels, found) <= min(costs) + 1e-6
     assert cost(log_scores.numpy(), labels, found) <= cost(log_scores.numpy(), labels, 1.0) + 1e-6
 
@@ -130,6 +130,7 @@ METHODS = [
     "ncm",
     "tau_norm",
 ]
+SOME = ["softmax", "balanced_sigmoid", "bags", "disalign", "ncm", "tau_norm"]
 # What depends on how sure a classifier is.
 OF_SCORES = {"ece", "classwise_ece", "nll"}
 
@@ -171,7 +172,7 @@ def test_a_program_fits_it_on_val(tmp_path: Path, name: str) -> None:
     val = features.open(file)["val"]
     log_scores = result.loss.log_scores(result.logits(val.features[0])).double().numpy()
     costs = [cost(log_scores, val.labels, value) for value in GRID]
-    assert result.temperature == pytest.approx(GRID[int(np.argmin(costs))], rel=4e-3)
+    assert result.temperature == pytest.approx(GRID[int(np.argmin(costs))], rel=0.01)
     assert cost(log_scores, val.labels, result.temperature) <= min(costs) + 1e-5
     on_val = [gol_decouple.evaluate(each, file, "val") for each in (result, plain)]
     assert on_val[0]["nll"] == pytest.approx(cost(log_scores, val.labels, result.temperature), rel=1e-4)
@@ -207,7 +208,7 @@ def test_the_command_line_fits_it_on_what_is_held_out(
 ) -> None:
     file = write(tmp_path / "some.h5", parts, with_classifier)
     fitted_on = file if "val" in parts else as_val(file, tmp_path / "other.h5")
-    chosen = [argument for name in METHODS for argument in ("--method", name)]
+    chosen = [argument for name in SOME for argument in ("--method", name)]
     rows = {}
     for value in ("none", "val"):
         arguments = ("--set", f"stage2.temperature={value}", "--set", "stage2.epochs=3", "--runs-dir", tmp_path / value)
@@ -215,8 +216,8 @@ def test_the_command_line_fits_it_on_what_is_held_out(
         assert done.code == 0, done.err
         rows[value] = report(run_cli, tmp_path / value)
     assert not list((tmp_path / "none").glob("*/candidates"))
-    assert rows["none"].keys() == rows["val"].keys() == set(METHODS)
-    for name in METHODS:
+    assert rows["none"].keys() == rows["val"].keys() == set(SOME)
+    for name in SOME:
         plain, other = (
             {key: value for key, value in rows[value][name].items() if key not in OF_SCORES | {"path", "seconds"}}
             for value in ("none", "val")
