@@ -298,6 +298,23 @@ def test_then_the_report_is_printed_with_the_final_rows(made: tuple[Path, Outcom
         assert row["top1"] == pytest.approx(balanced(Path(row["path"]))), "test has as many of each class"
 
 
+@pytest.mark.parametrize("width", [60, 80])
+def test_what_was_tried_is_whole_in_a_narrow_terminal(
+    tmp_path: Path, tuned: Tuned, monkeypatch: pytest.MonkeyPatch, width: int
+) -> None:
+    monkeypatch.setenv("COLUMNS", str(width))
+    file = write(tmp_path / "some.h5")
+    outcome = tuned(file, names=["crt", "tau_norm", "ncm"])
+    assert outcome.code == 0, outcome.err
+    table = outcome.out[: outcome.out.index("\nIn ")]
+    assert all(len(line) <= width for line in table.splitlines())
+    assert "…" not in table
+    told = tuned.told(file)
+    mean, low, high = told["methods"][0]["gain"]
+    assert {f"{mean:+.1f}", f"[{low:.1f},", f"{high:.1f}]"} <= set(table.split())
+    assert f"\nIn {told['classifiers'][0]}\n" in outcome.out, "a path is never broken"
+
+
 # What to ship
 
 
@@ -416,6 +433,16 @@ def test_what_is_chosen_can_be_trained_on_val_too(tmp_path: Path, tuned: Tuned, 
     assert all(read_manifest(Path(folder))["trained_on"] == "train + val" for folder in told["classifiers"])
     assert " ".join(outcome.out.split()).count("trained on train + val") == 2
     assert [len(jobs) for jobs in trained] == [1] * 6
+
+
+def test_seeds_are_counted_up_from_the_first(tmp_path: Path, tuned: Tuned) -> None:
+    file = write(tmp_path / "some.h5")
+    assert tuned(file, "--seed", 3, "--seeds", 2, "--set", "stage2.lr=0.1", names=["crt"]).code == 0
+    told = tuned.told(file)
+    assert told["seeds"] == [3, 4]
+    assert [read_manifest(Path(folder))["seed"] for folder in told["classifiers"]] == [3, 4]
+    (folders,) = candidates(tuned.folder(file))["crt"].values()
+    assert [read_manifest(folder)["seed"] for folder in folders] == [3, 4]
 
 
 @pytest.mark.parametrize(("refit", "trained_on"), [("true", "train"), ("false", "train without 19 samples")])
