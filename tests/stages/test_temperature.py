@@ -38,11 +38,11 @@ def some_logits(loss: Loss, count: int = 300, seed: int = 0) -> torch.Tensor:
     return 1.5 * torch.randn(count, loss.num_columns(C), generator=draws, dtype=torch.float64)
 
 
-def cost(log_scores: np.ndarray, labels: np.ndarray, temperature: float) -> float:
-    """The negative log-likelihood of labels under scores^(1/T), normalised."""
-    powers = log_scores / temperature
-    powers = powers - powers.max(1, keepdims=True)
-    return float(np.mean(np.log(np.exp(powers).sum(1)) - powers[np.arange(len(labels)), labels]))
+def cost(loss: Loss, logits: torch.Tensor, labels: np.ndarray, temperature: float) -> float:
+    """The negative log-likelihood of labels under the scores of logits / T, normalised."""
+    log_scores = loss.log_scores(logits.double() / temperature).numpy()
+    log_scores = log_scores - log_scores.max(1, keepdims=True)
+    return float(np.mean(np.log(np.exp(log_scores).sum(1)) - log_scores[np.arange(len(labels)), labels]))
 
 
 # The best temperature
@@ -52,14 +52,15 @@ def cost(log_scores: np.ndarray, labels: np.ndarray, temperature: float) -> floa
 @pytest.mark.parametrize("seed", range(3))
 def test_no_temperature_is_better_than_the_best(activation: str, name: str, seed: int) -> None:
     loss = make(activation, name)
-    log_scores = loss.log_scores(some_logits(loss, seed=seed))
+    logits = some_logits(loss, seed=seed)
+    log_scores = loss.log_scores(logits / 2.5)
     noise = np.random.default_rng(seed).gumbel(size=log_scores.shape)
-    labels = (0.4 * log_scores.numpy() + noise).argmax(1)
-    found = best_temperature(log_scores, torch.from_numpy(labels))
-    costs = [cost(log_scores.numpy(), labels, value) for value in GRID]
+    labels = (log_scores.numpy() + noise).argmax(1)
+    found = best_temperature(loss, logits, torch.from_numpy(labels))
+    costs = [cost(loss, logits, labels, value) for value in GRID]
     assert found == pytest.approx(GRID[int(np.argmin(costs))], rel=0.01)
-    assert cost(log_scores.numpy(), labels, found) <= min(costs) + 1e-6
-    assert cost(log_scores.numpy(), labels, found) <= cost(log_scores.numpy(), labels, 1.0) + 1e-6
+    assert cost(loss, logits, labels, found) <= min(costs) + 1e-6
+    assert cost(loss, logits, labels, found) <= cost(loss, logits, labels, 1.0) + 1e-6
 
 
 @pytest.mark.parametrize("temperature", [0.05, 0.5, 1.0, 2.5, 20.0])
@@ -67,20 +68,22 @@ def test_logits_that_are_too_large_by_a_factor_give_that_factor(temperature: flo
     draws = torch.Generator().manual_seed(0)
     logits = 2.0 * torch.randn(40_000, C, generator=draws, dtype=torch.float64)
     labels = torch.multinomial(logits.softmax(1), 1, generator=draws).squeeze(1)
-    found = best_temperature((temperature * logits).log_softmax(1), labels)
+    found = best_temperature(make("softmax", "cross_entropy"), temperature * logits, labels)
     assert found == pytest.approx(temperature, rel=0.03)
 
 
 def test_it_ends_at_the_bounds_where_there_is_no_best() -> None:
-    log_scores, labels = torch.tensor([[2.0, 0.0], [0.0, 1.0]]).log_softmax(1), torch.tensor([0, 1])
-    assert best_temperature(log_scores, labels) == pytest.approx(COLDEST, rel=2e-3)
-    assert best_temperature(log_scores, 1 - labels) == pytest.approx(HOTTEST, rel=2e-3)
+    loss = make("softmax", "cross_entropy")
+    logits, labels = torch.tensor([[2.0, 1.9], [1.9, 2.0]]), torch.tensor([0, 1])
+    assert best_temperature(loss, logits, labels) == pytest.approx(COLDEST, rel=2e-3)
+    assert best_temperature(loss, logits, 1 - labels) == pytest.approx(HOTTEST, rel=2e-3)
 
 
 def test_a_case_by_hand() -> None:
     """Three of four right, at a difference of 1: sigma(1 / T) = 3 / 4, so T = 1 / log 3."""
-    log_scores, labels = torch.tensor([[1.0, 0.0]] * 4).log_softmax(1), torch.tensor([0, 0, 0, 1])
-    assert best_temperature(log_scores, labels) == pytest.approx(1 / math.log(3), rel=1e-3)
+    logits, labels = torch.tensor([[1.0, 0.0]] * 4), torch.tensor([0, 0, 0, 1])
+    found = best_temperature(make("softmax", "cross_entropy"), logits, labels)
+    assert found == pytest.approx(1 / math.log(3), rel=1e-3)
 
 
 # What one changes
@@ -97,15 +100,23 @@ def test_of_softmax_it_divides_the_logits(temperature: float) -> None:
 
 @EVERY_PAIR
 @pytest.mark.parametrize("temperature", [0.2, 1.0, 7.0])
-def test_ranks_stay_and_scores_sum_to_one(activation: str, name: str, temperature: float) -> None:
+def test_scores_are_those_of_divided_logits_and_sum_to_one(activation: str, name: str, temperature: float) -> None:
     loss = make(activation, name)
     logits = some_logits(loss)
     scores, log_scores = tempered(loss, logits, temperature)
-    assert torch.equal(log_scores.argsort(1), loss.ranking(logits).argsort(1))
     torch.testing.assert_close(scores.sum(1), torch.ones(len(scores), dtype=torch.float64))
-    plain = loss.scores(logits).double()
-    powers = plain ** (1 / temperature)
-    torch.testing.assert_close(scores, powers / powers.sum(1, keepdim=True), rtol=1e-6, atol=1e-9)
+    torch.testing.assert_close(log_scores.exp(), scores)
+    plain = loss.scores(logits / temperature).double()
+    torch.testing.assert_close(scores, plain / plain.sum(1, keepdim=True), rtol=1e-5, atol=1e-9)
+
+
+@pytest.mark.parametrize("activation", ["softmax", "sigmoid", "gumbel"])
+@pytest.mark.parametrize("temperature", [0.2, 1.0, 7.0])
+def test_ranks_stay(activation: str, temperature: float) -> None:
+    loss = make(activation, "cross_entropy")
+    logits = some_logits(loss)
+    _, log_scores = tempered(loss, logits, temperature)
+    assert torch.equal(log_scores.argsort(1), logits.argsort(1))
 
 
 @EVERY_PAIR
@@ -133,6 +144,7 @@ METHODS = [
 SOME = ["softmax", "balanced_sigmoid", "bags", "disalign", "ncm", "tau_norm"]
 # What depends on how sure a classifier is.
 OF_SCORES = {"ece", "classwise_ece", "nll"}
+OF_CHOICE = {"path", "seconds", "temperature", "chosen_on", "tried", "baseline"}
 
 
 def write(path: Path, parts: tuple[str, ...] = ("train", "val", "test"), with_classifier: bool = True) -> Path:
@@ -170,12 +182,11 @@ def test_a_program_fits_it_on_val(tmp_path: Path, name: str) -> None:
     assert plain.temperature is None
     assert all(torch.equal(part, result.classifier.tensors()[key]) for key, part in plain.classifier.tensors().items())
     val = features.open(file)["val"]
-    log_scores = result.loss.log_scores(result.logits(val.features[0])).double().numpy()
-    costs = [cost(log_scores, val.labels, value) for value in GRID]
-    assert result.temperature == pytest.approx(GRID[int(np.argmin(costs))], rel=0.01)
-    assert cost(log_scores, val.labels, result.temperature) <= min(costs) + 1e-5
+    logits = result.logits(val.features[0])
+    costs = [cost(result.loss, logits, val.labels, value) for value in GRID]
+    assert cost(result.loss, logits, val.labels, result.temperature) <= min(costs) + 1e-5
     on_val = [gol_decouple.evaluate(each, file, "val") for each in (result, plain)]
-    assert on_val[0]["nll"] == pytest.approx(cost(log_scores, val.labels, result.temperature), rel=1e-4)
+    assert on_val[0]["nll"] == pytest.approx(cost(result.loss, logits, val.labels, result.temperature), rel=1e-4)
     assert on_val[0]["nll"] <= on_val[1]["nll"] + 1e-6
     for found, other in ((result.metrics, plain.metrics), on_val):
         assert {key: found[key] for key in found.keys() - OF_SCORES} == {
@@ -219,7 +230,7 @@ def test_the_command_line_fits_it_on_what_is_held_out(
     assert rows["none"].keys() == rows["val"].keys() == set(SOME)
     for name in SOME:
         plain, other = (
-            {key: value for key, value in rows[value][name].items() if key not in OF_SCORES | {"path", "seconds"}}
+            {key: value for key, value in rows[value][name].items() if key not in OF_SCORES | OF_CHOICE}
             for value in ("none", "val")
         )
         assert other.pop("changed_settings") == plain.pop("changed_settings") | {"temperature": "val"}
