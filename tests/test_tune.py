@@ -386,6 +386,17 @@ def test_the_settings_of_the_runs_config_are_settled_and_its_stage_one_is_report
     assert "gain over stage one, points" in outcome.out
 
 
+def test_seeds_are_compared_in_pairs(tmp_path: Path, tuned: Tuned) -> None:
+    """Of two methods that are one, where seeds differ: there is no chance in the difference."""
+    file = write(tmp_path / "some.h5")
+    same = ("--set", "stage2.start=fresh", "--set", "stage2.tau=0", "--set", "stage2.lr=1e-9")
+    assert tuned(file, "--seeds", 3, *same, names=["softmax", "logit_adjusted"]).code == 0
+    first, second = tuned.told(file)["methods"]
+    folders = candidates(tuned.folder(file))[first["method"]].values()
+    assert len({balanced(folder) for some in folders for folder in some}) == 3
+    assert (first["value"], first["over_best"], second["over_best"]) == (second["value"], None, [0.0, 0.0, 0.0])
+
+
 # What --set and --method say
 
 

@@ -266,6 +266,9 @@ def test_seeds_of_what_is_not_trained_cost_nothing_more(clock: Clock) -> None:
     stub = Stub(clock)
     searched(stub, sets, seconds, range(9))
     assert len(stub.order) == 14
+    stub = Stub(clock)
+    searched(stub, sets, 5.5 / 14 * seconds, range(9))
+    assert len(stub.order) == 5
 
 
 # The order of methods
