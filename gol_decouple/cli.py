@@ -118,7 +118,7 @@ def stage2(
 def tune_methods(
     run: Annotated[Path, typer.Argument(metavar="RUN", help="A run folder, or a features file.")],
     method: Annotated[list[str] | None, typer.Option(help="A method or pattern; repeatable; all unless given.")] = None,
-    minutes: Annotated[float, typer.Option(min=0.0, help="How long to search; more minutes go on.")] = 10.0,
+    minutes: Annotated[float, typer.Option(min=0.0, max=1e6, help="How long to search; more minutes go on.")] = 10.0,
     seeds: Annotated[int, typer.Option(min=1, help="How many seeds of each setting, counted up from --seed.")] = 1,
     seed: Annotated[int, typer.Option(min=0, help="The first seed.")] = 0,
     set_: Set = None,

@@ -22,14 +22,15 @@ ROWS = (
     ("data", "backbones"),
     ("losses", "classifiers", "samplers", "posthoc"),
     ("activations",),
-    ("methods", "bootstrap", "metrics", "class_stats", "schedules"),
+    ("methods", "bootstrap", "predictions", "metrics", "class_stats", "schedules"),
     ("config", "runs", "runtime"),
     ("settings", "progress", "files"),
     ("errors", "__init__"),
 )
 ROW_OF = {part: row for row, parts in enumerate(ROWS) for part in parts}
 WITHOUT_TORCH = (
-    *("cli", "report.rows", "report.gains", "report.tables", "methods", "bootstrap", "metrics", "class_stats"),
+    *("cli", "report.rows", "report.gains", "report.tables", "methods", "bootstrap", "predictions", "metrics"),
+    "class_stats",
     *("config", "runs", "errors"),
 )
 ONLY_IN = {

@@ -5,7 +5,7 @@ from __future__ import annotations
 import json
 import signal
 import time
-from collections.abc import Callable, Iterable, Iterator
+from collections.abc import Callable, Iterable, Iterator, Sequence
 from pathlib import Path
 from types import SimpleNamespace
 from typing import Any
@@ -14,12 +14,14 @@ import numpy as np
 import pytest
 from conftest import RunCli
 from test_cli import snapshot
-from test_tune import SETTINGS, Tuned, candidates, named, rows_below, watch_training, write
+from test_tune import COUNTS, SETTINGS, Tuned, candidates, named, rows_below, watch_training, write
 
 from gol_decouple import features
+from gol_decouple.errors import InputError
 from gol_decouple.features import FeaturesFile
 from gol_decouple.runs import read_manifest
 from gol_decouple.stages import saved, search, tuning
+from gol_decouple.stages.feed import TrainRows
 from gol_decouple.stages.jobs import Job, State
 from gol_decouple.stages.samples import Holdout
 
@@ -62,7 +64,7 @@ def test_no_time_is_an_error_that_leaves_nothing(tmp_path: Path, tuned: Tuned, t
     before = snapshot(tmp_path)
     outcome = tuned(file, "--minutes", 0)
     assert (outcome.code, outcome.out) == (2, "")
-    assert outcome.err == "error: nothing was trained in 0 minutes\nhint: --minutes 10, or fewer methods\n"
+    assert outcome.err == "error: nothing was trained in 0 minutes\nhint: more --minutes, or fewer methods\n"
     assert (snapshot(tmp_path), trained) == (before, [])
     assert not (tmp_path / "runs").exists()
 
@@ -230,9 +232,30 @@ def test_where_nothing_can_be_trained_there_is_no_decision(tmp_path: Path, tuned
     outcome = tuned(file, "--set", "stage2.lr=1e38", names=["crt", "softmax"])
     assert (outcome.code, outcome.out) == (2, "")
     assert outcome.err.count("warning: left out: ") == 2
-    assert "\nerror: nothing was trained in 10 minutes\nhint: " in outcome.err
+    assert "\nerror: all that was tried failed\nhint: lower learning rates" in outcome.err
     assert not (tuned.folder(file) / "tuning.json").exists()
     assert not (tuned.folder(file) / "stage2").exists()
+
+
+def test_a_final_classifier_that_cannot_be_trained_is_a_warning(
+    tmp_path: Path, tuned: Tuned, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """With val beside train, where its candidates could be."""
+    real = saved.train_together
+
+    def failing(rows: TrainRows, jobs: Sequence[Job], *more: Any) -> Iterator[Any]:
+        if rows.num_samples == sum(COUNTS):
+            yield from real(rows, jobs, *more)
+        else:
+            yield from ((job, InputError(f"{job} diverged")) for job in jobs)
+
+    monkeypatch.setattr(saved, "train_together", failing)
+    file = write(tmp_path / "some.h5")
+    outcome = tuned(file, "--set", "stage2.refit=true", names=["crt", "ncm"])
+    assert outcome.code == 0, outcome.err
+    assert outcome.err.count("warning: crt (lr 1, seed 0) diverged\n") == 1
+    assert [read_manifest(folder)["method"] for folder in (tuned.folder(file) / "stage2").iterdir()] == ["ncm"]
+    assert [row["method"] for row in tuned.told(file)["methods"]] == ["ncm", "crt"]
 
 
 @pytest.mark.parametrize(

@@ -78,6 +78,10 @@ class BAGS(Loss):
         ranking = self.ranking(logits)
         return ranking + self.activation.log_scores(logits[:, -2:])[:, :1] if self.background else ranking
 
+    def log_scores_at(self, logits: torch.Tensor, temperature: float) -> torch.Tensor:
+        # With divided logits, classes of different groups would change their order.
+        return self.log_scores(logits) / temperature
+
     def ranking(self, logits: torch.Tensor) -> torch.Tensor:
         ranking = at_least_float32(self._of_classes(logits)).clone()
         for columns, _ in self._groups():

@@ -94,6 +94,13 @@ class Loss(nn.Module):
         """Logarithms [N, C] of the scores, where these underflow too."""
         return self._of_classes(self.activation.log_scores(logits))
 
+    def log_scores_at(self, logits: torch.Tensor, temperature: float) -> torch.Tensor:
+        """Logarithms [N, C] of the scores at a temperature, which orders a sample's classes as they were.
+
+        They are those of divided logits; up to a constant for each sample.
+        """
+        return self.log_scores(logits / temperature)
+
     def ranking(self, logits: torch.Tensor) -> torch.Tensor:
         """Values [N, C] that order a sample's classes as its scores do, but do not underflow."""
         return self._of_classes(logits)

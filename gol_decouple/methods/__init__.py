@@ -7,12 +7,13 @@ from fnmatch import fnmatchcase
 from typing import Any
 
 from gol_decouple.errors import InputError, unknown
-from gol_decouple.methods.record import OF_STAGE_ONE, Method
+from gol_decouple.methods.record import NEAREST_MEAN, OF_STAGE_ONE, Method
 from gol_decouple.methods.search import points as search
 from gol_decouple.methods.table import METHODS
 
 __all__ = [
     "METHODS",
+    "NEAREST_MEAN",
     "OF_STAGE_ONE",
     "Method",
     "apply_settings",

@@ -35,5 +35,4 @@ def points(method: Method, settled: Collection[str] = ()) -> list[Method]:
         method.with_settings(**{name: some[at] for (name, some), at in zip(values.items(), place, strict=True)})
         for place in places
     ]
-    own = [] if method in found else [method]
-    return [*own, *found]
+    return [method, *(near for near in found if near != method)]

@@ -2,8 +2,6 @@
 
 from __future__ import annotations
 
-import zipfile
-import zlib
 from collections.abc import Iterator, Sequence
 from dataclasses import dataclass
 from pathlib import Path
@@ -12,16 +10,16 @@ from typing import Any
 import numpy as np
 from numpy.typing import NDArray
 
-from gol_decouple import bootstrap
+from gol_decouple import bootstrap, predictions
 from gol_decouple.bootstrap import Gains
-from gol_decouple.errors import InputError, unknown
+from gol_decouple.errors import unknown
+from gol_decouple.predictions import Predictions
 from gol_decouple.report.rows import Row, by_setting, settings_text, train_counts
-from gol_decouple.runs import MANIFEST, PREDICTIONS
+from gol_decouple.runs import PREDICTIONS
 
 STAGE_ONE = "stage_one"
 # What gains are over where nothing is asked for: the first of these that a run has predictions of.
 DEFAULT_BASELINES = (STAGE_ONE, "softmax")
-_UNREADABLE = (OSError, ValueError, TypeError, KeyError, EOFError, RuntimeError, zipfile.BadZipFile, zlib.error)
 
 
 def add_gains(rows: Sequence[Row], baseline: str | None = None) -> list[Row]:
@@ -78,21 +76,12 @@ class _Setting:
         return [row["seed"] for row in self.rows]
 
 
-@dataclass(frozen=True)
-class _Predictions:
-    """Samples and labels, int64 [N], and whether the class that came first is right, bool [N]."""
-
-    ids: NDArray[np.int64]
-    labels: NDArray[np.int64]
-    hits: NDArray[np.bool_]
-
-
 def _compare(chosen: list[Row], others: list[list[Row]]) -> dict[str, Row]:
     """The fields of each row of the other settings, by its path."""
-    samples = _read(_predictions_of(chosen[0]))
+    samples = predictions.read(_predictions_of(chosen[0]))
     counts = np.array(train_counts(chosen[0]), dtype=np.int64)
     if samples.labels.min() < 0 or samples.labels.max() >= len(counts):
-        raise _damaged(_predictions_of(chosen[0]), f"its labels are not of {len(counts)} classes")
+        raise predictions.damaged(_predictions_of(chosen[0]), f"its labels are not of {len(counts)} classes")
     baseline = next(_same_samples([chosen], samples))
     compared = list(_same_samples(others, samples))
     found = bootstrap.gains(
@@ -118,39 +107,18 @@ def _fields(gains: Gains) -> Row:
     return values
 
 
-def _same_samples(settings: list[list[Row]], samples: _Predictions) -> Iterator[_Setting]:
+def _same_samples(settings: list[list[Row]], samples: Predictions) -> Iterator[_Setting]:
     """The settings, each with those of its rows that are predictions of these samples, if there are any."""
     for setting in settings:
-        read = [(row, _read(_predictions_of(row))) for row in sorted(setting, key=lambda row: row["seed"])]
+        read = [(row, predictions.read(_predictions_of(row))) for row in sorted(setting, key=lambda row: row["seed"])]
         same = [(row, found.hits) for row, found in read if _are_same(found, samples)]
         if same:
             yield _Setting([row for row, _ in same], np.stack([hits for _, hits in same]))
 
 
-def _are_same(one: _Predictions, other: _Predictions) -> bool:
+def _are_same(one: Predictions, other: Predictions) -> bool:
     return np.array_equal(one.ids, other.ids) and np.array_equal(one.labels, other.labels)
 
 
 def _predictions_of(row: Row) -> Path:
     return Path(row["path"]) / PREDICTIONS
-
-
-def _read(path: Path) -> _Predictions:
-    try:
-        # np.load leaves a file open that it was given by name and cannot read.
-        with path.open("rb") as file, np.load(file) as arrays:
-            ids, labels, classes = (np.asarray(arrays[name]) for name in ("id", "label", "classes"))
-    except _UNREADABLE as error:
-        raise _damaged(path, str(error)) from None
-    if any(part.dtype.kind not in "iu" for part in (ids, labels, classes)):
-        raise _damaged(path, "id, label and classes must be integers")
-    if not (ids.shape == labels.shape == classes.shape[:1] and classes.ndim == 2 and classes.size):
-        raise _damaged(path, f"id {list(ids.shape)}, label {list(labels.shape)}, classes {list(classes.shape)}")
-    return _Predictions(ids.astype(np.int64), labels.astype(np.int64), classes[:, 0] == labels)
-
-
-def _damaged(path: Path, reason: str) -> InputError:
-    return InputError(
-        f"{path} is not a readable file of predictions: {reason}",
-        f"remove {path.parent / MANIFEST} and repeat the command that made it, or remove {path} to go without",
-    )

@@ -108,11 +108,23 @@ def run_folder(folder: Path) -> Path:
     return folder.parent.parent if folder.parent.name == runs.STAGE2 else folder
 
 
+def _choice(path: Path) -> Row:
+    """How a classifier was chosen, if it was."""
+    if not path.is_file():
+        return {"chosen_on": None, "tried": None}
+    told = read_json(path, f"remove {path} to go without")
+    try:
+        tried = [{"settings": dict(one["settings"]), "value": one["value"]} for one in told["tried"]]
+        return {"chosen_on": str(told["held_out"]), "tried": tried}
+    except (KeyError, TypeError, ValueError):
+        raise InputError(f"{path} does not say what was tried", f"remove {path} to go without") from None
+
+
 def _row(folder: Path) -> Row:
     manifest = runs.read_manifest(folder)
     try:
         settings = manifest["settings"]
-        choice = read_json(folder / runs.CHOICE) if (folder / runs.CHOICE).is_file() else {}
+        choice = _choice(folder / runs.CHOICE)
         values = {
             **manifest,
             **{name: manifest["metrics"][name] for name in _METRICS},
@@ -126,8 +138,7 @@ def _row(folder: Path) -> Row:
             "changed_settings": manifest.get("changed_settings", {}),
             "trained_on": manifest.get("trained_on", "train"),
             "temperature": manifest.get("temperature"),
-            "chosen_on": choice.get("held_out"),
-            "tried": choice.get("tried"),
+            **choice,
             "paper_top1": paper_top1(manifest),
             "features": manifest["features"]["fingerprint"],
             "path": str(folder),

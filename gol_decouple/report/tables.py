@@ -12,7 +12,7 @@ from typing import Any
 from rich.console import Console
 
 from gol_decouple.class_stats import GROUPS
-from gol_decouple.methods.record import NEAREST_MEAN
+from gol_decouple.methods import NEAREST_MEAN
 from gol_decouple.report import choices
 from gol_decouple.report.gain_tables import gain_tables
 from gol_decouple.report.layout import EMPTY, TextTable, markdown, print_table

@@ -18,13 +18,13 @@ COLDEST, HOTTEST, A_DECADE, CLOSE = 0.01, 100.0, 10, 1.001
 def tempered(loss: Loss, logits: torch.Tensor, temperature: float | None) -> tuple[torch.Tensor, torch.Tensor]:
     """Scores [N, C] of logits [N, columns], and their logarithms.
 
-    With a temperature T they are the scores of logits / T, made to sum to 1 over the classes. Of softmax that is
-    temperature scaling as Guo et al. have it (ICML 2017, equation 9); scores of one-vs-all activations become the
-    probabilities of exactly one class.
+    With a temperature T they are the scores of logits / T, made to sum to 1 over the classes (of BAGS the scores to the
+    power 1 / T). Of softmax that is temperature scaling as Guo et al. have it (ICML 2017, equation 9); scores of
+    one-vs-all activations become the probabilities of exactly one class.
     """
     if temperature is None:
         return loss.scores(logits), loss.log_scores(logits)
-    log_scores = loss.log_scores(logits / temperature).log_softmax(1)
+    log_scores = loss.log_scores_at(logits, temperature).log_softmax(1)
     return log_scores.exp(), log_scores
 
 

@@ -62,15 +62,15 @@ class Candidates:
         self.saved = Saved(work, runs.CANDIDATES, self.holdout.rest, self._finish)
         if self.holdout.split == "train":
             work.progress.warn(
-                f"{work.features.path} has no val split: choosing by {self.holdout}. The backbone was trained on them, "
-                "so accuracies on them are too high, and those of what fits train closely most; data.val_fraction in "
-                "stage one holds them out in time"
+                f"{work.features.path} has no val split: choosing by {self.holdout}. If the backbone was trained on "
+                "them, accuracies on them are too high, and those of what fits train closely most; data.val_fraction "
+                "in stage one holds them out in time"
             )
 
     def run(self, points: Sequence[Method], seeds: Sequence[int], overwrite: bool = False) -> list[InputError]:
         """Train every point with every seed, unless it is there; returns the errors of what failed."""
         jobs = [job for point in points for job in self.jobs(point, seeds)]
-        left = [job for job in jobs if overwrite or not self.saved.is_finished(job)]
+        left = [job for job in jobs if overwrite or self.saved.is_left(job)]
         if len(left) < len(jobs):
             self._work.progress.say(f"{len(jobs) - len(left)} of {len(jobs)} candidates were trained before")
         return self.saved.run(left, overwrite)
@@ -89,7 +89,7 @@ class Candidates:
         folders = [self.saved.folder(job) for job in self.jobs(point, seeds)]
         if not all(map(runs.is_finished, folders)):
             return None
-        return fmean(runs.read_manifest(folder)["metrics"][CRITERION] for folder in folders)
+        return fmean(map(_value_in, folders))
 
     def choose(self, points: Sequence[Method], seeds: Sequence[int]) -> Choice:
         """The best of some settings of one method, of equals the first.
@@ -115,6 +115,14 @@ class Candidates:
         if job.method.temperature == "val":
             temperature = fitted_temperature(result, work.features, held_out[0], result.loss, held_out[1])
         finish(folder, result, work.features, result.loss, work.device, facts, temperature, *held_out)
+
+
+def _value_in(folder: Path) -> float:
+    try:
+        return float(runs.read_manifest(folder)["metrics"][CRITERION])
+    except (KeyError, TypeError, ValueError):
+        path = folder / runs.MANIFEST
+        raise InputError(f"{path} is not a candidate's: it has no {CRITERION}", f"remove {folder}") from None
 
 
 def seeds_of(method: Method, seeds: Sequence[int], has_classifier: bool) -> Sequence[int]:

@@ -61,7 +61,7 @@ def run_stage2(
                 chosen.append(candidates.choose(points, seeds))
             except InputError as error:
                 errors.append(error)
-    folders, failed_finals = make_final(work, chosen, seeds, one_value(grid, "refit"), candidates, overwrite)
+    folders, failed_finals = make_final(work, chosen, seeds, candidates, overwrite)
     errors += failed_finals
     if errors:
         told = few([error.message for error in errors])
@@ -99,10 +99,11 @@ def open_work(
         progress.warn(f"{target.features} has the clean view only: stage2.views = 'random' changes nothing")
     if not features.checked:
         progress.warn(f"{target.features} was written elsewhere: it has no checksums, so damage cannot be noticed")
-    return Work(target, features, runtime.select_device(device), one_value(grid, "memory_gb"), progress)
+    memory_gb, refit = _one_value(grid, "memory_gb"), _one_value(grid, "refit")
+    return Work(target, features, runtime.select_device(device), memory_gb, refit, progress)
 
 
-def one_value(grid: Sequence[Stage2Config], name: str) -> Any:
+def _one_value(grid: Sequence[Stage2Config], name: str) -> Any:
     """The value of a setting that all classifiers of a command share.
 
     Raises:
@@ -118,18 +119,12 @@ def make_final(
     work: Work,
     chosen: Sequence[Method | Choice],
     seeds: Sequence[int],
-    refit: bool | None,
     candidates: Candidates | None = None,
     overwrite: bool = False,
 ) -> tuple[list[Path], list[InputError]]:
-    """Make the classifiers that are reported, and evaluate them on test; returns their folders, and what failed.
-
-    Args:
-        refit: whether they are trained on val too. None: where val was held out of train, what was chosen is trained
-            on all of train, otherwise it is what was chosen from.
-    """
-    everything = Samples(with_val=bool(refit) and "val" in work.features)
-    as_chosen = candidates.holdout.rest if candidates is not None and refit is False else everything
+    """Make the classifiers that are reported, and evaluate them on test; returns their folders, and what failed."""
+    everything = Samples(with_val=bool(work.refit) and "val" in work.features)
+    as_chosen = candidates.holdout.rest if candidates is not None and work.refit is False else everything
     has_classifier = work.features.classifier is not None
     jobs: dict[str, list[tuple[Job, Choice | None]]] = {everything.key: [], as_chosen.key: []}
     for one in chosen:

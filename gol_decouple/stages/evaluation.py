@@ -96,10 +96,12 @@ def fitted_temperature(
 ) -> float:
     """The temperature of a classifier's scores that fits a split, or some of it, best (`calibration.best_temperature`).
 
+    Samples of classes that it was not trained on tell nothing of how sure it should be, and are left out.
     All logits of it are in memory at once.
     """
     applied, rows = classifiers.of(classifier), features[split]
     positions = np.arange(len(rows)) if positions is None else positions
+    positions = positions[features.classes.train_counts[rows.labels[positions]] > 0]
     parts = [positions[start : start + ROWS_AT_ONCE] for start in range(0, len(positions), ROWS_AT_ONCE)]
     logits = torch.cat([applied.logits(torch.from_numpy(rows.features[0, part])) for part in parts])
     return best_temperature(loss, logits, torch.from_numpy(rows.labels[positions]))

@@ -13,10 +13,10 @@ from torch import nn
 
 from gol_decouple import activations, classifiers, losses, posthoc
 from gol_decouple.classifiers import Classifier, Trained
-from gol_decouple.errors import InputError
+from gol_decouple.errors import InputError, check_parameters
 from gol_decouple.features import Classes
 from gol_decouple.losses import Loss
-from gol_decouple.methods import OF_STAGE_ONE, Method
+from gol_decouple.methods import NEAREST_MEAN, OF_STAGE_ONE, Method
 from gol_decouple.metrics import Metrics
 from gol_decouple.stages.calibration import tempered
 
@@ -45,6 +45,8 @@ def check(method: Method, classes: Classes) -> None:
     loss_of(method, classes.train_counts)
     if method.is_trained:
         makes(method)
+    elif method.classifier == NEAREST_MEAN:
+        check_parameters(f"classifier {NEAREST_MEAN!r}", method.classifier_params, ["space"])
     if method.classifier in OF_STAGE_ONE and method.start != "stage_one":
         what = f"a fresh start leaves {method.classifier} nothing to change"
         raise InputError(f"method {method.name}: {what}", "start = 'stage_one'")

@@ -8,6 +8,7 @@ import numpy as np
 from numpy.typing import NDArray
 
 from gol_decouple.class_stats import class_counts, held_out_indices
+from gol_decouple.errors import InputError
 from gol_decouple.features import FeaturesFile
 
 # Of every class's train samples, where a file has no val split.
@@ -67,10 +68,18 @@ class Holdout:
 
     @classmethod
     def of(cls, features: FeaturesFile) -> Holdout:
-        """Val, if there is one; else samples of train, the same in every call, at least one of a class staying."""
+        """Val, if there is one; else samples of train, the same in every call, at least one of a class staying.
+
+        Raises:
+            InputError: no class has two samples.
+        """
         if "val" in features:
             return cls("val")
-        return cls("train", held_out_indices(features["train"].labels, HELD_OUT))
+        positions = held_out_indices(features["train"].labels, HELD_OUT)
+        if not len(positions):
+            what = "no val split, and no class with two train samples to hold one out"
+            raise InputError(f"{features.path} has {what}", "--keep-grid chooses nothing, and neither does one value")
+        return cls("train", positions)
 
     @property
     def rest(self) -> Samples:

@@ -37,12 +37,18 @@ SECONDS_BETWEEN_SAVES = 30.0
 
 @dataclass(frozen=True)
 class Work:
-    """What stage two works on, and with: a features file, the run it belongs to, a device, and memory for features."""
+    """What stage two works on, and with: a features file, the run it belongs to, a device, and memory for features.
+
+    Attributes:
+        refit: whether final classifiers are trained on val too; None: where val was held out of train, what was chosen
+            is trained on all of train, otherwise it is what was chosen from.
+    """
 
     target: Target
     features: FeaturesFile
     device: torch.device
     memory_gb: float | None
+    refit: bool | None
     progress: Progress
 
 
@@ -80,6 +86,10 @@ class Saved:
         """Whether it is there."""
         return runs.is_finished(self.folder(job))
 
+    def is_left(self, job: Job) -> bool:
+        """Whether there is something to do: a state beside a finished classifier is of one that was to overwrite it."""
+        return not self.is_finished(job) or (self.folder(job) / STATE).exists()
+
     def run(self, jobs: Sequence[Job], overwrite: bool = False) -> list[InputError]:
         """Train what is not there, or with `overwrite` all.
 
@@ -88,18 +98,14 @@ class Saved:
         left = []
         for job in jobs:
             folder = self.folder(job)
-            # A state beside a finished classifier is of one that was to overwrite it.
-            if self.is_finished(job) and not overwrite and not (folder / STATE).exists():
+            if not overwrite and not self.is_left(job):
                 self._work.progress.say(f"{folder} is finished and kept as it is (--overwrite trains it again)")
                 continue
             if overwrite:
                 (folder / STATE).unlink(missing_ok=True)
             left.append(job)
         first = self._first_softmax(left)
-        errors: list[InputError] = []
-        if first:
-            self._work.progress.say(f"{self._work.features.path} has no Softmax classifier: training one first")
-            errors += self._run(first)
+        errors = self.train_first(left)
         # What was asked for may be what the others start from; and what one that failed should have started is lost.
         left = [job for job in left if not any((job.method, job.seed) == (done.method, done.seed) for done in first)]
         started = [ready for job in left if (ready := self._with_start(job)) is not None]
@@ -107,6 +113,13 @@ class Saved:
         if lost := len(left) - len(started):
             errors[-1] = InputError(f"{errors[-1].message}; {lost} that start from them were left out", errors[-1].hint)
         return errors
+
+    def train_first(self, jobs: Sequence[Job]) -> list[InputError]:
+        """Train the Softmax classifiers that jobs start from, where the file has none; returns what failed."""
+        first = self._first_softmax(jobs)
+        if first:
+            self._work.progress.say(f"{self._work.features.path} has no Softmax classifier: training one first")
+        return self._run(first)
 
     def load(self, job: Job) -> Retrained:
         """The classifier of a finished job.
@@ -146,7 +159,10 @@ class Saved:
         left = []
         for job in jobs:
             if self._adopted is not None and self._adopted.is_finished(job):
-                yield job, self._adopted.load(job)
+                try:
+                    yield job, self._adopted.load(job)
+                except InputError as error:
+                    yield job, error
             elif job.method.is_trained:
                 left.append(job)
             else:
@@ -226,7 +242,8 @@ class Saved:
 
     def _save(self, job: Job, result: Retrained) -> None:
         folder = _make(self.folder(job))
-        (folder / runs.MANIFEST).unlink(missing_ok=True)
+        for old in (runs.MANIFEST, runs.CHOICE):
+            (folder / old).unlink(missing_ok=True)
         with atomic_path(folder / CLASSIFIER) as temporary:
             told = {"normalise": "true"} if result.normalise else None
             save_file(result.classifier.tensors(), temporary, metadata=told)

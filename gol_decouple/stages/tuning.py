@@ -9,7 +9,7 @@ from typing import Any
 import numpy as np
 from numpy.typing import NDArray
 
-from gol_decouple import bootstrap, losses, methods, runs
+from gol_decouple import bootstrap, losses, methods, predictions, runs
 from gol_decouple.bootstrap import Gain
 from gol_decouple.errors import InputError
 from gol_decouple.files import write_json
@@ -18,7 +18,7 @@ from gol_decouple.progress import SILENT, Progress
 from gol_decouple.runs import Target
 from gol_decouple.settings import Stage2Config
 from gol_decouple.stages.choosing import CRITERION, Candidates, Choice
-from gol_decouple.stages.classifier import make_final, one_value, open_work, points_of
+from gol_decouple.stages.classifier import make_final, open_work, points_of
 from gol_decouple.stages.evaluation import predict
 from gol_decouple.stages.saved import Work
 from gol_decouple.stages.search import Search
@@ -47,7 +47,8 @@ def tune(
         minutes: for the search; evaluation on test, and final classifiers that are trained anew, come on top.
 
     Raises:
-        InputError: an unknown method or setting, a features file that cannot be used, or nothing that could be trained.
+        InputError: an unknown method or setting, a features file that cannot be used, nothing that could be trained, or
+            a final classifier of the best method that could not.
     """
     started = time.monotonic()
     settled = {name for point in grid for name in point.changes}
@@ -60,16 +61,21 @@ def tune(
     search = Search(candidates, sets, seeds, progress)
     search.run(started + 60.0 * minutes)
     if not search.choices:
-        raise InputError(f"nothing was trained in {minutes:g} minutes", "--minutes 10, or fewer methods")
+        if any(search.tried.values()):
+            raise InputError("all that was tried failed", "lower learning rates: --set stage2.lr=1e-4")
+        raise InputError(f"nothing was trained in {minutes:g} minutes", "more --minutes, or fewer methods")
     told = _told(work, candidates, search, seeds)
     told |= {"minutes": minutes, "seconds": time.monotonic() - started}
     path = target.folder / runs.TUNING
     write_json(path, told)  # the decision stands before test is read
-    folders, errors = make_final(work, list(search.choices.values()), seeds, one_value(grid, "refit"), candidates)
+    folders, errors = make_final(work, list(search.choices.values()), seeds, candidates)
     for error in errors:
         progress.warn(error.message)
     done = [folder for folder in folders if runs.is_finished(folder)]
     shipped = [str(folder) for folder in done if runs.read_manifest(folder)["method"] == told["ship"]]
+    if told["ship"] != STAGE_ONE and not shipped:
+        failed = next(error for error in errors)
+        raise InputError(f"{told['ship']} is best on {told['held_out']}, but failed: {failed.message}", failed.hint)
     told["classifiers"] = shipped or [str(target.folder)]
     write_json(path, told)
     return told
@@ -121,8 +127,7 @@ def _hits(candidates: Candidates, choice: Choice, seeds: Sequence[int]) -> Hits:
     """Whether each seed's classifier is right on what is held out, [S, N]."""
     right = []
     for job in candidates.jobs(choice.method, seeds):
-        with np.load(candidates.saved.folder(job) / runs.PREDICTIONS) as predictions:
-            right.append(predictions["classes"][:, 0] == predictions["label"])
+        right.append(predictions.read(candidates.saved.folder(job) / runs.PREDICTIONS).hits)
     return np.stack(right)
 
 

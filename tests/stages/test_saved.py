@@ -21,7 +21,7 @@ KINDS = ["softmax", "lws", "ldam_drw", "disalign", "ncm", "tau_norm", "bags"]
 
 
 def reader(path: Path, runs_dir: Path) -> Saved:
-    work = Work(runs.find_target(path, runs_dir), features.open(path), torch.device("cpu"), None, SILENT)
+    work = Work(runs.find_target(path, runs_dir), features.open(path), torch.device("cpu"), None, None, SILENT)
 
     def finish(*_: Any) -> None:
         raise AssertionError("nothing is made here")

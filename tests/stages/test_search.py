@@ -57,7 +57,7 @@ class Stub(Candidates):
         self.holdout = "val"
         self.rounds: list[list[Method]] = []
         self.starts: list[float] = []
-        self.saved = SimpleNamespace(is_finished=lambda job: job.method in self.done)
+        self.saved = SimpleNamespace(is_finished=lambda job: job.method in self.done, train_first=lambda jobs: [])
 
     num_samples = ROWS
 
