@@ -59,6 +59,15 @@ def run_cli(monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture[str])
     signal.signal(signal.SIGTERM, handler)
 
 
+@pytest.fixture
+def handlers_as_before() -> Iterator[None]:
+    """For tests that stop the program by a signal."""
+    before = {number: signal.getsignal(number) for number in (signal.SIGTERM, signal.SIGCHLD)}
+    yield
+    for number, handler in before.items():
+        signal.signal(number, handler)
+
+
 def colour_images(counts: tuple[int, ...], seed: int) -> tuple[np.ndarray, np.ndarray]:
     """8x8 noise around one colour a class: learnable in a few steps."""
     stream = np.random.default_rng(seed)

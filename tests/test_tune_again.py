@@ -140,15 +140,7 @@ def test_more_methods_go_on_from_those_that_are_there(tmp_path: Path, tuned: Tun
     assert crt | {"over_best": None} == alone[0] | {"over_best": None}
 
 
-@pytest.fixture
-def _handlers_as_before() -> Iterator[None]:
-    before = {number: signal.getsignal(number) for number in (signal.SIGTERM, signal.SIGCHLD)}
-    yield
-    for number, handler in before.items():
-        signal.signal(number, handler)
-
-
-@pytest.mark.usefixtures("_handlers_as_before")
+@pytest.mark.usefixtures("handlers_as_before")
 @pytest.mark.parametrize(("stop", "code"), [(signal.SIGINT, 130), (signal.SIGTERM, 143)])
 def test_a_stopped_command_continues(
     tmp_path: Path, tuned: Tuned, monkeypatch: pytest.MonkeyPatch, stop: signal.Signals, code: int

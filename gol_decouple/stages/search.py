@@ -52,7 +52,7 @@ class Search:
         """Try until everything was tried or the time is over; what is there already takes none."""
         self.left = {name: [each for each in some if not self._is_there(each)] for name, some in self.left.items()}
         jobs = [job for some in self.left.values() for each in some for job in self._candidates.jobs(each, self._seeds)]
-        for error in self._candidates.saved.train_first(jobs):
+        for error in self._candidates.saved.train_first(jobs) if deadline > time.monotonic() else ():
             self._progress.warn(error.message)
         self._rank()
         cost_done, seconds_done = 0.0, 0.0
