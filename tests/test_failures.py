@@ -11,7 +11,6 @@ import signal
 import subprocess
 import sys
 import time
-from collections.abc import Iterator
 from pathlib import Path
 from typing import Any
 
@@ -262,12 +261,7 @@ def test_a_bug_keeps_its_traceback(monkeypatch: pytest.MonkeyPatch, run_cli: Run
 # Signals
 
 
-@pytest.fixture(autouse=True)
-def _handlers_as_before() -> Iterator[None]:
-    before = {number: signal.getsignal(number) for number in (signal.SIGTERM, signal.SIGCHLD)}
-    yield
-    for number, handler in before.items():
-        signal.signal(number, handler)
+pytestmark = pytest.mark.usefixtures("handlers_as_before")
 
 
 def stop_at_the_next_checkpoint(process: subprocess.Popen[str], checkpoint: Path, stop: signal.Signals) -> None:
