@@ -163,6 +163,7 @@ name = "resnet32"
 epochs = 3
 batch_size = 16
 lr = 0.01
+precision = "float32"
 num_workers = 0
 """,
         encoding="utf-8",
