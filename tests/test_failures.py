@@ -21,7 +21,8 @@ from conftest import RunCli, colour_images
 from test_cli import ROOT, snapshot
 from test_files import file_size_limit
 
-from gol_decouple import cli, files
+from gol_decouple import files
+from gol_decouple.cli import train, use
 from gol_decouple.errors import machine_failure
 
 
@@ -231,7 +232,7 @@ def test_failures_of_the_machine_are_told_apart_from_bugs(
     def fail(*_: object) -> None:
         raise error
 
-    monkeypatch.setattr(cli, "_print_report", fail)
+    monkeypatch.setattr(use, "print_report", fail)
     outcome = run_cli("report")
     assert (outcome.code, outcome.out) == (3, "")
     lines = outcome.err.splitlines()
@@ -253,7 +254,7 @@ def test_a_bug_keeps_its_traceback(monkeypatch: pytest.MonkeyPatch, run_cli: Run
         raise error
 
     assert machine_failure(error) is None
-    monkeypatch.setattr(cli, "_print_report", fail)
+    monkeypatch.setattr(use, "print_report", fail)
     with pytest.raises(type(error)):
         run_cli("report")
 
@@ -330,7 +331,7 @@ def test_how_to_continue_does_not_throw_away_what_is_done(
     more: list[str],
     hint: str,
 ) -> None:
-    monkeypatch.setattr(cli, "_print_report", lambda *_: signal.raise_signal(stop))
+    monkeypatch.setattr(train, "print_report", lambda *_: signal.raise_signal(stop))
     outcome = run_cli("stage2", own_run, "--activation", "gumbel", "--set", "stage2.epochs=1", *more)
     assert (outcome.code, outcome.out) == (code, "")
     assert outcome.err.splitlines()[-2:] == ["error: stopped", f"hint: {hint}"]
@@ -341,7 +342,7 @@ def test_workers_that_are_terminated_too_are_no_news(monkeypatch: pytest.MonkeyP
         raise RuntimeError("DataLoader worker (pid 7) is killed by signal: Terminated.")
 
     signal.signal(signal.SIGCHLD, torch_reports_a_dead_worker)
-    monkeypatch.setattr(cli, "_print_report", lambda *_: signal.raise_signal(signal.SIGTERM))
+    monkeypatch.setattr(use, "print_report", lambda *_: signal.raise_signal(signal.SIGTERM))
     outcome = run_cli("report")
     signal.raise_signal(signal.SIGCHLD)
     assert (outcome.code, outcome.err.splitlines()[0]) == (143, "error: stopped")

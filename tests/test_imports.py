@@ -34,8 +34,8 @@ WITHOUT_TORCH = (
     *("config", "runs", "errors"),
 )
 ONLY_IN = {
-    "rich": ("cli.py", "progress.py", "report/"),
-    "typer": ("cli.py",),
+    "rich": ("cli/", "progress.py", "report/"),
+    "typer": ("cli/",),
     "h5py": ("features/",),
     "torchvision": ("data/",),
     "sklearn": ("data/",),

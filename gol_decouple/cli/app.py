@@ -1,0 +1,53 @@
+"""The program's commands are registered here, and what they share: options, and how a report is printed."""
+
+from __future__ import annotations
+
+from enum import StrEnum
+from pathlib import Path
+from typing import Annotated
+
+import typer
+from rich.console import Console
+
+import gol_decouple
+
+app = typer.Typer(
+    help="Decoupled training for long-tailed recognition: keep the Softmax backbone, retrain only the classifier.",
+    add_completion=False,
+    pretty_exceptions_enable=False,
+)
+
+Set = Annotated[list[str] | None, typer.Option("--set", metavar="KEY=VALUE", help="Override a setting; repeatable.")]
+RunsDir = Annotated[Path, typer.Option(help="Folder that holds the runs.")]
+Device = Annotated[str | None, typer.Option(help="auto, cpu, cuda or cuda:1.")]
+Overwrite = Annotated[bool, typer.Option("--overwrite", help="Replace what is finished instead of keeping it.")]
+
+RUNS_DIR = Path("runs")
+
+
+class Format(StrEnum):
+    """How a report is printed."""
+
+    table = "table"
+    markdown = "markdown"
+    csv = "csv"
+    json = "json"
+
+
+@app.callback(invoke_without_command=True)
+def _version(version: Annotated[bool, typer.Option("--version", help="Print the version and stop.")] = False) -> None:
+    if version:
+        typer.echo(gol_decouple.__version__)
+        raise typer.Exit
+
+
+def print_report(paths: list[Path], runs_dir: Path, format_: Format, baseline: str | None = None) -> None:
+    """The report on all that is finished in `paths`, and its gains, to stdout."""
+    from gol_decouple.report import gains, rows, tables
+
+    found = gains.add_gains(rows.collect_rows(paths, runs_dir), baseline)
+    if format_ is Format.table:
+        tables.print_tables(found, Console())
+    else:
+        write = {Format.markdown: tables.to_markdown, Format.csv: tables.to_csv, Format.json: tables.to_json}[format_]
+        typer.echo(write(found))

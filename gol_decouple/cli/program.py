@@ -1,0 +1,73 @@
+"""The program: runs a command, and turns whatever ends it into a message and an exit code."""
+
+from __future__ import annotations
+
+import contextlib
+import signal
+import sys
+from types import FrameType
+from typing import cast
+
+import typer
+
+from gol_decouple.cli import train, use  # noqa: F401  # their commands register themselves
+from gol_decouple.cli.app import app
+from gol_decouple.errors import GolDecoupleError, InputError, machine_failure
+
+PROGRAM = "gol-decouple"
+# The class of all errors in how arguments are written, of which Typer exports only this subclass.
+UsageError = cast("type[typer.BadParameter]", typer.BadParameter.__base__)
+
+
+def main() -> int:
+    """Run the program; returns its exit code."""
+    signal.signal(signal.SIGTERM, _terminate)
+    try:
+        return _run(sys.argv[1:] or ["--help"])
+    except UsageError as error:
+        where = error.ctx.command_path if error.ctx else PROGRAM
+        message = error.format_message().rstrip(".")
+        return _fail(InputError(message[0].lower() + message[1:], f"{where} --help"))
+    except (KeyboardInterrupt, _Terminated) as stop:
+        again = "run the same command again" + (" without --overwrite" if "--overwrite" in sys.argv else "")
+        _print_error("stopped", f"{again}: it continues where it was")
+        return 143 if isinstance(stop, _Terminated) else 130
+    except Exception as error:
+        failure = error if isinstance(error, GolDecoupleError) else machine_failure(error)
+        if failure is None:
+            raise
+        return _fail(failure)
+
+
+def _run(arguments: list[str]) -> int:
+    command = typer.main.get_command(app)
+    try:
+        code = command.main(arguments, prog_name=PROGRAM, standalone_mode=False)
+    except SystemExit as leaving:
+        # Typer and rich leave so when the reader of our output (head, less) has seen enough.
+        return 0 if isinstance(leaving.__context__, BrokenPipeError) else 1
+    if code == 130:  # what Typer makes of a KeyboardInterrupt
+        raise KeyboardInterrupt
+    return code or 0
+
+
+class _Terminated(BaseException):
+    """SIGTERM, as an exception that unwinds like KeyboardInterrupt."""
+
+
+def _terminate(_signum: int, _frame: FrameType | None) -> None:
+    # Worker processes that got the signal too are no longer news; torch would raise that they died.
+    signal.signal(signal.SIGCHLD, lambda *_: None)
+    raise _Terminated
+
+
+def _fail(error: GolDecoupleError) -> int:
+    _print_error(error.message, error.hint)
+    return error.exit_code
+
+
+def _print_error(message: str, hint: str | None) -> None:
+    with contextlib.suppress(OSError):  # stderr can be closed, or full
+        print(f"error: {message}", file=sys.stderr)
+        if hint:
+            print(f"hint: {hint}", file=sys.stderr)
