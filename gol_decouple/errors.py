@@ -32,6 +32,14 @@ class EnvironmentFailure(GolDecoupleError):
     exit_code = 3
 
 
+class FailedElsewhere(GolDecoupleError):
+    """What another process of the run has told the user already; this one only ends, with the same exit code."""
+
+    def __init__(self, error: GolDecoupleError) -> None:
+        super().__init__(error.message, error.hint)
+        self.exit_code = error.exit_code
+
+
 # What libraries say when the machine fails them, in a RuntimeError like any other; and what helps.
 _MACHINE_FAILURES = (
     (("out of memory", "allocate memory"), "lower the batch size, or use a machine with more memory"),

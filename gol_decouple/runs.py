@@ -144,6 +144,17 @@ def find_target(run: Path, runs_dir: Path) -> Target:
     return Target(run, folder, None)
 
 
+def read_config(folder: Path) -> Config:
+    """The config of a run, finished or not.
+
+    Raises:
+        InputError: the folder is no run, or its config cannot be read.
+    """
+    if not (folder / CONFIG).is_file():
+        raise InputError(f"{folder} is no run: it has no {CONFIG}", _runs_in(folder))
+    return load_config(str(folder / CONFIG))
+
+
 def stage2_settings(target: Target) -> Stage2Config:
     """What the run's config says of stage two; nothing for a features file outside a run."""
     return target.config.stage2 if target.config else Stage2Config()
@@ -182,15 +193,14 @@ def read_manifest(folder: Path) -> dict[str, Any]:
 
 
 def _run_target(run: Path) -> Target:
-    if not (run / CONFIG).is_file():
-        raise InputError(f"{run} is no run: it has no {CONFIG}", _runs_in(run))
+    config = read_config(run)
     if not is_finished(run) or not (run / FEATURES).is_file():
         command = ["gol-decouple", "stage1", run / CONFIG, "--runs-dir", run.parent, "--name", run.name]
         raise InputError(
             f"stage one of {run} is not finished", f"continue it: {shlex.join(str(part) for part in command)}"
         )
     read_manifest(run)  # a damaged one must not be found after the training
-    return Target(run / FEATURES, run, load_config(str(run / CONFIG)))
+    return Target(run / FEATURES, run, config)
 
 
 def _runs_in(folder: Path) -> str:

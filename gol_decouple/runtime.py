@@ -20,10 +20,19 @@ UNKNOWN_MEMORY = 4_000_000_000
 SMALL_STEP = 10_000_000
 
 
-def select_device(name: str = "auto") -> torch.device:
-    """The device called `name`; "auto" is the first GPU, else the CPU."""
+def select_device(name: str = "auto", local_rank: int | None = None) -> torch.device:
+    """The device called `name`; "auto" is a GPU, else the CPU.
+
+    Args:
+        local_rank: the number of the GPU that "auto" and "cuda" are; None: the first one.
+
+    Raises:
+        InputError: there is no such device.
+    """
     if name == "auto":
-        return torch.device("cuda" if torch.cuda.is_available() else "cpu")
+        name = "cuda" if torch.cuda.is_available() else "cpu"
+    if name == "cuda" and local_rank is not None:
+        name = f"cuda:{local_rank}"
     try:
         device = torch.device(name)
         torch.zeros(1, device=device).item()
@@ -86,8 +95,9 @@ def threads_for(multiply_adds: int) -> Iterator[None]:
 
 
 def default_workers() -> int:
-    """Processes that decode and augment beside the training process."""
-    return min(8, max(1, len(os.sched_getaffinity(0)) - 1))
+    """Processes that decode and augment beside a training process; several of those share the machine's cores."""
+    trainers = int(os.environ.get("LOCAL_WORLD_SIZE", "1"))
+    return min(8, max(1, len(os.sched_getaffinity(0)) // trainers - 1))
 
 
 def describe(device: torch.device) -> dict[str, str]:

@@ -118,9 +118,11 @@ class Stage1Config(_Section):
     epochs: Count  # 0: no training, only features
     # The length that milestones and warm-up are written for; unset: the file's own epochs.
     recipe_epochs: Positive | None = None
-    batch_size: Positive = 64
+    batch_size: Positive = 64  # images a step of the optimiser, in all processes and passes together
+    passes: Positive = 1  # forward and backward passes that each process takes for its share of a batch
     sampler: Literal["random", "class_balanced"] = "random"
     lr: Rate = 0.1
+    lr_batch_size: Positive | None = None  # what lr is written for: it is scaled by batch_size over this; unset: not
     momentum: Fraction = 0.9
     weight_decay: NonNegative = 0.0
     warmup_epochs: NonNegative = 0.0  # over which the learning rate rises from 0; written for recipe_epochs
@@ -131,6 +133,8 @@ class Stage1Config(_Section):
     mixup: NonNegative = 0.0  # alpha of the Beta distribution that images are mixed by; 0: none
     ema: Fraction = 0.0  # decay of the moving average of weights that becomes the model; 0: the last weights do
     precision: Literal["auto", "float32", "bfloat16", "float16"] = "auto"
+    sync_batchnorm: bool = False  # BatchNorm statistics of all processes' images together; on GPUs
+    tensorboard: bool = False  # write TensorBoard's files too, beside log.csv
     evaluate_every: Count = 10  # epochs between accuracies in log.csv; 0: none there
     num_workers: Count | None = None  # processes that augment; unset: by the machine
 
@@ -149,6 +153,11 @@ class Stage1Config(_Section):
                 {"warmup": self.warmup_epochs, "length": length},
             )
         return self
+
+    @property
+    def scaled_lr(self) -> float:
+        """The learning rate for `batch_size`, before its schedule."""
+        return self.lr * (self.batch_size / self.lr_batch_size if self.lr_batch_size else 1.0)
 
 
 class FeaturesConfig(_Section):

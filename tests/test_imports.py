@@ -23,7 +23,7 @@ ROWS = (
     ("losses", "classifiers", "samplers", "posthoc"),
     ("activations",),
     ("methods", "bootstrap", "predictions", "metrics", "class_stats", "schedules"),
-    ("config", "runs", "runtime"),
+    ("config", "runs", "distributed", "runtime"),
     ("settings", "progress", "files"),
     ("errors", "__init__"),
 )

@@ -59,3 +59,11 @@ def build_model(name: str, num_classes: int, seed: int) -> ImageClassifier:
         backbone = BACKBONES[name]
         model = ImageClassifier(backbone.build(), backbone.feature_size, num_classes)
     return model.to(memory_format=torch.channels_last)
+
+
+def with_sync_batchnorm(model: nn.Module) -> nn.Module:
+    """`model` with every BatchNorm replaced by one over all processes; names and tensors stay."""
+    import timm.layers  # knows timm's own BatchNorms too, which have an activation
+
+    converted: nn.Module = timm.layers.convert_sync_batchnorm(model)  # type: ignore[attr-defined,no-untyped-call]
+    return converted

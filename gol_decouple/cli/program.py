@@ -12,7 +12,7 @@ import typer
 
 from gol_decouple.cli import train, use  # noqa: F401  # their commands register themselves
 from gol_decouple.cli.app import app
-from gol_decouple.errors import GolDecoupleError, InputError, machine_failure
+from gol_decouple.errors import FailedElsewhere, GolDecoupleError, InputError, machine_failure
 
 PROGRAM = "gol-decouple"
 # The class of all errors in how arguments are written, of which Typer exports only this subclass.
@@ -62,7 +62,8 @@ def _terminate(_signum: int, _frame: FrameType | None) -> None:
 
 
 def _fail(error: GolDecoupleError) -> int:
-    _print_error(error.message, error.hint)
+    if not isinstance(error, FailedElsewhere):
+        _print_error(error.message, error.hint)
     return error.exit_code
 
 

@@ -33,14 +33,39 @@ def stage1(
     name: Annotated[str | None, typer.Option(help="Name of the run; the config's unless given.")] = None,
     runs_dir: RunsDir = RUNS_DIR,
     overwrite: Overwrite = False,
+    shards: Annotated[
+        bool, typer.Option("--shards", help="Each process writes its features to its own file; merge joins them.")
+    ] = False,
 ) -> None:
-    """Train a Softmax model, or load one, and cache its features."""
+    """Train a Softmax model, or load one, and cache its features; under torchrun or srun, in several processes."""
     overrides = [*(set_ or []), *([f"data.path={data_root}"] if data_root else [])]
     overrides += [f"stage1.checkpoint={checkpoint}"] if checkpoint else []
     resolved = load_config(config, overrides, seed=seed, device=device, name=name)
+    from gol_decouple.distributed import find_world
     from gol_decouple.stages.backbone import run_stage1
 
-    folder = run_stage1(resolved, runs_dir, overwrite, to_stderr())
+    folder = run_stage1(resolved, runs_dir, overwrite, to_stderr(), shards)
+    if not find_world().is_main:
+        return
+    if not runs.is_finished(folder):
+        to_stderr().say(f"next: gol-decouple merge {shlex.quote(str(folder))}")
+        return
+    _tell_stage1(folder, runs_dir)
+
+
+@app.command()
+def merge(
+    run: Annotated[Path, typer.Argument(metavar="RUN", help="A run whose features are in shards.")],
+    runs_dir: RunsDir = RUNS_DIR,
+) -> None:
+    """Join the shards that `stage1 --shards` wrote, and finish the run."""
+    from gol_decouple.stages.backbone import merge_run
+
+    merge_run(run, to_stderr())
+    _tell_stage1(run, runs_dir)
+
+
+def _tell_stage1(folder: Path, runs_dir: Path) -> None:
     to_stderr().say(f"next: gol-decouple stage2 {shlex.quote(str(folder))} --activation gumbel")
     print_report([folder], runs_dir, Format.table)
 

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import math
 from collections.abc import Iterable, Iterator, Sequence
+from itertools import pairwise
 from typing import Any, NamedTuple
 
 import numpy as np
@@ -15,6 +16,7 @@ from torch.utils.data import Dataset as TorchDataset
 from gol_decouple import samplers
 from gol_decouple.data.dataset import Dataset, Split
 from gol_decouple.data.transforms import Augmentation, CleanView
+from gol_decouple.distributed import ALONE, World
 from gol_decouple.errors import InputError, few
 from gol_decouple.runtime import default_workers, generator, stream_seed
 from gol_decouple.settings import TransformConfig
@@ -100,23 +102,76 @@ class Batches:
             yield batch
 
 
-class EpochKeys:
-    """Keys of one epoch in batches, in an order drawn from (seed, epoch); set `epoch`, then iterate."""
+class Pass(NamedTuple):
+    """One pass over some images of a step of the optimiser, which may take several, in several processes.
 
-    def __init__(self, labels: NDArray[np.int64], batch_size: int, seed: int, sampler: str = "random") -> None:
+    Attributes:
+        step, number: which step of the epoch, and which of this process's passes in it.
+        images: how many are this process's own and count; 0: it passes over one that does not, to stay with the others.
+        step_images: how many the step has in all processes and passes.
+        is_last: whether the step ends with it.
+    """
+
+    step: int
+    number: int
+    images: int
+    step_images: int
+    is_last: bool
+
+
+class EpochKeys:
+    """Keys of one epoch in an order drawn from (seed, epoch); set `epoch`, then iterate.
+
+    Args:
+        batch_size: of a step of the optimiser, in all processes together.
+        passes: that each process takes for its share of a batch.
+        world: the processes; this one's share of each batch is what it yields.
+    """
+
+    def __init__(
+        self,
+        labels: NDArray[np.int64],
+        batch_size: int,
+        seed: int,
+        sampler: str = "random",
+        passes: int = 1,
+        world: World = ALONE,
+    ) -> None:
         self.epoch = 0
         self._labels = labels
         self._batch_size = batch_size
         self._seed = seed
         self._sampler = sampler
+        self._passes = passes
+        self._world = world
 
     def __len__(self) -> int:
+        """Steps of the optimiser."""
         return math.ceil(len(self._labels) / self._batch_size)
 
     def __iter__(self) -> Iterator[list[Key]]:
         # By position, not by image: a sampler may draw an image several times.
         keys = [Key(image, (EPOCH, self.epoch, position)) for position, image in enumerate(self._order().tolist())]
-        yield from in_batches(keys, self._batch_size)
+        for batch in in_batches(keys, self._batch_size):
+            for part in self._shares(len(batch)):
+                yield [batch[index] for index in part] or batch[:1]
+
+    def passes(self) -> Iterator[Pass]:
+        """What each batch that iterating yields is."""
+        for step in range(len(self)):
+            step_images = min(self._batch_size, len(self._labels) - step * self._batch_size)
+            shares = self._shares(step_images)
+            for number, part in enumerate(shares):
+                yield Pass(step, number, len(part), step_images, number == len(shares) - 1)
+
+    def _shares(self, images: int) -> list[range]:
+        """Which of a step's images this process's passes are over; as many passes in each process."""
+        world = self._world
+        passes = max(1, min(self._passes, images // world.size))
+        parts, first = world.size * passes, world.rank * passes
+        # Rounded up, so that the main process, whose BatchNorm statistics count, has images wherever there are any.
+        bounds = [-(-images * part // parts) for part in range(first, first + passes + 1)]
+        return [range(start, stop) for start, stop in pairwise(bounds)]
 
     def _order(self) -> NDArray[np.int64]:
         if self._sampler == "random":

@@ -24,6 +24,7 @@ from gol_decouple.backbones import ImageClassifier
 from gol_decouple.data import Dataset, Split
 from gol_decouple.data.loading import VIEW, Batches, Key, in_batches
 from gol_decouple.data.transforms import Normalise
+from gol_decouple.distributed import ALONE, World
 from gol_decouple.errors import InputError
 from gol_decouple.features.layout import Block, Classes, Header, LinearWeights, SplitLayout, rows_per_block
 from gol_decouple.features.writer import FeatureWriter
@@ -33,12 +34,24 @@ from gol_decouple.settings import Config
 WAITING_BLOCKS = 2  # that may be computed but not yet written
 
 
-def extract(model: ImageClassifier, dataset: Dataset, config: Config, path: Path, progress: Progress = SILENT) -> None:
+def extract(
+    model: ImageClassifier,
+    dataset: Dataset,
+    config: Config,
+    path: Path,
+    progress: Progress = SILENT,
+    world: World = ALONE,
+    shard: bool = False,
+) -> None:
     """Write the features of `dataset` as `model`'s classifier sees them to `path`; continues an interrupted file.
 
     Train images have `features.views` views: the clean one, and others augmented as in stage one, each drawn by
     (features.seed, view, image). The backbone is in eval mode and no gradient is kept: nothing of the model moves, its
     BatchNorm statistics included.
+
+    Args:
+        world: the processes, each of which computes and writes its share; the file does not depend on their number.
+        shard: each writes a file of its own, which `shards.merge` joins.
 
     Raises:
         InputError: features that are not finite or overflow the file's dtype, an image that cannot be decoded, or
@@ -62,7 +75,7 @@ def extract(model: ImageClassifier, dataset: Dataset, config: Config, path: Path
         for name, split in dataset.splits.items()
     }
     extraction = _Extraction(model.backbone, config, next(model.parameters()).device)
-    with FeatureWriter(path, header, layouts) as writer:
+    with FeatureWriter(path, header, layouts, world=world, shard=shard) as writer:
         pending = writer.pending
         total = sum(block.stop - block.start for block in pending)
         with progress.bar("features", total, "images") as bar, _WriterThread(writer) as thread:
@@ -70,7 +83,8 @@ def extract(model: ImageClassifier, dataset: Dataset, config: Config, path: Path
                 for block, rows in extraction.run(dataset.splits[name], orders[name], list(blocks)):
                     thread.write(block, rows)
                     bar.advance(block.stop - block.start, f"{name}, view {block.view}" if block.view else name)
-        writer.publish()
+        if not shard:
+            writer.publish()
 
 
 def check_views(config: Config) -> None:

@@ -97,6 +97,17 @@ def read_plan(file: UntrustedFile) -> str:
     return _plan(*_read_all(file))
 
 
+def read_unfinished(path: Path) -> tuple[Header, dict[str, SplitLayout]]:
+    """What a file that is still being written will hold.
+
+    Raises:
+        InputError: it cannot be read.
+    """
+    with reading(path) as file:
+        header, splits = _read_all(file)
+        return header, {name: split.layout for name, split in splits.items()}
+
+
 def read_rows(path: Path, split: str, view: int, start: int, stop: int) -> NDArray[Any]:
     """Rows of a split whose features cannot be read as bytes, [stop - start, D], through HDF5; little-endian.
 

@@ -132,7 +132,7 @@ def _row(folder: Path) -> Row:
             "run": run_folder(folder).name,
             "start": settings.get("start"),
             "started_from": manifest.get("started_from"),
-            "lr": settings.get("lr"),
+            "lr": manifest.get("scaled_lr", settings.get("lr")),
             "epochs": settings.get("epochs", 0),
             "views": manifest.get("views", 1),
             "changed_settings": manifest.get("changed_settings", {}),

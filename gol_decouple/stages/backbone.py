@@ -2,39 +2,87 @@
 
 from __future__ import annotations
 
+from contextlib import ExitStack
 from pathlib import Path
 
 import torch
 from safetensors.torch import save_file
 
-from gol_decouple import losses, runs
+from gol_decouple import losses, runs, runtime
 from gol_decouple.backbones import ImageClassifier, build_model
 from gol_decouple.backbones.checkpoints import load_checkpoint
 from gol_decouple.class_stats import empty_classes_warning
 from gol_decouple.data import Dataset, load_data
 from gol_decouple.data.loading import check_sizes
+from gol_decouple.distributed import World, joined
 from gol_decouple.features import FeaturesFile, open_features
 from gol_decouple.features.extract import check_views, extract, weights_sha256
+from gol_decouple.features.shards import find_shards, merge
 from gol_decouple.files import atomic_path
 from gol_decouple.progress import SILENT, Progress
 from gol_decouple.settings import Config
 from gol_decouple.stages.manifest import finish
 from gol_decouple.stages.training import Trainer
+from gol_decouple.stages.training_log import seconds_of
+
+MODEL = "model.safetensors"
 
 
-def run_stage1(config: Config, runs_dir: Path, overwrite: bool = False, progress: Progress = SILENT) -> Path:
+def run_stage1(
+    config: Config,
+    runs_dir: Path,
+    overwrite: bool = False,
+    progress: Progress = SILENT,
+    shards: bool = False,
+) -> Path:
     """Train, extract and evaluate; returns the run folder. A finished run is kept, an interrupted one continues.
+
+    Under torchrun or srun, every process calls this, and does its share.
+
+    Args:
+        shards: each process writes its features to a file of its own, and the run is finished by `merge_run`.
 
     Raises:
         InputError: a config, data or run folder that cannot be used, or training that diverges.
-        EnvironmentFailure: the disk is full, or data cannot be downloaded.
+        EnvironmentFailure: the disk is full, data cannot be downloaded, or another process has stopped.
     """
-    folder, finished = runs.open_run(config, runs_dir, overwrite, progress)
+    with joined(config.device) as (world, device):
+        return _run(config, runs_dir, overwrite, progress if world.is_main else SILENT, shards, world, device)
+
+
+def merge_run(folder: Path, progress: Progress = SILENT) -> None:
+    """Finish a run whose features were written in shards: join them, and evaluate.
+
+    Raises:
+        InputError: no run, or shards that are missing, damaged, or of different features.
+        EnvironmentFailure: the disk is full.
+    """
+    config = runs.read_config(folder)
+    if runs.is_finished(folder):
+        progress.say(f"{folder} is finished and kept as it is")
+        return
+    with runs.working_on(folder):
+        if not (folder / runs.FEATURES).exists() or find_shards(folder / runs.FEATURES):
+            merge(folder / runs.FEATURES, progress)
+        features = open_features(folder / runs.FEATURES)
+        _finish(folder, config, features, seconds_of(folder), runtime.select_device(config.device))
+
+
+def _run(
+    config: Config,
+    runs_dir: Path,
+    overwrite: bool,
+    progress: Progress,
+    shards: bool,
+    world: World,
+    device: torch.device,
+) -> Path:
+    folder, finished = world.on_main(lambda: runs.open_run(config, runs_dir, overwrite, progress))
     if finished:
         progress.say(f"{folder} is finished and kept as it is (--overwrite trains it again)")
         return folder
     check_views(config)
-    dataset = load_data(config.data)
+    dataset = world.main_first(lambda: load_data(config.data))
     check_sizes(dataset, config.transform)
     for note in dataset.notes:
         progress.say(note)
@@ -46,43 +94,67 @@ def run_stage1(config: Config, runs_dir: Path, overwrite: bool = False, progress
         match = load_checkpoint(model, Path(config.stage1.checkpoint))
         progress.say(f"loaded {config.stage1.checkpoint}:\n{match.table()}")
         model.has_classifier |= match.has_classifier
-    trainer = Trainer(model, dataset, config, folder)
-    with runs.working_on(folder):
-        runs.create_run(folder, config, overwrite)
-        progress.say(_plan(config, dataset, folder))
-        _train_and_extract(trainer, dataset, config, folder, progress)
+    trainer = Trainer(model, dataset, config, folder, world, device)
+    with ExitStack() as stack:
+        world.on_main(lambda: _begin(stack, folder, config, overwrite))
+        progress.say(_plan(config, dataset, folder, world))
+        trainer.run(progress)
+        if world.is_main:
+            _save_model(trainer.model, folder / MODEL)
+        if shards:
+            extract(trainer.model, dataset, config, folder / runs.FEATURES, progress, world, shard=True)
+            world.gather(None)  # so that the command ends when all shards are written
+            return folder
+        features = _features(trainer.model, dataset, config, folder / runs.FEATURES, progress, world)
+        if world.is_main:
+            _finish(folder, config, features, trainer.seconds, device, world.size)
     return folder
 
 
-def _train_and_extract(trainer: Trainer, dataset: Dataset, config: Config, folder: Path, progress: Progress) -> None:
-    trainer.run(progress)
-    _save_model(trainer.model, folder / "model.safetensors")
-    features = _features(trainer.model, dataset, config, folder / runs.FEATURES, progress)
+def _begin(stack: ExitStack, folder: Path, config: Config, overwrite: bool) -> None:
+    stack.enter_context(runs.working_on(folder))
+    runs.create_run(folder, config, overwrite)
+
+
+def _finish(
+    folder: Path,
+    config: Config,
+    features: FeaturesFile,
+    seconds: float,
+    device: torch.device,
+    processes: int | None = None,
+) -> None:
+    settings = config.stage1
     facts = {
         "stage": 1,
         "run": config.name,
         "method": "softmax",
         "activation": "softmax",
         "loss": "cross_entropy",
-        "sampler": config.stage1.sampler,
+        "sampler": settings.sampler,
         "classifier": "linear",
         "seed": config.seed,
-        "settings": config.stage1.model_dump(mode="json", exclude_none=True),
-        "seconds": trainer.seconds,
+        "settings": settings.model_dump(mode="json", exclude_none=True),
+        "scaled_lr": settings.scaled_lr,
+        "processes": processes,
+        "seconds": seconds,
     }
     loss = losses.get("cross_entropy", activation="softmax")
-    finish(folder, features.classifier, features, loss, trainer.device, facts)
+    finish(folder, features.classifier, features, loss, device, facts)
 
 
-def _features(model: ImageClassifier, dataset: Dataset, config: Config, path: Path, progress: Progress) -> FeaturesFile:
+def _features(
+    model: ImageClassifier, dataset: Dataset, config: Config, path: Path, progress: Progress, world: World
+) -> FeaturesFile:
     """The run's features file; one that a former start finished is kept if it is of these weights and data."""
-    if path.exists():
-        features = open_features(path)
-        found = [features.origin.get(part, {}).get("sha256") for part in ("backbone", "dataset")]
-        if found == [weights_sha256(model), dataset.sha256]:
-            return features
-    extract(model, dataset, config, path, progress)
+    if not world.on_main(lambda: path.exists() and _is_of(open_features(path), model, dataset)):
+        extract(model, dataset, config, path, progress, world)
     return open_features(path)
+
+
+def _is_of(features: FeaturesFile, model: ImageClassifier, dataset: Dataset) -> bool:
+    found = [features.origin.get(part, {}).get("sha256") for part in ("backbone", "dataset")]
+    return found == [weights_sha256(model), dataset.sha256]
 
 
 def _save_model(model: torch.nn.Module, path: Path) -> None:
@@ -91,9 +163,9 @@ def _save_model(model: torch.nn.Module, path: Path) -> None:
         save_file(tensors, temporary, metadata={"format": "pt"})
 
 
-def _plan(config: Config, dataset: Dataset, folder: Path) -> str:
+def _plan(config: Config, dataset: Dataset, folder: Path, world: World) -> str:
     sizes = ", ".join(f"{len(split):,} {name}" for name, split in dataset.splits.items())
     return (
         f"stage one in {folder}: {config.backbone.name} on {dataset.name} ({sizes} images, {dataset.num_classes} "
-        f"classes), {config.stage1.epochs} epochs"
+        f"classes), {config.stage1.epochs} epochs" + (f", {world.size} processes" if world.size > 1 else "")
     )

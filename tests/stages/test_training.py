@@ -155,7 +155,7 @@ def test_the_loss_is_the_cross_entropy_of_smoothed_labels(tmp_path: Path, small_
     labels = torch.tensor([2, 0, 1, 1])
     training.model.eval()
     with torch.inference_mode():
-        loss = float(training._loss(images, labels, epoch=0, step=0))
+        loss = float(training._loss(images, labels, 0, 0))
         logits = training.model(images).numpy().astype(np.float64)
     log_softmax = logits - np.log(np.exp(logits).sum(axis=1, keepdims=True))
     targets = (1 - smoothing) * np.eye(3)[labels.numpy()] + smoothing / 3

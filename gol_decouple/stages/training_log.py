@@ -1,0 +1,73 @@
+"""What stage one tells of each epoch: log.csv, and TensorBoard's files where they are asked for."""
+
+from __future__ import annotations
+
+import csv
+import io
+from pathlib import Path
+from typing import Any
+
+from gol_decouple.errors import InputError
+from gol_decouple.files import write_text
+
+FIELDS = ("epoch", "lr", "train_loss", "accuracy", "images_per_second", "seconds")
+
+
+class TrainingLog:
+    """The rows of `log.csv` in a run's folder, one an epoch, with the keys FIELDS.
+
+    Args:
+        tensorboard: also write every row as scalars below `tensorboard/`.
+
+    Raises:
+        InputError: TensorBoard is asked for and not installed.
+    """
+
+    def __init__(self, folder: Path, tensorboard: bool = False) -> None:
+        self.rows: list[dict[str, Any]] = []
+        self._folder = folder
+        self._writer: Any = None
+        self._tensorboard = _tensorboard() if tensorboard else None
+
+    @property
+    def seconds(self) -> float:
+        """Wall time of all epochs."""
+        return sum(float(row["seconds"]) for row in self.rows)
+
+    def add(self, row: dict[str, Any]) -> None:
+        """One more epoch."""
+        self.rows.append(row)
+        if self._tensorboard is not None:
+            if self._writer is None:
+                # What an interrupted run wrote of this epoch and later ones is no longer shown.
+                self._writer = self._tensorboard(str(self._folder / "tensorboard"), purge_step=row["epoch"])
+            for name, value in row.items():
+                if name != "epoch" and value is not None:
+                    self._writer.add_scalar(f"stage1/{name}", value, row["epoch"])
+            self._writer.flush()
+
+    def write(self) -> None:
+        """Write `log.csv`."""
+        text = io.StringIO()
+        writer = csv.DictWriter(text, FIELDS, lineterminator="\n")
+        writer.writeheader()
+        writer.writerows(self.rows)
+        write_text(self._folder / "log.csv", text.getvalue())
+
+
+def seconds_of(folder: Path) -> float:
+    """Wall time of all epochs that a run's `log.csv` tells; 0 where nothing was trained."""
+    path = folder / "log.csv"
+    if not path.is_file():
+        return 0.0
+    with path.open(encoding="utf-8", newline="") as file:
+        return sum(float(row["seconds"]) for row in csv.DictReader(file))
+
+
+def _tensorboard() -> Any:
+    try:
+        from torch.utils.tensorboard import SummaryWriter
+    except ImportError:
+        hint = 'pip install "gol-decouple[tensorboard]", or leave it at false: log.csv has the same'
+        raise InputError("stage1.tensorboard = true, but TensorBoard is not installed", hint) from None
+    return SummaryWriter
