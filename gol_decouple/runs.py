@@ -160,6 +160,11 @@ def stage2_settings(target: Target) -> Stage2Config:
     return target.config.stage2 if target.config else Stage2Config()
 
 
+def method_settings(config: Config | None) -> dict[str, dict[str, Any]]:
+    """What a config says of single methods: their changed settings by name."""
+    return {name: own.changes for name, own in config.methods.items()} if config else {}
+
+
 class Method(Protocol):
     """What a folder's name takes from a `methods.Method`."""
 

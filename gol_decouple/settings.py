@@ -169,8 +169,8 @@ class FeaturesConfig(_Section):
     seed: Seed = 0  # of the order of rows, and of the augmented views
 
 
-class Stage2Config(_Section):
-    """Retraining of the classifier; what is unset is the method's own."""
+class MethodConfig(_Section):
+    """A method's settings; what is unset is the method's own."""
 
     start: Literal["fresh", "stage_one"] | None = None
     lr: Rate | None = None
@@ -209,6 +209,16 @@ class Stage2Config(_Section):
     form: Literal["code", "paper"] | None = None
     num_sampled: Positive | None = None
     power: NonNegative | None = None
+
+    @property
+    def changes(self) -> dict[str, Any]:
+        """What replaces the method's own settings."""
+        return self.model_dump(exclude_none=True)
+
+
+class Stage2Config(MethodConfig):
+    """Retraining of the classifier, by whichever methods."""
+
     refit: bool | None = None  # train what is chosen on val once more with val; unset: if val was held out of train
     # 10^9 bytes for features, which are streamed if they are more; unset: half of what is free
     memory_gb: Rate | None = None
@@ -231,3 +241,4 @@ class Config(_Section):
     stage1: Stage1Config
     features: FeaturesConfig = FeaturesConfig()
     stage2: Stage2Config = Stage2Config()
+    methods: dict[str, MethodConfig] = {}  # what replaces a method's own settings on this data; stage2 replaces both

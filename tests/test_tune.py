@@ -374,7 +374,7 @@ def test_the_settings_of_the_runs_config_are_settled_and_its_stage_one_is_report
 ) -> None:
     run = Path(shutil.copytree(finished_run, tmp_path / "colours"))
     config = (run / "config.toml").read_text()
-    (run / "config.toml").write_text(f"{config}\n[stage2]\nlr = 1e-3\n".replace("[stage2]\n\n[stage2]", "[stage2]"))
+    (run / "config.toml").write_text(config.replace("[stage2]\n", "[stage2]\nlr = 1e-3\n"))
     outcome = run_cli("tune", run, *named("gumbel", "tau_norm"), *BRIEF)
     assert outcome.code == 0, outcome.err
     told = json.loads((run / "tuning.json").read_text())

@@ -74,6 +74,17 @@ def first_softmax() -> Method:
     return get("softmax").with_settings(start="fresh")
 
 
+def configured(name: str, settings: Mapping[str, Mapping[str, Any]]) -> Method:
+    """The method called `name` with what `settings` say of it, if anything.
+
+    Raises:
+        InputError: there is none, here or in `settings`, or it has no such setting.
+    """
+    for other, changes in settings.items():
+        get(other).with_settings(**changes)
+    return get(name).with_settings(**settings.get(name, {}))
+
+
 def apply_settings(methods: list[Method], changes: Mapping[str, Any]) -> list[Method]:
     """Each method with the changes that it has a setting for."""
     return [

@@ -8,7 +8,7 @@ from pathlib import Path
 import torch
 from safetensors.torch import save_file
 
-from gol_decouple import losses, runs, runtime
+from gol_decouple import losses, methods, runs, runtime
 from gol_decouple.backbones import ImageClassifier, build_model
 from gol_decouple.backbones.checkpoints import load_checkpoint
 from gol_decouple.class_stats import empty_classes_warning
@@ -82,6 +82,7 @@ def _run(
         progress.say(f"{folder} is finished and kept as it is (--overwrite trains it again)")
         return folder
     check_views(config)
+    methods.configured("softmax", runs.method_settings(config))  # a mistake there shall not wait for stage two
     dataset = world.main_first(lambda: load_data(config.data))
     check_sizes(dataset, config.transform)
     for note in dataset.notes:

@@ -45,7 +45,7 @@ def run_stage2(
         InputError: an unknown method or setting, a features file that cannot be used, or training that diverges.
         EnvironmentFailure: the disk is full.
     """
-    sets = points_of(names, grid, progress)
+    sets = points_of(target, names, grid, progress)
     work = open_work(target, sets, grid, device, progress)
     if keep_grid:
         sets = [[point] for points in sets for point in points]
@@ -69,9 +69,11 @@ def run_stage2(
     return folders
 
 
-def points_of(names: Sequence[str], grid: Sequence[Stage2Config], progress: Progress) -> list[list[Method]]:
+def points_of(
+    target: Target, names: Sequence[str], grid: Sequence[Stage2Config], progress: Progress
+) -> list[list[Method]]:
     """Every method's points of the grid; points that differ in what a method does not have are one."""
-    plain = [methods.get(name) for name in dict.fromkeys(names)]
+    plain = [methods.configured(name, runs.method_settings(target.config)) for name in dict.fromkeys(names)]
     for name in dict.fromkeys(name for point in grid for name in point.changes):
         if not any(name in method.settings for method in plain):
             progress.warn(f"stage2.{name} has no effect on {', '.join(method.name for method in plain)}")

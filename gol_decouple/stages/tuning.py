@@ -54,7 +54,7 @@ def tune(
     settled = {name for point in grid for name in point.changes}
     sets = [
         list({repr(near): near for point in points for near in methods.search(point, settled)}.values())
-        for points in points_of(names, grid, progress)
+        for points in points_of(target, names, grid, progress)
     ]
     work = open_work(target, sets, grid, device, progress)
     candidates = Candidates(work)

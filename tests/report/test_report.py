@@ -7,6 +7,7 @@ import io
 import json
 from pathlib import Path
 
+import numpy as np
 import pytest
 from rich.console import Console
 
@@ -165,6 +166,36 @@ def test_the_papers_figures_stand_beside_its_class_counts(
     manifest(tmp_path / "c", train_counts=counts, method="gumbel_paper")
     assert [row["paper_top1"] for row in collect(tmp_path)] == [softmax, gumbel, gumbel]
     assert "paper: GOL, ECCV 2022, Table 4; quoted, not measured here" in shown(collect(tmp_path))
+
+
+def places_counts(real_data: Path) -> list[int]:
+    labels = [int(line.split()[-1]) for line in (real_data / "lists" / "Places_LT_train.txt").read_text().splitlines()]
+    return np.bincount(labels).tolist()
+
+
+def test_the_papers_figures_for_places_stand_beside_its_published_list(tmp_path: Path, real_data: Path) -> None:
+    for number, backbone in enumerate(("timm:resnet152.tv_in1k", "torchvision:resnet152", "timm:resnet50")):
+        counts = places_counts(real_data)
+        stage_one(tmp_path / f"a{number}", backbone=backbone, train_counts=counts)
+        manifest(tmp_path / f"b{number}", backbone=backbone, train_counts=counts)
+    found = {(row["backbone"], row["stage"]): row["paper_top1"] for row in collect(tmp_path)}
+    assert [found[name, stage] for name in ("timm:resnet152.tv_in1k", "torchvision:resnet152") for stage in (1, 2)] == [
+        *(28.7, 30.0),
+        *(28.7, 30.0),
+    ]
+    assert found["timm:resnet50", 2] is None
+
+
+@pytest.mark.parametrize(("backbone", "softmax", "gumbel"), [("resnet50", 45.2, 48.2), ("seresnet50", 45.9, 48.5)])
+def test_the_papers_figures_for_imagenet_lt(tmp_path: Path, backbone: str, softmax: float, gumbel: float) -> None:
+    # Counts like ImageNet-LT's in all that is published of them: its train list is not at hand.
+    counts = [1280, *[191] * 383, 523, *[80] * 479, *[19] * 135, 5]
+    stage_one(tmp_path / "a", backbone=f"timm:{backbone}", train_counts=counts)
+    manifest(tmp_path / "b", backbone=f"timm:{backbone}", train_counts=counts)
+    assert [row["paper_top1"] for row in collect(tmp_path)] == [softmax, gumbel]
+    counts[0] -= 1
+    manifest(tmp_path / "c", run="other", backbone=f"timm:{backbone}", train_counts=counts)
+    assert [row["paper_top1"] for row in collect(tmp_path) if row["run"] == "other"] == [None]
 
 
 @pytest.mark.parametrize(
