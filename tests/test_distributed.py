@@ -124,6 +124,16 @@ def test_two_processes_write_the_file_that_one_writes(
     assert sorted(path.name for path in folder.iterdir() if ".partial" in path.name) == []
 
 
+def test_after_training_all_processes_have_the_main_ones_batchnorm_statistics(
+    tmp_path: Path, trained: Path, whole: bytes
+) -> None:
+    # `whole` has the features of the model that was saved; here, every second block is the other process's.
+    (tmp_path / "whole.h5").write_bytes(whole)
+    found, wanted = features.open(trained / "features.h5"), features.open(tmp_path / "whole.h5")
+    for split in ("train", "test"):
+        np.testing.assert_array_equal(found[split].features[0], wanted[split].features[0])
+
+
 def test_shards_are_joined_to_the_file_that_one_process_writes(
     tmp_path: Path, small_config: Path, trained: Path, whole: bytes, run_cli: RunCli
 ) -> None:
