@@ -193,11 +193,19 @@ def _describe(problem: ErrorDetails, dotted: str, was_typed: bool) -> str:
 def _nearest_key(model: type[BaseModel], keys: list[str]) -> str | None:
     """A hint for an unknown key: the key of that name in another section, or the nearest one in its own."""
     leaf = keys[-1]
-    sections = {name: _section_at(model, [name]) for name in model.model_fields}
-    elsewhere = [f"{name}.{leaf}" for name, at in sections.items() if at is not model and leaf in at.model_fields]
+    elsewhere = [f"{name}.{leaf}" for name, section in _sections(model) if leaf in section.model_fields]
     if elsewhere:
         return f"did you mean {' or '.join(elsewhere)}?"
     return unknown("key", leaf, _section_at(model, keys[:-1]).model_fields).hint
+
+
+def _sections(model: type[BaseModel], prefix: str = "") -> Iterator[tuple[str, type[BaseModel]]]:
+    """Dotted names of all sections, also of those within sections."""
+    for name in model.model_fields:
+        section = _section_at(model, [name])
+        if section is not model:
+            yield f"{prefix}{name}", section
+            yield from _sections(section, f"{prefix}{name}.")
 
 
 def _section_at(model: type[BaseModel], keys: list[str]) -> type[BaseModel]:

@@ -63,14 +63,28 @@ class _Section(BaseModel):
     model_config = ConfigDict(extra="forbid", frozen=True)
 
 
+class ListsConfig(_Section):
+    """The files of data.kind = "list", `path label` a line; names in the folder, or absolute."""
+
+    folder: FilePath = None  # that holds the lists; unset: data.path
+    train: FilePath = None
+    val: FilePath = None  # unset, as test: held out of train
+    test: FilePath = None
+
+
 class DataConfig(_Section):
     """Which images, and how long their tail is."""
 
-    kind: Literal["digits", "cifar10", "cifar100", "npz", "folder"]
-    name: str | None = None  # shown in reports; the kind, or the npz file's stem or the folder's name, where unset
-    # npz: the file; folder: the one with train/CLASS/IMAGE; cifar10, cifar100: the one that holds the download
+    kind: Literal["digits", "cifar10", "cifar100", "npz", "folder", "list"]
+    name: str | None = None  # shown in reports; the kind, or the name of the npz file, folder or list, where unset
+    # npz: the file; folder: the one with train/CLASS/IMAGE; list: the one that the lists' paths start from;
+    # cifar10, cifar100: the one that holds the download
     path: FilePath = None
-    # Shares of each class's train images to hold out where there is no such split; unset: none, of a folder 0.1 and 0.2
+    lists: ListsConfig = ListsConfig()
+    class_names: FilePath = None  # list: a text file, one name a line in label order, or `label name` a line
+    skip: FilePath = None  # list, folder: a text file of images to leave out, as `gol-decouple check` prints them
+    # Shares of each class's train images to hold out where there is no such split; unset: of a folder or a list 0.1
+    # and 0.2, else none
     val_fraction: Share | None = None
     test_fraction: Share | None = None
     imbalance_factor: Annotated[Float, Field(ge=1)] | None = None

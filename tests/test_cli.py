@@ -49,7 +49,7 @@ def own_run(tmp_path: Path, finished_run: Path) -> Path:
 def test_help_names_the_commands(run_cli: RunCli, arguments: tuple[str, ...]) -> None:
     outcome = run_cli(*arguments)
     assert (outcome.code, outcome.err) == (0, "")
-    for command in ("stage1", "stage2", "report", "demo"):
+    for command in ("stage1", "stage2", "check", "report", "demo"):
         assert command in outcome.out
     assert "gol-decouple" in outcome.out
 
@@ -59,6 +59,7 @@ def test_help_names_the_commands(run_cli: RunCli, arguments: tuple[str, ...]) ->
     [
         ("stage1", ["CONFIG", *config_names(), "--set", "--data-root", "--device", "--seed", "--runs-dir", "--name"]),
         ("stage2", ["RUN", "--activation", "--method", "--seeds", "--seed", "--set", "--device", "--overwrite"]),
+        ("check", ["CONFIG", *config_names(), "--set", "--data-root"]),
         ("report", ["RUN", "--format", "--baseline", "--runs-dir"]),
         ("demo", ["--device", "--runs-dir"]),
     ],

@@ -180,6 +180,16 @@ def test_a_home_folder_is_filled_in(tmp_path: Path, minimal: str, monkeypatch: p
     assert load_config(minimal).data.path == os.path.join(tmp_path, "a.npz")
 
 
+def test_a_section_within_a_section_is_set_and_kept(tmp_path: Path, minimal: str) -> None:
+    before = load_config(minimal)
+    settings = ["data.lists.train=1.txt", "data.lists.folder=~", "data.kind=list"]
+    config = load_config(minimal, settings)
+    assert (config.data.lists.train, config.data.lists.folder) == ("1.txt", os.path.expanduser("~"))
+    (tmp_path / "again.toml").write_text(to_toml(config))
+    assert load_config(str(tmp_path / "again.toml"), name=config.name) == config
+    assert "data.lists.train: None -> 1.txt" in differing_fields(before, config)
+
+
 # Refusals
 
 
@@ -196,6 +206,12 @@ def test_a_home_folder_is_filled_in(tmp_path: Path, minimal: str, monkeypatch: p
         ("stage1.q_min=-3", "unknown key 'stage1.q_min'", "did you mean stage2.q_min?"),
         ("a.b.c=3", "--set a.b.c=3: unknown key 'a'", "choose from: backbone, data"),
         ("stage1.epochs.x=3", "--set stage1.epochs.x=3: 'epochs' is a value, not a section", None),
+        ("data.train=a.txt", "--set data.train=a.txt: unknown key 'data.train'", "did you mean data.lists.train?"),
+        ("data.lists.trian=a", "--set data.lists.trian=a: unknown key 'data.lists.trian'", "did you mean 'train'?"),
+        ("data.lists.skip=a", "--set data.lists.skip=a: unknown key 'data.lists.skip'", "did you mean data.skip?"),
+        ("data.list.train=a", "--set data.list.train=a: unknown key 'data.list'", "did you mean 'lists'?"),
+        ("data.lists=a.txt", "--set data.lists=a.txt: data.lists is a section", "--set data.lists.KEY=VALUE"),
+        ("data.lists.train.x=a", "--set data.lists.train.x=a: input should be a valid string", None),
         ("stage1.epochs=", "--set stage1.epochs=: input should be a valid integer", None),
         ("stage1.epochs=ten", "--set stage1.epochs=ten: input should be a valid integer", None),
         ("stage1.epochs=2.5", "--set stage1.epochs=2.5: input should be a valid integer", None),
@@ -212,7 +228,7 @@ def test_a_home_folder_is_filled_in(tmp_path: Path, minimal: str, monkeypatch: p
         ("stage1.lr=1e300", "input should be a finite number, of at most 1e38", None),
         ("stage1.momentum=1", "input should be less than 1", None),
         ("stage1.schedule=cos", "input should be 'constant', 'cosine' or 'step'", None),
-        ("data.kind=image", "input should be 'digits', 'cifar10', 'cifar100', 'npz' or 'folder'", None),
+        ("data.kind=image", "input should be 'digits', 'cifar10', 'cifar100', 'npz', 'folder' or 'list'", None),
         ("data.imbalance_factor=0.5", "input should be greater than or equal to 1", None),
         ("data.seed=-1", "input should be greater than or equal to 0", None),
         ("data.seed=4294967296", "input should be less than 4294967296", None),

@@ -10,6 +10,7 @@ import typer
 from rich.console import Console
 
 import gol_decouple
+from gol_decouple.config import config_names
 
 app = typer.Typer(
     help="Decoupled training for long-tailed recognition: keep the Softmax backbone, retrain only the classifier.",
@@ -17,6 +18,10 @@ app = typer.Typer(
     pretty_exceptions_enable=False,
 )
 
+ConfigName = Annotated[
+    str, typer.Argument(metavar="CONFIG", help=f"{', '.join(config_names())}, or a path to a TOML file.")
+]
+DataRoot = Annotated[Path | None, typer.Option(help="Where the data lies; the same as data.path.")]
 Set = Annotated[list[str] | None, typer.Option("--set", metavar="KEY=VALUE", help="Override a setting; repeatable.")]
 RunsDir = Annotated[Path, typer.Option(help="Folder that holds the runs.")]
 Device = Annotated[str | None, typer.Option(help="auto, cpu, cuda or cuda:1.")]
@@ -39,6 +44,11 @@ def _version(version: Annotated[bool, typer.Option("--version", help="Print the 
     if version:
         typer.echo(gol_decouple.__version__)
         raise typer.Exit
+
+
+def overrides(set_: list[str] | None, data_root: Path | None) -> list[str]:
+    """What --set and --data-root change of a config."""
+    return [*(set_ or []), *([f"data.path={data_root}"] if data_root else [])]
 
 
 def print_report(paths: list[Path], runs_dir: Path, format_: Format, baseline: str | None = None) -> None:

@@ -10,8 +10,20 @@ import typer
 from rich.console import Console
 
 from gol_decouple import methods, runs
-from gol_decouple.cli.app import RUNS_DIR, Device, Format, Overwrite, RunsDir, Set, app, print_report
-from gol_decouple.config import config_names, load_config, override_section
+from gol_decouple.cli.app import (
+    RUNS_DIR,
+    ConfigName,
+    DataRoot,
+    Device,
+    Format,
+    Overwrite,
+    RunsDir,
+    Set,
+    app,
+    overrides,
+    print_report,
+)
+from gol_decouple.config import load_config, override_section
 from gol_decouple.errors import InputError, unknown
 from gol_decouple.progress import to_stderr
 
@@ -20,11 +32,9 @@ DEMO_CONFIG = "digits_lt"
 
 @app.command()
 def stage1(
-    config: Annotated[
-        str, typer.Argument(metavar="CONFIG", help=f"{', '.join(config_names())}, or a path to a TOML file.")
-    ],
+    config: ConfigName,
     set_: Set = None,
-    data_root: Annotated[Path | None, typer.Option(help="Where the data lies; the same as data.path.")] = None,
+    data_root: DataRoot = None,
     checkpoint: Annotated[
         Path | None, typer.Option(help="A trained model to load instead of training; stage1.epochs trains it further.")
     ] = None,
@@ -38,9 +48,8 @@ def stage1(
     ] = False,
 ) -> None:
     """Train a Softmax model, or load one, and cache its features; under torchrun or srun, in several processes."""
-    overrides = [*(set_ or []), *([f"data.path={data_root}"] if data_root else [])]
-    overrides += [f"stage1.checkpoint={checkpoint}"] if checkpoint else []
-    resolved = load_config(config, overrides, seed=seed, device=device, name=name)
+    changes = overrides(set_, data_root) + ([f"stage1.checkpoint={checkpoint}"] if checkpoint else [])
+    resolved = load_config(config, changes, seed=seed, device=device, name=name)
     from gol_decouple.distributed import find_world
     from gol_decouple.stages.backbone import run_stage1
 

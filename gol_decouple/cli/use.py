@@ -1,14 +1,30 @@
-"""The commands that use what was made: the report, and the methods there are."""
+"""The commands that train nothing: the check of images, the report, and the methods there are."""
 
 from __future__ import annotations
 
+import os
 from pathlib import Path
 from typing import Annotated
 
 import typer
 
 from gol_decouple import methods
-from gol_decouple.cli.app import RUNS_DIR, Format, RunsDir, app, print_report
+from gol_decouple.cli.app import RUNS_DIR, ConfigName, DataRoot, Format, RunsDir, Set, app, overrides, print_report
+from gol_decouple.config import load_config
+from gol_decouple.progress import to_stderr
+
+
+@app.command()
+def check(config: ConfigName, set_: Set = None, data_root: DataRoot = None) -> None:
+    """Decode every image before any training, and print those that are missing or damaged: path, tab, reason."""
+    resolved = load_config(config, overrides(set_, data_root))
+    from gol_decouple.data.checking import check_images
+
+    lines, failure = check_images(resolved, to_stderr())
+    for line in lines:
+        typer.echo(os.fsencode(line))  # a path need not be UTF-8
+    if failure is not None:
+        raise failure
 
 
 @app.command()

@@ -3,15 +3,20 @@
 from __future__ import annotations
 
 from collections.abc import Callable
+from pathlib import Path
 
-from gol_decouple.data import digits, folder, npz
-from gol_decouple.data.dataset import SPLITS, Dataset, Split, check
+from gol_decouple.data import digits, folder, lists, npz
+from gol_decouple.data.dataset import SPLITS, Dataset, Split, check, tell
+from gol_decouple.data.images import ImageFiles
+from gol_decouple.data.repeats import with_repeats_told
+from gol_decouple.data.skipping import without_skipped
 from gol_decouple.errors import InputError
-from gol_decouple.settings import DataConfig
+from gol_decouple.settings import DataConfig, ListsConfig
 
-__all__ = ["SPLITS", "Dataset", "Split", "load_data"]
+__all__ = ["SPLITS", "Dataset", "Split", "load_data", "tell"]
 
-FOLDER_SHARES = {"test": 0.2, "val": 0.1}  # held out of train where a user's folder has no such split
+IN_FILES = ("folder", "list")  # kinds of the user's own image files
+DEFAULT_SHARES = {"test": 0.2, "val": 0.1}  # held out of train where these have no such split
 
 
 def _cifar(config: DataConfig) -> Dataset:
@@ -26,25 +31,46 @@ _LOADERS: dict[str, Callable[[DataConfig], Dataset]] = {
     "cifar100": _cifar,
     "npz": npz.load,
     "folder": folder.load,
+    "list": lists.load,
 }
 
 
-def load_data(config: DataConfig) -> Dataset:
+def load_data(config: DataConfig, look: bool = True) -> Dataset:
     """The dataset a config names, checked.
 
-    Missing splits are held out of train where the config asks for it, then train is made long-tailed if it asks for
-    that: what is held out is spread over the classes as the data are, and never seen in training.
+    Images that `data.skip` names are left out. Missing splits are held out of train where the config asks for it, then
+    train is made long-tailed if it asks for that: what is held out is spread over the classes as the data are, and
+    never seen in training.
+
+    Args:
+        look: at every image file, of which none may be missing or damaged; False opens none of them.
 
     Raises:
         InputError: data that is missing, malformed, or too small for the imbalance factor.
     """
     where = f"data.kind = {config.kind!r}"
-    dataset = _with_missing_splits(_LOADERS[config.kind](config), config, where)
+    _refuse_unused(config, where)
+    dataset = _LOADERS[config.kind](config)
+    if config.skip:
+        dataset = without_skipped(dataset, Path(config.skip))
+    for split in dataset.splits.values():
+        if look and isinstance(split.images, ImageFiles):
+            split.images.look()
+    dataset = _with_missing_splits(dataset, config, where)
     check(dataset, where)
     if config.imbalance_factor is not None and config.imbalance_factor > 1:
         dataset = dataset.long_tailed(config.imbalance_factor, config.imbalance_type, config.seed)
         check(dataset, f"{where}, imbalance factor {config.imbalance_factor:g}")
-    return dataset
+    return with_repeats_told(dataset)
+
+
+def _refuse_unused(config: DataConfig, where: str) -> None:
+    """Settings for images in files or in lists would do nothing, silently, with another kind of data."""
+    if config.skip and config.kind not in IN_FILES:
+        raise InputError(f"data.skip leaves out images in files, but {where} has none", "leave it unset")
+    for key, default in (("lists", ListsConfig()), ("class_names", None)):
+        if config.kind != "list" and getattr(config, key) != default:
+            raise InputError(f"data.{key} is set, but {where} has no lists", "--set data.kind=list")
 
 
 def _with_missing_splits(dataset: Dataset, config: DataConfig, where: str) -> Dataset:
@@ -53,7 +79,7 @@ def _with_missing_splits(dataset: Dataset, config: DataConfig, where: str) -> Da
             if asked is not None:
                 raise InputError(f"data.{name}_fraction = {asked:g}, but {where} has a {name} split", "leave it unset")
             continue
-        share = FOLDER_SHARES[name] if asked is None and config.kind == "folder" else asked
+        share = DEFAULT_SHARES[name] if asked is None and config.kind in IN_FILES else asked
         if share is None:
             continue
         held_out = dataset.with_held_out(name, share, config.seed)

@@ -9,9 +9,10 @@ from functools import cached_property
 import numpy as np
 from numpy.typing import NDArray
 
-from gol_decouple.class_stats import class_counts, held_out_indices, long_tail_indices
+from gol_decouple.class_stats import class_counts, empty_classes_warning, held_out_indices, long_tail_indices
 from gol_decouple.data.images import ImageFiles, Images
 from gol_decouple.errors import InputError
+from gol_decouple.progress import Progress
 
 SPLITS = ("train", "val", "test")
 
@@ -43,12 +44,15 @@ class Split:
 
 @dataclass(frozen=True)
 class Dataset:
-    """A named dataset with its classes in label order; `notes` are what the user should know of how it was found."""
+    """A named dataset with its classes in label order; `notes` are what the user should know of how it was found,
+    `warnings` what may be wrong with it.
+    """
 
     name: str
     class_names: list[str]
     splits: dict[str, Split]
     notes: tuple[str, ...] = ()
+    warnings: tuple[str, ...] = ()
 
     @property
     def num_classes(self) -> int:
@@ -95,6 +99,16 @@ class Dataset:
         splits = self.splits | {"train": train.take(rest), name: train.take(held_out)}
         in_order = {name: splits[name] for name in SPLITS if name in splits}
         return replace(self, splits=in_order, notes=(*self.notes, note))
+
+
+def tell(dataset: Dataset, progress: Progress) -> None:
+    """Say the notes and warnings on a dataset, and which classes have no train image."""
+    for note in dataset.notes:
+        progress.say(note)
+    for warning in dataset.warnings:
+        progress.warn(warning)
+    if empty := empty_classes_warning(dataset.class_names, dataset.train_counts):
+        progress.warn(empty)
 
 
 def make_split(images: NDArray[np.uint8], labels: NDArray[np.integer], where: str) -> Split:

@@ -4,19 +4,24 @@ from __future__ import annotations
 
 import hashlib
 import struct
-from collections.abc import Sequence
+from collections.abc import Callable, Iterator, Sequence
 from concurrent.futures import ThreadPoolExecutor
 from pathlib import Path
-from typing import overload
+from typing import NamedTuple, TypeVar, overload
 
 import numpy as np
 from numpy.typing import NDArray
 from PIL import Image
 
+from gol_decouple.data.layouts import missing_hint
 from gol_decouple.errors import InputError, few
 
+T = TypeVar("T")
+
 THREADS = 16  # files are looked at over a network as often as not: what counts is waiting, not computing
+FILES_AT_A_TIME = 1024  # handed to the threads: what is stopped then ends soon, and a million files need little memory
 END_BYTES = 4096
+LEAVE_OUT = "gol-decouple check CONFIG ... > bad.txt, then --set data.skip=bad.txt leaves them out"
 # What a whole file of these formats has near its end; others are decoded to know.
 _ENDS = {"JPEG": b"\xff\xd9", "PNG": b"IEND"}
 # What Pillow raises for bytes that are no image, beside OSError.
@@ -24,6 +29,7 @@ _UNDECODABLE = (
     *(OSError, SyntaxError, ValueError, TypeError, EOFError, IndexError, struct.error),
     Image.DecompressionBombError,
 )
+_16_BITS_IN_I = ("PNG", "PPM")  # Pillow gives their 16 bits as 32-bit integers, or did in older versions
 _ORIENTATION = 0x0112  # the EXIF tag; Pillow's exif_transpose writes all tags anew, and fails where any of them is odd
 _UPRIGHT = {
     2: Image.Transpose.FLIP_LEFT_RIGHT,
@@ -36,17 +42,23 @@ _UPRIGHT = {
 }
 
 
+class BadImage(NamedTuple):
+    """Why a file gives no pixels; `missing`: there is no such file."""
+
+    reason: str
+    missing: bool
+
+
 class ImageFiles:
     """N images in files below a folder. An integer index decodes one, [H, W, 3]; an array of them selects.
 
-    Raises:
-        InputError: files that are no images, or not whole; how many, and the first by name.
+    No file is opened before it is asked for: `look`, `sizes` and `sha256` look at all of them, once.
     """
 
     def __init__(self, root: Path, names: Sequence[str], measures: NDArray[np.int64] | None = None) -> None:
         self.root = root
         self.names = list(names)
-        self._measures = _measure_all(root, self.names) if measures is None else measures
+        self._measures = measures
 
     def __len__(self) -> int:
         return len(self.names)
@@ -57,19 +69,30 @@ class ImageFiles:
     def __getitem__(self, index: NDArray[np.int64]) -> ImageFiles: ...
     def __getitem__(self, index: int | NDArray[np.int64]) -> NDArray[np.uint8] | ImageFiles:
         if isinstance(index, np.ndarray):
-            return ImageFiles(self.root, [self.names[i] for i in index.tolist()], self._measures[index])
+            measures = None if self._measures is None else self._measures[index]
+            return ImageFiles(self.root, [self.names[i] for i in index.tolist()], measures)
         return decode(self.root / self.names[index])
+
+    def look(self) -> NDArray[np.int64]:
+        """Height, width and bytes of each file, [N, 3], from its header and its end: not all of it is decoded.
+
+        Raises:
+            InputError: files that are missing, no images, or not whole; how many, and the first by name.
+        """
+        if self._measures is None:
+            self._measures = _measure_all(self.root, self.names)
+        return self._measures
 
     @property
     def sizes(self) -> set[tuple[int, int]]:
         """Every height and width that a file's header tells, before any rotation that it asks for."""
-        return {(int(height), int(width)) for height, width in np.unique(self._measures[:, :2], axis=0)}
+        return {(int(height), int(width)) for height, width in np.unique(self.look()[:, :2], axis=0)}
 
     @property
     def sha256(self) -> str:
         """Of the files' names and lengths: reading every byte of a large dataset would take as long as an epoch."""
         digest = hashlib.sha256("\n".join(self.names).encode(errors="surrogateescape"))
-        digest.update(np.ascontiguousarray(self._measures[:, 2]).data)
+        digest.update(np.ascontiguousarray(self.look()[:, 2]).data)
         return digest.hexdigest()
 
 
@@ -83,31 +106,40 @@ def decode(path: Path) -> NDArray[np.uint8]:
         InputError: the file is missing or cannot be decoded.
     """
     try:
-        with Image.open(path) as image:
-            turn = _UPRIGHT.get(image.getexif().get(_ORIENTATION, 1))
-            rgb = _rgb(image)
-            return np.array(rgb if turn is None else rgb.transpose(turn))
+        return _pixels(path)
     except _UNDECODABLE as error:
         raise InputError(f"{path} cannot be decoded: {_reason(error)}", "replace the file, or remove it") from None
 
 
+def try_all(root: Path, names: Sequence[str]) -> Iterator[list[tuple[int, int] | BadImage]]:
+    """Decode every file, some at a time: height and width of each image as `decode` gives it, or why there is none."""
+    return _some_at_a_time(_try, root, names)
+
+
 def _measure_all(root: Path, names: Sequence[str]) -> NDArray[np.int64]:
     """Height, width and bytes of each file, [N, 3]; files that are no images, or not whole, are refused by name."""
-    with ThreadPoolExecutor(THREADS) as pool:
-        found = list(pool.map(_measure, (root / name for name in names)))
-    bad = [f"{name} ({size})" for name, size in zip(names, found, strict=True) if isinstance(size, str)]
+    found = [measure for some in _some_at_a_time(_measure, root, names) for measure in some]
+    bad = [(name, why) for name, why in zip(names, found, strict=True) if isinstance(why, BadImage)]
     if bad:
+        named = few([f"{name} ({why.reason})" for name, why in bad], 5)
         raise InputError(
-            f"{root}: {len(bad)} of {len(names)} images cannot be decoded: {few(bad, 5)}",
-            "replace these files, or remove them",
+            f"{root}: {len(bad)} of {len(names)} images cannot be decoded: {named}",
+            missing_hint(root, [name for name, why in bad if why.missing]) or f"replace these files; or {LEAVE_OUT}",
         )
     return np.array(found, dtype=np.int64).reshape(-1, 3)
 
 
-def _measure(path: Path) -> tuple[int, int, int] | str:
+def _some_at_a_time(look: Callable[[Path], T], root: Path, names: Sequence[str]) -> Iterator[list[T]]:
+    with ThreadPoolExecutor(THREADS) as pool:
+        for start in range(0, len(names), FILES_AT_A_TIME):
+            yield list(pool.map(look, (root / name for name in names[start : start + FILES_AT_A_TIME])))
+
+
+def _measure(path: Path) -> tuple[int, int, int] | BadImage:
     """Height, width and bytes of an image file; of one that is no image or not whole, why."""
     try:
         with path.open("rb") as file, Image.open(file) as image:
+            _refuse_without_white(image)
             length = file.seek(0, 2)
             file.seek(max(0, length - END_BYTES))
             if image.format not in _ENDS or _ENDS[image.format] not in file.read():
@@ -115,7 +147,31 @@ def _measure(path: Path) -> tuple[int, int, int] | str:
                     whole.load()
             return image.height, image.width, length
     except _UNDECODABLE as error:
-        return _reason(error)
+        return BadImage(_reason(error), isinstance(error, FileNotFoundError))
+
+
+def _try(path: Path) -> tuple[int, int] | BadImage:
+    try:
+        height, width, _ = _pixels(path).shape
+        return height, width
+    except _UNDECODABLE as error:
+        return BadImage(_reason(error), isinstance(error, FileNotFoundError))
+
+
+def _pixels(path: Path) -> NDArray[np.uint8]:
+    with Image.open(path) as image:
+        _refuse_without_white(image)
+        turn = _UPRIGHT.get(image.getexif().get(_ORIENTATION, 1))
+        rgb = _rgb(image)
+        return np.array(rgb if turn is None else rgb.transpose(turn))
+
+
+def _refuse_without_white(image: Image.Image) -> None:
+    """32-bit integers and floats are measurements: no number is white, and scaling each image by its own range would
+    make the same value another grey in another image.
+    """
+    if image.mode == "F" or (image.mode == "I" and image.format not in _16_BITS_IN_I):
+        raise ValueError(f"32 bits a pixel (mode {image.mode}) have no known white: convert it to 8 or 16 bits")
 
 
 def _rgb(image: Image.Image) -> Image.Image:

@@ -198,7 +198,11 @@ def check_sizes(dataset: Dataset, transform: TransformConfig) -> None:
     Raises:
         InputError: images of different sizes, and no `transform.size`.
     """
-    sizes = set().union(*(split.sizes for split in dataset.splits.values()))
+    refuse_different_sizes(set().union(*(split.sizes for split in dataset.splits.values())), transform)
+
+
+def refuse_different_sizes(sizes: set[tuple[int, int]], transform: TransformConfig) -> None:
+    """Refuse images of these heights and widths if they would not fit into one batch."""
     if len(sizes) > 1 and transform.size is None:
         raise _different(sizes)
 

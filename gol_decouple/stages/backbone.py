@@ -11,8 +11,7 @@ from safetensors.torch import save_file
 from gol_decouple import losses, methods, runs, runtime
 from gol_decouple.backbones import ImageClassifier, build_model
 from gol_decouple.backbones.checkpoints import load_checkpoint
-from gol_decouple.class_stats import empty_classes_warning
-from gol_decouple.data import Dataset, load_data
+from gol_decouple.data import Dataset, load_data, tell
 from gol_decouple.data.loading import check_sizes
 from gol_decouple.distributed import World, joined
 from gol_decouple.features import FeaturesFile, open_features
@@ -85,10 +84,7 @@ def _run(
     methods.configured("softmax", runs.method_settings(config))  # a mistake there shall not wait for stage two
     dataset = world.main_first(lambda: load_data(config.data))
     check_sizes(dataset, config.transform)
-    for note in dataset.notes:
-        progress.say(note)
-    if warning := empty_classes_warning(dataset.class_names, dataset.train_counts):
-        progress.warn(warning)
+    tell(dataset, progress)
     model = build_model(config.backbone.name, dataset.num_classes, config.seed)
     model.has_classifier = config.stage1.epochs > 0
     if config.stage1.checkpoint is not None:

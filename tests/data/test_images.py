@@ -10,7 +10,8 @@ import numpy as np
 import pytest
 from PIL import Image
 
-from gol_decouple.data.images import END_BYTES, ImageFiles, decode
+from gol_decouple.data import images as image_files
+from gol_decouple.data.images import END_BYTES, BadImage, ImageFiles, decode, try_all
 from gol_decouple.errors import InputError
 
 ORIENTATION = 0x0112  # EXIF's tag
@@ -31,7 +32,10 @@ def blocks(colours: list[list[list[int]]]) -> np.ndarray:
 
 
 def images(root: Path, *names: str) -> ImageFiles:
-    return ImageFiles(root, names)
+    """Files that were looked at, as `load_data` does before any training."""
+    files = ImageFiles(root, names)
+    files.look()
+    return files
 
 
 # Pixels
@@ -70,23 +74,65 @@ def test_transparency_is_left_out(tmp_path: Path) -> None:
     np.testing.assert_array_equal(decode(save(tmp_path / "a.png", np.concatenate([noise(), alpha], axis=2))), noise())
 
 
-def test_cmyk_becomes_rgb(tmp_path: Path) -> None:
+def test_grey_with_transparency_is_grey(tmp_path: Path) -> None:
+    grey, alpha = noise()[..., 0], noise(seed=1)[..., 0]
+    Image.merge("LA", [Image.fromarray(grey), Image.fromarray(alpha)]).save(tmp_path / "a.png")
+    with Image.open(tmp_path / "a.png") as stored:
+        assert stored.mode == "LA"
+    np.testing.assert_array_equal(decode(tmp_path / "a.png"), np.stack([grey] * 3, axis=-1))
+
+
+def test_one_bit_is_black_or_white(tmp_path: Path) -> None:
+    bits = noise()[..., 0] > 100
+    for name in ("a.png", "a.tif", "a.bmp"):
+        Image.fromarray(bits).save(tmp_path / name)
+        with Image.open(tmp_path / name) as stored:
+            assert stored.mode == "1"
+        np.testing.assert_array_equal(decode(tmp_path / name), np.where(bits[..., None], 255, 0).repeat(3, axis=2))
+
+
+@pytest.mark.parametrize("suffix", ["jpg", "tif"])
+def test_cmyk_becomes_rgb(tmp_path: Path, suffix: str) -> None:
+    """Adobe's JPEGs hold the inks inverted, and say so; TIFFs hold them as they are."""
+    path = tmp_path / f"a.{suffix}"
     inks = np.array([[0, 255, 255, 0], [255, 0, 0, 0], [0, 0, 0, 255], [0, 0, 0, 0], [51, 0, 102, 0]], np.uint8)
-    Image.frombytes("CMYK", (40, 8), np.tile(inks.repeat(8, axis=0), (8, 1, 1)).tobytes()).save(
-        tmp_path / "a.jpg", quality=100, subsampling=0
-    )
-    with Image.open(tmp_path / "a.jpg") as stored:
+    image = Image.frombytes("CMYK", (40, 8), np.tile(inks.repeat(8, axis=0), (8, 1, 1)).tobytes())
+    image.save(path, **({"quality": 100, "subsampling": 0} if suffix == "jpg" else {}))
+    with Image.open(path) as stored:
         assert stored.mode == "CMYK"
+        assert ("adobe" in stored.info) == (suffix == "jpg")
     colours = [[[255, 0, 0], [0, 255, 255], [0, 0, 0], [255, 255, 255], [204, 255, 153]]]
-    np.testing.assert_allclose(decode(tmp_path / "a.jpg").astype(int), blocks(colours), atol=2)
+    np.testing.assert_allclose(decode(path).astype(int), blocks(colours), atol=2)
 
 
-@pytest.mark.parametrize("suffix", ["png", "tif"])
+@pytest.mark.parametrize("suffix", ["png", "tif", "pgm"])
 def test_16_bits_are_scaled_not_cut_off(tmp_path: Path, suffix: str) -> None:
     deep = np.array([[0, 255, 256, 511], [0x7FFF, 0x8000, 0xFEFF, 0xFFFF]], np.uint16)
     expected = np.array([[0, 0, 1, 1], [127, 128, 254, 255]])
     decoded = decode(save(tmp_path / f"a.{suffix}", deep))
     np.testing.assert_array_equal(decoded, np.stack([expected] * 3, axis=-1))
+
+
+def test_16_bits_with_the_high_byte_first_are_scaled(tmp_path: Path) -> None:
+    deep = np.array([[0, 255, 256, 511], [0x7FFF, 0x8000, 0xFEFF, 0xFFFF]], np.uint16)
+    Image.frombytes("I;16B", (4, 2), deep.astype(">u2").tobytes()).save(tmp_path / "a.tif")
+    with Image.open(tmp_path / "a.tif") as stored:
+        assert stored.mode == "I;16B"
+    expected = np.array([[0, 0, 1, 1], [127, 128, 254, 255]])
+    np.testing.assert_array_equal(decode(tmp_path / "a.tif"), np.stack([expected] * 3, axis=-1))
+
+
+@pytest.mark.parametrize(("kind", "mode"), [(np.int32, "I"), (np.float32, "F")])
+def test_32_bits_a_pixel_are_refused_with_the_reason(tmp_path: Path, kind: type, mode: str) -> None:
+    """No number is white in them: as pixels they would be cut off at 255, or scaled by what each image holds."""
+    path = save(tmp_path / "a.tif", np.arange(12, dtype=kind).reshape(3, 4))
+    reason = f"32 bits a pixel (mode {mode}) have no known white: convert it to 8 or 16 bits"
+    with pytest.raises(InputError) as error:
+        decode(path)
+    assert error.value.message == f"{path} cannot be decoded: {reason}"
+    with pytest.raises(InputError) as error:
+        images(tmp_path, "a.tif")
+    assert error.value.message == f"{tmp_path}: 1 of 1 images cannot be decoded: a.tif ({reason})"
 
 
 @pytest.mark.parametrize(
@@ -130,7 +176,40 @@ def test_a_palette_with_transparency_is_looked_up_without_a_warning(tmp_path: Pa
     np.testing.assert_array_equal(decode(tmp_path / "a.png"), [[first, second], [second, first]])
 
 
+def test_a_palette_with_one_transparent_colour_keeps_its_colours(tmp_path: Path) -> None:
+    image = Image.fromarray(np.array([[0, 1], [1, 0]], np.uint8), mode="P")
+    image.putpalette([10, 20, 30, 200, 100, 50])
+    first, second = [10, 20, 30], [200, 100, 50]
+    for name in ("a.png", "a.gif"):
+        image.save(tmp_path / name, transparency=0)
+        with Image.open(tmp_path / name) as stored:
+            assert "transparency" in stored.info
+        np.testing.assert_array_equal(decode(tmp_path / name), [[first, second], [second, first]])
+
+
 # Lists of files
+
+
+def test_trying_all_tells_sizes_upright_and_why_there_is_none(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr(image_files, "FILES_AT_A_TIME", 2)
+    exif = Image.Exif()
+    exif[ORIENTATION] = 6
+    save(tmp_path / "a.jpg", noise(8, 3), exif=exif)
+    (tmp_path / "b.jpg").write_text("hello")
+    names = ["a.jpg", "b.jpg", "c.jpg"]
+    missing = BadImage("No such file or directory", missing=True)
+    assert list(try_all(tmp_path, names)) == [[(3, 8), BadImage("not an image", missing=False)], [missing]]
+
+
+def test_no_file_is_opened_before_it_is_asked_for(tmp_path: Path) -> None:
+    files = ImageFiles(tmp_path, ["a.png", "b.png"])
+    chosen = files[np.array([1])]
+    assert (len(files), chosen.names) == (2, ["b.png"])
+    for ask in (chosen.look, lambda: chosen.sizes, lambda: chosen.sha256):
+        with pytest.raises(InputError, match=r"1 of 1 images cannot be decoded: b.png \(No such file"):
+            ask()
+    save(tmp_path / "b.png", noise(4, 5))
+    assert chosen.sizes == {(4, 5)}
 
 
 def test_an_integer_decodes_and_an_array_selects(tmp_path: Path) -> None:
@@ -231,7 +310,9 @@ def test_a_bad_file_is_named_with_the_reason(tmp_path: Path, make: Callable[[Pat
     with pytest.raises(InputError) as error:
         images(tmp_path, "good.png", bad)
     assert error.value.message.startswith(f"{tmp_path}: 1 of 2 images cannot be decoded: {bad} ({reason}")
-    assert error.value.hint == "replace these files, or remove them"
+    assert error.value.hint == (
+        "replace these files; or gol-decouple check CONFIG ... > bad.txt, then --set data.skip=bad.txt leaves them out"
+    )
 
 
 def test_five_bad_files_are_named_and_the_others_counted(tmp_path: Path) -> None:
