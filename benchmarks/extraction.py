@@ -17,6 +17,7 @@ import typer
 from benchmarks.timing import rates, report, spread
 from gol_decouple import runtime
 from gol_decouple.backbones import build_model
+from gol_decouple.backbones.resolving import resolve
 from gol_decouple.config import load_config
 from gol_decouple.data import Dataset, load_data
 from gol_decouple.data.loading import Batches, clean_keys
@@ -32,13 +33,13 @@ def main(
     out: Path | None = None,
 ) -> None:
     """Print images/s of extraction, forward pass and decoding on the first `images` train images, and their ratios."""
-    settings = load_config(config, [*(set_ or []), "features.views=1"])
+    settings = resolve(load_config(config, [*(set_ or []), "features.views=1"]))
     dataset = load_data(settings.data)
     split = dataset.splits["train"]
     split = split.take(np.arange(min(images, len(split))))
     dataset = Dataset(dataset.name, dataset.class_names, {"train": split})
     device = runtime.select_device(settings.device)
-    model = build_model(settings.backbone.name, dataset.num_classes, 0).to(device).eval()
+    model = build_model(settings.backbone.name, dataset.num_classes, 0, settings.transform.size).to(device).eval()
     precision = runtime.autocast_dtype(device, settings.stage1.precision)
     normalise, size = Normalise(settings.transform), settings.features.batch_size
 

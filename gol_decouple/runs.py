@@ -3,7 +3,7 @@
 A manifest is written last, so a folder that has one is finished:
 
     RUNS_DIR/<name>/               config.toml, last.pt, previous.pt, log.csv, model.safetensors, features.h5,
-                                   per_class.csv, predictions.npz, manifest.json
+                                   per_class.csv, predictions.npz, manifest.json; checkpoint.json of a model loaded
     RUNS_DIR/<name>/stage2/<key>/  classifier.safetensors, per_class.csv, predictions.npz, manifest.json; choice.json of
                                    a classifier that was chosen
     RUNS_DIR/<name>/tuning.json    what `tune` tried and found
@@ -36,6 +36,7 @@ STAGE2 = "stage2"
 CANDIDATES = "candidates"
 CHOICE = "choice.json"
 TUNING = "tuning.json"
+CHECKPOINT = "checkpoint.json"
 PREDICTIONS = "predictions.npz"
 FEATURES = "features.h5"
 HDF5_SIGNATURE = b"\x89HDF\r\n\x1a\n"

@@ -55,6 +55,7 @@ Fraction = Annotated[Float, Field(ge=0, lt=1)]
 Share = Annotated[Float, Field(gt=0, lt=1)]
 FilePath = Annotated[str | None, AfterValidator(lambda path: path and os.path.expanduser(path))]
 FolderName = Annotated[str, AfterValidator(_folder_name)]
+PLAIN = (0.5, 0.5, 0.5)  # mean and deviation of pixels for backbones whose weights nobody trained elsewhere
 Schedule = Literal["constant", "cosine", "step"]
 FeatureDtype = Literal["float16", "float32"]
 
@@ -93,12 +94,16 @@ class DataConfig(_Section):
 
 
 class TransformConfig(_Section):
-    """Pixels to network input; what is random acts on stage one's training images and on augmented views."""
+    """Pixels to network input; what is random acts on stage one's training images and on augmented views.
 
-    size: Positive | None = None  # images are resized to size x size; unset keeps them as they are
+    What is unset of size, resize, interpolation, mean and std is the backbone's own, if its library says so.
+    """
+
+    size: Positive | None = None  # images are resized to size x size; else unset keeps them as they are
     resize: Positive | None = None  # the shorter side is resized to this first, then size x size cropped at the centre
-    mean: tuple[Float, Float, Float] = (0.5, 0.5, 0.5)
-    std: tuple[Rate, Rate, Rate] = (0.5, 0.5, 0.5)
+    interpolation: Literal["bilinear", "bicubic"] | None = None  # of resizing; else unset is bilinear
+    mean: tuple[Float, Float, Float] | None = None  # else unset is PLAIN
+    std: tuple[Rate, Rate, Rate] | None = None
     random_resized_crop: bool = False  # training: a random part of the image, resized to size x size
     crop_padding: Count = 0
     flip: bool = False
@@ -107,8 +112,8 @@ class TransformConfig(_Section):
 
     @model_validator(mode="after")
     def _sized(self) -> TransformConfig:
-        if self.size is None and (self.resize is not None or self.random_resized_crop):
-            raise PydanticCustomError("size", "resize and random_resized_crop need a size")
+        if self.size is None and self.resize is not None:
+            raise PydanticCustomError("size", "resize needs a size")
         if self.size is not None and self.resize is not None and self.resize < self.size:
             raise PydanticCustomError("size", "resize should not be smaller than size")
         return self
@@ -122,7 +127,10 @@ class TransformConfig(_Section):
 class BackboneConfig(_Section):
     """The network in front of the classifier."""
 
-    name: str
+    name: str  # resnet32, or a library's: timm:resnet50.a1_in1k, torchvision:resnet152
+    pretrained: bool = False  # start from the library's published weights, downloaded unless they are here
+    # Parts that stage one trains besides the classifier, as ["layer4"]; unset: all, []: none.
+    trainable: tuple[str, ...] | None = None
 
 
 class Stage1Config(_Section):

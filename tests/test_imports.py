@@ -37,7 +37,8 @@ ONLY_IN = {
     "rich": ("cli/", "progress.py", "report/"),
     "typer": ("cli/",),
     "h5py": ("features/",),
-    "torchvision": ("data/",),
+    "timm": ("backbones/",),
+    "torchvision": ("data/", "backbones/"),
     "sklearn": ("data/",),
 }
 

@@ -11,7 +11,7 @@ from numpy.typing import NDArray
 from PIL import Image
 from torchvision import transforms as T
 
-from gol_decouple.settings import TransformConfig
+from gol_decouple.settings import PLAIN, TransformConfig
 
 _POLICIES = {
     "cifar10": T.AutoAugmentPolicy.CIFAR10,
@@ -25,10 +25,11 @@ class CleanView:
 
     def __init__(self, config: TransformConfig) -> None:
         self._steps: T.Compose | None = None
+        how = _interpolation(config)
         if config.size is not None and config.resize is not None:
-            self._steps = T.Compose([T.Resize(config.resize), T.CenterCrop(config.size)])
+            self._steps = T.Compose([T.Resize(config.resize, how), T.CenterCrop(config.size)])
         elif config.size is not None:
-            self._steps = T.Compose([T.Resize((config.size, config.size))])
+            self._steps = T.Compose([T.Resize((config.size, config.size), how)])
 
     def __call__(self, image: NDArray[np.uint8]) -> NDArray[np.uint8]:
         return image if self._steps is None else np.array(self._steps(Image.fromarray(image)))
@@ -41,7 +42,7 @@ class Augmentation:
         steps: list[Callable[[Image.Image], Image.Image]] = []
         self._clean_view = None if config.random_resized_crop else CleanView(config)
         if config.random_resized_crop and config.size is not None:
-            steps.append(T.RandomResizedCrop(config.size))
+            steps.append(T.RandomResizedCrop(config.size, interpolation=_interpolation(config)))
         if config.crop_padding:
             steps.append(partial(_padded_crop, padding=config.crop_padding))
         if config.flip:
@@ -49,7 +50,7 @@ class Augmentation:
         if config.auto_augment:
             steps.append(T.AutoAugment(_POLICIES[config.auto_augment]))
         if config.cutout:
-            colour = tuple(round(255 * mean) for mean in config.mean)
+            colour = tuple(round(255 * mean) for mean in config.mean or PLAIN)
             steps.append(partial(_cut_out, side=config.cutout, colour=colour))
         self._steps = T.Compose(steps)
 
@@ -70,12 +71,16 @@ class Normalise:
     """uint8 images [N, H, W, 3] on any device to network input: float32 [N, 3, H, W] in channels-last memory."""
 
     def __init__(self, config: TransformConfig) -> None:
-        self._mean = torch.tensor(config.mean) * 255.0
-        self._scale = 1.0 / (torch.tensor(config.std) * 255.0)
+        self._mean = torch.tensor(config.mean or PLAIN) * 255.0
+        self._scale = 1.0 / (torch.tensor(config.std or PLAIN) * 255.0)
 
     def __call__(self, images: torch.Tensor) -> torch.Tensor:
         mean, scale = self._mean.to(images.device), self._scale.to(images.device)
         return ((images.float() - mean) * scale).permute(0, 3, 1, 2)
+
+
+def _interpolation(config: TransformConfig) -> T.InterpolationMode:
+    return T.InterpolationMode(config.interpolation or "bilinear")
 
 
 def _padded_crop(image: Image.Image, padding: int) -> Image.Image:

@@ -10,14 +10,17 @@ from safetensors.torch import save_file
 
 from gol_decouple import losses, methods, runs, runtime
 from gol_decouple.backbones import ImageClassifier, build_model
-from gol_decouple.backbones.checkpoints import load_checkpoint
+from gol_decouple.backbones.checkpoints import Match, load_checkpoint
+from gol_decouple.backbones.freezing import train_only
+from gol_decouple.backbones.published import load_published
+from gol_decouple.backbones.resolving import resolve
 from gol_decouple.data import Dataset, load_data, tell
 from gol_decouple.data.loading import check_sizes
 from gol_decouple.distributed import World, joined
 from gol_decouple.features import FeaturesFile, open_features
 from gol_decouple.features.extract import check_views, extract, weights_sha256
 from gol_decouple.features.shards import find_shards, merge
-from gol_decouple.files import atomic_path
+from gol_decouple.files import atomic_path, write_json
 from gol_decouple.progress import SILENT, Progress
 from gol_decouple.settings import Config
 from gol_decouple.stages.manifest import finish
@@ -43,10 +46,10 @@ def run_stage1(
 
     Raises:
         InputError: a config, data or run folder that cannot be used, or training that diverges.
-        EnvironmentFailure: the disk is full, data cannot be downloaded, or another process has stopped.
+        EnvironmentFailure: the disk is full, data or weights cannot be downloaded, or another process has stopped.
     """
     with joined(config.device) as (world, device):
-        return _run(config, runs_dir, overwrite, progress if world.is_main else SILENT, shards, world, device)
+        return _run(resolve(config), runs_dir, overwrite, progress if world.is_main else SILENT, shards, world, device)
 
 
 def merge_run(folder: Path, progress: Progress = SILENT) -> None:
@@ -85,15 +88,10 @@ def _run(
     dataset = world.main_first(lambda: load_data(config.data))
     check_sizes(dataset, config.transform)
     tell(dataset, progress)
-    model = build_model(config.backbone.name, dataset.num_classes, config.seed)
-    model.has_classifier = config.stage1.epochs > 0
-    if config.stage1.checkpoint is not None:
-        match = load_checkpoint(model, Path(config.stage1.checkpoint))
-        progress.say(f"loaded {config.stage1.checkpoint}:\n{match.table()}")
-        model.has_classifier |= match.has_classifier
+    model, match = world.main_first(lambda: _model(config, dataset.num_classes, progress))
     trainer = Trainer(model, dataset, config, folder, world, device)
     with ExitStack() as stack:
-        world.on_main(lambda: _begin(stack, folder, config, overwrite))
+        world.on_main(lambda: _begin(stack, folder, config, match, overwrite))
         progress.say(_plan(config, dataset, folder, world))
         trainer.run(progress)
         if world.is_main:
@@ -108,9 +106,27 @@ def _run(
     return folder
 
 
-def _begin(stack: ExitStack, folder: Path, config: Config, overwrite: bool) -> None:
+def _model(config: Config, num_classes: int, progress: Progress) -> tuple[ImageClassifier, Match | None]:
+    """The model that stage one begins with, and what it took from a checkpoint if there is one."""
+    backbone, size, match = config.backbone, config.transform.size, None
+    model = build_model(backbone.name, num_classes, config.seed, size)
+    model.has_classifier = config.stage1.epochs > 0
+    if config.stage1.checkpoint is not None:
+        match = load_checkpoint(model, Path(config.stage1.checkpoint))
+        progress.say(f"loaded {config.stage1.checkpoint}:\n{match.table()}")
+        model.has_classifier |= match.has_classifier
+    elif backbone.pretrained and size is not None:
+        load_published(model, backbone.name, size)
+    if backbone.trainable is not None:
+        train_only(model, backbone.trainable)
+    return model, match
+
+
+def _begin(stack: ExitStack, folder: Path, config: Config, match: Match | None, overwrite: bool) -> None:
     stack.enter_context(runs.working_on(folder))
     runs.create_run(folder, config, overwrite)
+    if match is not None:
+        write_json(folder / runs.CHECKPOINT, match.as_dict())
 
 
 def _finish(

@@ -66,7 +66,7 @@ class Trainer:
         self._normalise = Normalise(config.transform)
         self._precision = runtime.autocast_dtype(self.device, config.stage1.precision)
         self._optimizer = torch.optim.SGD(
-            model.parameters(),
+            [parameter for parameter in model.parameters() if parameter.requires_grad],
             lr=config.stage1.scaled_lr,
             momentum=config.stage1.momentum,
             weight_decay=config.stage1.weight_decay,

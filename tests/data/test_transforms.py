@@ -57,14 +57,29 @@ def test_without_a_size_the_image_stays() -> None:
 @pytest.mark.parametrize(
     ("settings", "message"),
     [
-        ({"resize": 16}, "resize and random_resized_crop need a size"),
-        ({"random_resized_crop": True}, "resize and random_resized_crop need a size"),
+        ({"resize": 16}, "resize needs a size"),
+        ({"resize": 16, "random_resized_crop": True}, "resize needs a size"),
         ({"resize": 15, "size": 16}, "resize should not be smaller than size"),
     ],
 )
 def test_sizes_that_do_not_fit_each_other_are_refused(settings: dict[str, int], message: str) -> None:
     with pytest.raises(ValidationError, match=message):
         TransformConfig(**settings)
+
+
+@pytest.mark.parametrize("interpolation", [None, "bilinear", "bicubic"])
+def test_images_are_resized_with_the_interpolation(interpolation: str | None) -> None:
+    image, how = noise(20, 30), Image.Resampling.BICUBIC if interpolation == "bicubic" else Image.Resampling.BILINEAR
+    squeezed = np.array(Image.fromarray(image).resize((10, 10), how))
+    np.testing.assert_array_equal(CleanView(TransformConfig(size=10, interpolation=interpolation))(image), squeezed)
+    cropped = np.array(Image.fromarray(image).resize((18, 12), how))[1:11, 4:14]
+    config = TransformConfig(size=10, resize=12, interpolation=interpolation)
+    np.testing.assert_array_equal(CleanView(config)(image), cropped)
+    crops = [
+        Augmentation(TransformConfig(size=10, random_resized_crop=True, interpolation=chosen))(image, seed=3)
+        for chosen in (interpolation, "bilinear")
+    ]
+    assert (crops[0] == crops[1]).all() is np.bool_(interpolation != "bicubic")
 
 
 # Augmentation
@@ -169,6 +184,11 @@ def test_what_makes_views_differ(settings: dict[str, object], is_random: bool) -
 
 
 # The network's input
+
+
+def test_without_a_mean_and_deviation_pixels_become_numbers_between_minus_one_and_one() -> None:
+    pixels = torch.tensor([0, 255], dtype=torch.uint8).view(1, 1, 2, 1).expand(1, 1, 2, 3)
+    assert Normalise(TransformConfig())(pixels).flatten().tolist() == pytest.approx([-1, 1] * 3)
 
 
 def test_normalise() -> None:

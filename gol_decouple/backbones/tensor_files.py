@@ -1,0 +1,121 @@
+"""Files of tensors made elsewhere, read without running them: safetensors, and torch's in layouts of any depth."""
+
+from __future__ import annotations
+
+import argparse
+import pickle
+import zipfile
+from collections.abc import Iterator, Mapping
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+import torch
+from safetensors import SafetensorError
+from safetensors.torch import load_file
+
+from gol_decouple.errors import InputError
+
+Keys = tuple[str | int, ...]  # that lead to a tensor in the file; a key may contain dots
+
+# Where training scripts keep the weights; of several, the first one counts, and the two of a split model together.
+CONTAINERS = (("state_dict_best",), ("state_dict_model", "state_dict_classifier"), ("state_dict",), ("model",))
+
+# Plain data that old training scripts store beside their weights; rebuilding it runs no code of the file's.
+_SAFE_GLOBALS: list[Any] = [
+    argparse.Namespace,
+    np.dtype,
+    np._core.multiarray.scalar,  # type: ignore[attr-defined]
+    (np._core.multiarray.scalar, "numpy.core.multiarray.scalar"),  # type: ignore[attr-defined]
+    *(type(np.dtype(kind)) for kind in ("float64", "float32", "int64", "int32", "bool")),
+]
+
+
+def is_safetensors(path: Path) -> bool:
+    """Whether a file is read as safetensors; any other is torch's."""
+    return path.suffix == ".safetensors"
+
+
+def dotted(keys: Keys) -> str:
+    """A tensor's name, as messages show it."""
+    return ".".join(str(key) for key in keys)
+
+
+def read_tensors(path: Path) -> dict[Keys, torch.Tensor]:
+    """The weights in a checkpoint by the keys that lead to them, on the CPU; nothing in the file is executed.
+
+    Raises:
+        InputError: no such file, damaged, no checkpoint, or one that needs code to be read.
+    """
+    if not path.is_file():
+        raise InputError(f"checkpoint {path} does not exist", "--checkpoint names a .pth, .pt or .safetensors file")
+    if is_safetensors(path):
+        try:
+            return {(name,): tensor for name, tensor in load_file(path).items()}
+        except (SafetensorError, OSError, ValueError) as error:
+            raise InputError(f"checkpoint {path} is not a readable safetensors file: {error}") from None
+    _refuse_bombs(path)
+    return _select(dict(_flatten(_read_torch(path))), path)
+
+
+def _read_torch(path: Path) -> Any:
+    try:
+        with torch.serialization.safe_globals(_SAFE_GLOBALS):
+            return torch.load(path, map_location="cpu", weights_only=True)
+    except pickle.UnpicklingError as error:
+        needs = _unsafe_globals(path)
+        if needs:
+            raise InputError(
+                f"checkpoint {path} needs code to be read, which is refused: {', '.join(needs)}",
+                "load it where it was made and save its state_dict() alone",
+            ) from None
+        raise InputError(f"{path} is not a readable checkpoint: {str(error).splitlines()[0]}") from None
+    except (RuntimeError, EOFError, OSError, ValueError, KeyError, AttributeError) as error:
+        reason = str(error).splitlines()[0] if str(error) else type(error).__name__
+        raise InputError(f"{path} is not a readable checkpoint, or truncated: {reason}") from None
+
+
+def _unsafe_globals(path: Path) -> list[str]:
+    try:
+        with torch.serialization.safe_globals(_SAFE_GLOBALS):
+            return sorted(torch.serialization.get_unsafe_globals_in_checkpoint(path))
+    except (RuntimeError, ValueError, OSError, pickle.UnpicklingError):
+        return []
+
+
+def _refuse_bombs(path: Path) -> None:
+    """torch stores tensors as they are; a file whose entries are compressed unpacks to far more than its size."""
+    if not zipfile.is_zipfile(path):
+        return
+    with zipfile.ZipFile(path) as archive:
+        for entry in sorted(archive.infolist(), key=lambda entry: -entry.file_size):
+            if entry.compress_type != zipfile.ZIP_STORED or entry.file_size > path.stat().st_size:
+                raise InputError(
+                    f"checkpoint {path} is refused: {entry.filename} unpacks from {entry.compress_size:,} to "
+                    f"{entry.file_size:,} bytes, and torch never compresses",
+                    "save it again with torch.save",
+                )
+
+
+def _flatten(tree: Any, keys: Keys = ()) -> Iterator[tuple[Keys, torch.Tensor]]:
+    if isinstance(tree, torch.Tensor):
+        yield keys, tree
+    elif isinstance(tree, Mapping):
+        for key, value in tree.items():
+            yield from _flatten(value, (*keys, key))
+
+
+def _select(tensors: dict[Keys, torch.Tensor], path: Path) -> dict[Keys, torch.Tensor]:
+    """The weights among everything a training script stored, each really as large as it says."""
+    for containers in CONTAINERS:
+        chosen = {keys: value for keys, value in tensors.items() if keys and keys[0] in containers}
+        if chosen:
+            tensors = chosen
+            break
+    if not tensors:
+        raise InputError(f"checkpoint {path} holds no tensors", "it should hold a model's state_dict()")
+    for keys, tensor in tensors.items():
+        if tensor.numel() * tensor.element_size() > tensor.untyped_storage().nbytes():
+            claimed = f"{dotted(keys)} claims {tensor.numel():,} values it does not hold"
+            raise InputError(f"checkpoint {path} is refused: {claimed}")
+    return tensors
