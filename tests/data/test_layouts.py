@@ -98,6 +98,12 @@ def test_the_other_layout_is_recognised(tmp_path: Path) -> None:
     assert "holds iNaturalist's layout, but" in (missing_hint(inat, EASY) or "")
 
 
+def test_a_part_of_the_same_layout_is_no_other(tmp_path: Path) -> None:
+    root = make(tmp_path / "imagenet", "train/n01440764")
+    hint = missing_hint(root, ["val/n01440764/ILSVRC2012_val_00029930.JPEG"])
+    assert hint == f"{root} has no folder val, it has train: --data-root names another root"
+
+
 def test_a_folder_that_is_not_there_is_told_with_those_that_are(tmp_path: Path) -> None:
     root = make(tmp_path / "data", "training", "valid")
     expected = f"{root} has no folder train, it has training, valid: --data-root names another root"
