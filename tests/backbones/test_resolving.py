@@ -31,7 +31,7 @@ def numbers(config: Config) -> tuple[object, ...]:
         ("timm:resnet50", (224, 235, "bicubic", *IMAGENET)),  # a1_in1k: 224 / 0.95
         ("timm:resnet50.tv_in1k", (224, 256, "bilinear", *IMAGENET)),
         ("timm:vit_tiny_patch16_224", (224, 248, "bicubic", *PLAIN)),
-        ("timm:vit_base_patch16_siglip_224", (224, None, "bicubic", *PLAIN)),  # squeezed, as it was trained
+        ("timm:convnext_base.fb_in22k_ft_in1k_384", (384, None, "bicubic", *IMAGENET)),  # whole images, squeezed
         ("timm:resnet101d", (256, 269, "bicubic", *IMAGENET)),
         ("torchvision:resnet50", (224, 232, "bilinear", *IMAGENET)),
         ("torchvision:resnet50.IMAGENET1K_V1", (224, 256, "bilinear", *IMAGENET)),
