@@ -18,9 +18,10 @@ from gol_decouple.progress import to_stderr
 def check(config: ConfigName, set_: Set = None, data_root: DataRoot = None) -> None:
     """Decode every image before any training, and print those that are missing or damaged: path, tab, reason."""
     resolved = load_config(config, overrides(set_, data_root))
+    from gol_decouple.backbones.resolving import resolve
     from gol_decouple.data.checking import check_images
 
-    lines, failure = check_images(resolved, to_stderr())
+    lines, failure = check_images(resolve(resolved), to_stderr())
     for line in lines:
         typer.echo(os.fsencode(line))  # a path need not be UTF-8
     if failure is not None:
