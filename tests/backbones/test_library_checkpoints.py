@@ -110,6 +110,16 @@ def test_the_norm_of_a_head_is_the_backbones(tmp_path: Path, states: dict[str, W
         load_checkpoint(ours("timm:convnext_atto"), tmp_path / "a.pth")
 
 
+def test_a_layer_of_the_backbone_may_be_called_like_a_classifier(tmp_path: Path) -> None:
+    model = ImageClassifier(nn.Sequential(), 4, C, classifier_name="fc")
+    model.backbone.add_module("head", nn.Linear(6, 4))
+    state = {"head.weight": torch.rand(4, 6), "head.bias": torch.rand(4), "fc.weight": torch.rand(C, 4)}
+    torch.save(state, tmp_path / "a.pth")
+    assert load_checkpoint(model, tmp_path / "a.pth").has_classifier
+    assert torch.equal(model.backbone.head.weight, state["head.weight"])
+    assert torch.equal(model.classifier.weight, state["fc.weight"])
+
+
 def test_the_librarys_name_counts_before_other_names_of_classifiers(tmp_path: Path, states: dict[str, Weights]) -> None:
     state = states["timm:resnet18"]
     other = {f"{owner}.{part}": state[f"fc.{part}"] + 1 for owner in ("linear", "head") for part in ("weight", "bias")}
