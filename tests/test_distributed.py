@@ -2,11 +2,13 @@
 
 from __future__ import annotations
 
+import contextlib
 import csv
 import os
 import socket
 import subprocess
 import sys
+from collections.abc import Callable
 from pathlib import Path
 
 import numpy as np
@@ -20,7 +22,7 @@ from gol_decouple.backbones import ImageClassifier, with_sync_batchnorm
 from gol_decouple.config import load_config
 from gol_decouple.data.dataset import Dataset, make_split
 from gol_decouple.data.loading import EpochKeys
-from gol_decouple.distributed import ALONE, World, find_world, first_host
+from gol_decouple.distributed import ALONE, FIRST_PORT, PORTS, World, find_world, first_host
 from gol_decouple.errors import InputError
 from gol_decouple.features import layout
 from gol_decouple.progress import SILENT
@@ -51,19 +53,39 @@ FeatureWriter.write = dying
 """
 
 
-def two_processes(script: str, *arguments: object) -> list[Outcome]:
+def as_torchrun(rank: int, port: int) -> dict[str, str]:
+    """The environment of one of torchrun's two processes."""
+    told = {"RANK": rank, "LOCAL_RANK": rank, "WORLD_SIZE": 2, "MASTER_ADDR": "127.0.0.1", "MASTER_PORT": port}
+    return {name: str(value) for name, value in told.items()}
+
+
+def as_srun(rank: int, port: int) -> dict[str, str]:
+    """The environment of one of srun's two tasks: who keeps the connection follows from the nodes and the job."""
+    told = {"PROCID": rank, "LOCALID": rank, "STEP_NUM_TASKS": 2, "NTASKS": 2}
+    told |= {"STEP_NODELIST": "localhost", "JOB_ID": 70 * PORTS + port - FIRST_PORT}
+    return {f"SLURM_{name}": str(value) for name, value in told.items()}
+
+
+def free_port() -> int:
+    """A free port among those that jobs choose from."""
+    for port in range(FIRST_PORT + os.getpid() % 10_000, FIRST_PORT + PORTS):
+        with socket.socket() as free, contextlib.suppress(OSError):
+            free.bind(("127.0.0.1", port))
+            return port
+    raise AssertionError("no port is free")
+
+
+def two_processes(
+    script: str, *arguments: object, environment: Callable[[int, int], dict[str, str]] = as_torchrun
+) -> list[Outcome]:
     """What two processes of one run print, and their exit codes, by rank."""
-    with socket.socket() as free:
-        free.bind(("127.0.0.1", 0))
-        port = free.getsockname()[1]
-    texts = [str(argument) for argument in arguments]
+    texts, port = [str(argument) for argument in arguments], free_port()
     code = f"import os, sys\nsys.argv = {['gol-decouple', *texts]!r}\n{script}"
-    shared = {"WORLD_SIZE": "2", "MASTER_ADDR": "127.0.0.1", "MASTER_PORT": str(port), "OMP_NUM_THREADS": "1"}
     started = [
         subprocess.Popen(
             [sys.executable, "-c", code],
             cwd=ROOT,
-            env=os.environ | shared | {"RANK": str(rank), "LOCAL_RANK": str(rank)},
+            env=os.environ | {"OMP_NUM_THREADS": "1"} | environment(rank, port),
             stdout=subprocess.PIPE,
             stderr=subprocess.PIPE,
             text=True,
@@ -333,6 +355,14 @@ def test_torchrun_starts_it(tmp_path: Path, small_config: Path, trained: Path) -
     assert done.returncode == 0, done.stderr
     assert "0 epochs, 2 processes" in done.stderr
     assert (tmp_path / "two" / "manifest.json").is_file()
+
+
+def test_srun_starts_it(tmp_path: Path, small_config: Path) -> None:
+    arguments = stage1(small_config, tmp_path, "--set", "stage1.epochs=0")
+    main, other = two_processes(MAIN, *arguments, environment=as_srun)
+    assert (main.code, other.code) == (0, 0), main.err
+    assert "0 epochs, 2 processes" in main.err
+    assert (other.out, other.err) == ("", "")
 
 
 # Who is who

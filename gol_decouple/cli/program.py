@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import contextlib
+import os
 import signal
 import sys
 from types import FrameType
@@ -30,7 +31,8 @@ def main() -> int:
         return _fail(InputError(message[0].lower() + message[1:], f"{where} --help"))
     except (KeyboardInterrupt, _Terminated) as stop:
         again = "run the same command again" + (" without --overwrite" if "--overwrite" in sys.argv else "")
-        _print_error("stopped", f"{again}: it continues where it was")
+        if os.environ.get("RANK", "0") == "0":  # of several processes, which are stopped together, one tells
+            _print_error("stopped", f"{again}: it continues where it was")
         return 143 if isinstance(stop, _Terminated) else 130
     except Exception as error:
         failure = error if isinstance(error, GolDecoupleError) else machine_failure(error)
