@@ -1,4 +1,4 @@
-"""Predictions in files: what `predictions.npz` beside a classifier says. NumPy only."""
+"""Predictions: of one image, and what `predictions.npz` beside a classifier says of many. NumPy only."""
 
 from __future__ import annotations
 
@@ -23,6 +23,21 @@ class Predictions:
     ids: NDArray[np.int64]
     labels: NDArray[np.int64]
     hits: NDArray[np.bool_]
+
+
+@dataclass(frozen=True)
+class ImagePrediction:
+    """The K likeliest classes of an image, best first.
+
+    Attributes:
+        image: its path, as it was given.
+        classes, names, scores: of each class its number from 0, name and score, [K].
+    """
+
+    image: Path
+    classes: list[int]
+    names: list[str]
+    scores: list[float]
 
 
 def read(path: Path) -> Predictions:

@@ -60,7 +60,8 @@ class Progress:
                 TimeRemainingColumn(),
                 TextColumn("{task.fields[note]}", style="dim"),
             )
-            with RichProgress(*columns, console=self._console) as progress:
+            # Results printed meanwhile are for stdout, and would be taken to where the bar is.
+            with RichProgress(*columns, console=self._console, redirect_stdout=False) as progress:
                 yield _RichBar(progress, description, total)
         else:
             bar = _LineBar(self, description, total, unit)

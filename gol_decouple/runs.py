@@ -39,6 +39,8 @@ TUNING = "tuning.json"
 CHECKPOINT = "checkpoint.json"
 PREDICTIONS = "predictions.npz"
 FEATURES = "features.h5"
+MODEL = "model.safetensors"
+PER_CLASS = "per_class.csv"
 HDF5_SIGNATURE = b"\x89HDF\r\n\x1a\n"
 RENAME = "choose another --name or --runs-dir"
 
@@ -133,8 +135,8 @@ def find_target(run: Path, runs_dir: Path) -> Target:
         return _run_target(run if run.name not in ("", "..") else run.resolve())
     if run.name == FEATURES and (run.parent / CONFIG).is_file():
         return _run_target(run.parent)
-    if not run.is_file() or not _is_hdf5(run):
-        raise InputError(f"{run} is neither a run folder nor a features file", _runs_in(runs_dir))
+    if not run.is_file() or not is_hdf5(run):
+        raise InputError(f"{run} is neither a run folder nor a features file", runs_in(runs_dir))
     _check_runs_dir(runs_dir)
     folder = runs_dir / run.stem
     if (folder / CONFIG).is_file():
@@ -152,7 +154,7 @@ def read_config(folder: Path) -> Config:
         InputError: the folder is no run, or its config cannot be read.
     """
     if not (folder / CONFIG).is_file():
-        raise InputError(f"{folder} is no run: it has no {CONFIG}", _runs_in(folder))
+        raise InputError(f"{folder} is no run: it has no {CONFIG}", runs_in(folder))
     return load_config(str(folder / CONFIG))
 
 
@@ -198,31 +200,37 @@ def read_manifest(folder: Path) -> dict[str, Any]:
     return read_json(path, f"remove {path} and repeat the command that made it: it continues where it was")
 
 
-def _run_target(run: Path) -> Target:
-    config = read_config(run)
-    if not is_finished(run) or not (run / FEATURES).is_file():
-        command = ["gol-decouple", "stage1", run / CONFIG, "--runs-dir", run.parent, "--name", run.name]
-        raise InputError(
-            f"stage one of {run} is not finished", f"continue it: {shlex.join(str(part) for part in command)}"
-        )
-    read_manifest(run)  # a damaged one must not be found after the training
-    return Target(run / FEATURES, run, config)
+def not_finished(run: Path) -> InputError:
+    """What to tell of a run whose stage one was interrupted, or that lacks something of it."""
+    command = ["gol-decouple", "stage1", run / CONFIG, "--runs-dir", run.parent, "--name", run.name]
+    return InputError(
+        f"stage one of {run} is not finished", f"continue it: {shlex.join(str(part) for part in command)}"
+    )
 
 
-def _runs_in(folder: Path) -> str:
+def runs_in(folder: Path) -> str:
     """A hint that names the runs in a folder."""
     found = sorted(str(path.parent) for path in folder.glob(f"*/{CONFIG}"))
     return f"runs in {folder}: {', '.join(found)}" if found else "gol-decouple stage1 CONFIG makes a run"
 
 
+def is_hdf5(path: Path) -> bool:
+    """Whether a file begins as HDF5 does."""
+    with path.open("rb") as file:
+        return file.read(len(HDF5_SIGNATURE)) == HDF5_SIGNATURE
+
+
+def _run_target(run: Path) -> Target:
+    config = read_config(run)
+    if not is_finished(run) or not (run / FEATURES).is_file():
+        raise not_finished(run)
+    read_manifest(run)  # a damaged one must not be found after the training
+    return Target(run / FEATURES, run, config)
+
+
 def _check_runs_dir(runs_dir: Path) -> None:
     if runs_dir.exists() and not runs_dir.is_dir():
         raise InputError(f"--runs-dir {runs_dir} is not a folder", "name a folder; it is made if it is not there")
-
-
-def _is_hdf5(path: Path) -> bool:
-    with path.open("rb") as file:
-        return file.read(len(HDF5_SIGNATURE)) == HDF5_SIGNATURE
 
 
 def _is_trace(entry: Path) -> bool:

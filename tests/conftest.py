@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import os
+import shutil
 import signal
 import sys
 from collections.abc import Callable, Iterator
@@ -13,6 +14,7 @@ from typing import TYPE_CHECKING
 import numpy as np
 import pytest
 import torch
+from PIL import Image
 
 from gol_decouple.cli import main
 from gol_decouple.methods import METHODS
@@ -29,6 +31,11 @@ torch.set_num_threads(1)
 CLASS_COUNTS = (40, 21, 6)
 # All methods but corrections of what is trained, and those for background samples.
 TRAINED = [name for name, method in METHODS.items() if method.is_trained and not method.background]
+
+# Of `retrained_run`: linear layers whose scores are the activation of the logits, the same with a temperature, others.
+PLAIN = ["softmax", "sigmoid", "gumbel", "gumbel_published", "balanced_gumbel", "eqlv2", "seesaw", "lws", "tau_norm"]
+TEMPERED = ["crt", "focal", "gumbel_paper", "balanced_sigmoid"]
+NOT_LINEAR = ["ldam_drw", "ncm", "disalign", "bags"]
 
 
 @dataclass(frozen=True)
@@ -178,6 +185,42 @@ def finished_run(tmp_path_factory: pytest.TempPathFactory, small_config: Path) -
     from gol_decouple.stages.backbone import run_stage1
 
     return run_stage1(load_config(str(small_config)), tmp_path_factory.mktemp("runs"))
+
+
+@pytest.fixture(scope="session")
+def retrained_run(tmp_path_factory: pytest.TempPathFactory, finished_run: Path) -> Path:
+    """A finished run with classifiers of seed 0: plain ones, those that are no linear layer, some with a temperature.
+
+    Gumbel has seed 1 too, ncm one in raw space as its seed 1, and logit_adjusted two values of tau. Tests must not
+    write into it: copy it first.
+    """
+    from gol_decouple import runs
+    from gol_decouple.config import override_section
+    from gol_decouple.stages.classifier import run_stage2
+
+    run = Path(shutil.copytree(finished_run, tmp_path_factory.mktemp("runs") / "colours"))
+    target = runs.find_target(run, run.parent)
+    for names, seed, settings in (
+        ([*PLAIN, *NOT_LINEAR], 0, ["stage2.epochs=2"]),
+        (TEMPERED, 0, ["stage2.temperature=val", "stage2.epochs=2"]),
+        (["gumbel"], 1, []),
+        (["ncm"], 1, ["stage2.space=raw"]),
+        (["logit_adjusted"], 0, ["stage2.tau=[1,2]", "stage2.epochs=2"]),
+    ):
+        grid = override_section(runs.stage2_settings(target), settings, "stage2")
+        run_stage2(target, names, [seed], grid, "cpu", keep_grid=names == ["logit_adjusted"])
+    return run
+
+
+@pytest.fixture(scope="session")
+def photos(tmp_path_factory: pytest.TempPathFactory, images_npz: Path) -> Path:
+    """The test images of `images_npz` as PNGs, 0.png to 29.png, ten each in folders red, green and blue."""
+    folder = tmp_path_factory.mktemp("photos")
+    for number, pixels in enumerate(np.load(images_npz)["test_images"]):
+        path = folder / ("red", "green", "blue")[number // 10] / f"{number}.png"
+        path.parent.mkdir(exist_ok=True)
+        Image.fromarray(pixels).save(path)
+    return folder
 
 
 @pytest.fixture

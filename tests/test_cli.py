@@ -61,6 +61,8 @@ def test_help_names_the_commands(run_cli: RunCli, arguments: tuple[str, ...]) ->
         ("stage2", ["RUN", "--activation", "--method", "--seeds", "--seed", "--set", "--device", "--overwrite"]),
         ("check", ["CONFIG", *config_names(), "--set", "--data-root"]),
         ("report", ["RUN", "--format", "--baseline", "--runs-dir"]),
+        ("predict", ["RUN", "IMAGE", "--method", "--seed", "--top-k", "--format", "--device"]),
+        ("export", ["RUN", "--out", "--method", "--seed", "--format", "safetensors", "checkpoint", "onnx"]),
         ("demo", ["--device", "--runs-dir"]),
     ],
 )
@@ -76,7 +78,14 @@ def test_version(run_cli: RunCli) -> None:
     assert (outcome.code, outcome.out, outcome.err) == (0, f"{gol_decouple.__version__}\n", "")
 
 
-@pytest.mark.parametrize("arguments", [["--help"], ["report", "RUN"], ["stage2", "RUN", "--activation", "gumble"]])
+@pytest.mark.parametrize(
+    "arguments",
+    [
+        *(["--help"], ["report", "RUN"], ["predict", "--help"]),
+        *(["stage2", "RUN", "--activation", "gumble"], ["predict", "RUN", "a.png", "--method", "gumble"]),
+        ["export", "RUN", "--out", "x", "--method", "gumble"],
+    ],
+)
 def test_light_commands_do_not_wait_for_torch(finished_run: Path, arguments: list[str]) -> None:
     arguments = [str(finished_run) if argument == "RUN" else argument for argument in arguments]
     script = (

@@ -148,3 +148,13 @@ def test_work_goes_on_when_nobody_reads_its_progress() -> None:
     root = str(Path(gol_decouple.__file__).parents[1])
     done = subprocess.run([sys.executable, "-c", script], cwd=root, capture_output=True, text=True, check=False)
     assert (done.returncode, done.stdout) == (0, "done\n")
+
+
+def test_what_is_printed_beside_a_bar_goes_where_it_belongs(capsys: pytest.CaptureFixture[str]) -> None:
+    """Rich takes what is written to stdout to where its bar is, unless told not to."""
+    stream = io.StringIO()
+    with Progress(Console(file=stream, force_terminal=True, width=80)).bar("images", 2, "images") as bar:
+        print("a result")
+        bar.advance(2)
+    assert capsys.readouterr().out == "a result\n"
+    assert "a result" not in stream.getvalue()

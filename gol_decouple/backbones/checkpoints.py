@@ -26,6 +26,7 @@ class Match:
     Attributes:
         path: the checkpoint.
         found: name in the model -> the keys that lead to the tensor in the file.
+        own_classifier: the same of the file's classifier, whether it was loaded or not.
         unused: tensors of the file that the model has no place for.
         classifier: what became of the classifier, in words.
         has_classifier: whether it was loaded.
@@ -33,6 +34,7 @@ class Match:
 
     path: Path
     found: dict[str, Keys]
+    own_classifier: dict[str, Keys]
     unused: list[str]
     classifier: str
     has_classifier: bool
@@ -51,11 +53,15 @@ class Match:
         return "\n".join(lines)
 
     def as_dict(self) -> dict[str, Any]:
-        """What is needed to write weights back in the file's layout: its path, its format, and where each tensor is."""
+        """What is needed to write weights back in the file's layout: its path, its format, where each tensor is, and
+        what else it holds.
+        """
+        tensors = self.found | self.own_classifier
         return {
             "path": str(self.path.resolve()),
             "format": "safetensors" if is_safetensors(self.path) else "torch",
-            "tensors": {name: list(keys) for name, keys in self.found.items()},
+            "tensors": {name: list(keys) for name, keys in tensors.items()},
+            "unused": [name for name in self.unused if name not in map(dotted, self.own_classifier.values())],
         }
 
 
@@ -92,7 +98,8 @@ def load_checkpoint(model: ImageClassifier, path: Path) -> Match:
     model.load_state_dict(weights, strict=False)
     used = set(found.values())
     unused = [dotted(keys) for keys in tensors if keys not in used and not dotted(keys).endswith(UNIMPORTANT)]
-    return Match(path, found, unused, said, has_classifier=bool(taken))
+    own = {f"classifier.{part}": source for part, source in classifier.items()}
+    return Match(path, found, own, unused, said, has_classifier=bool(taken))
 
 
 def _canonical(

@@ -50,9 +50,15 @@ def build(name: str, num_classes: int, size: int) -> nn.Module:
         InputError: it cannot be built for that size.
     """
     try:
-        return timm.create_model(name, num_classes=num_classes, **_sized(name, size))
+        return timm.create_model(name, num_classes=num_classes, **arguments(name, size))
     except (TypeError, ValueError, AssertionError, RuntimeError) as error:
         raise files.wrong_size(f"timm:{name}", size, error) from None
+
+
+def arguments(name: str, size: int) -> dict[str, Any]:
+    """What timm has to be told to build the model for images [size, size]."""
+    cfg = _cfg(name)
+    return {"img_size": size} if cfg.fixed_input_size and tuple(cfg.input_size[1:]) != (size, size) else {}
 
 
 def is_published(name: str) -> bool:
@@ -71,7 +77,7 @@ def published(name: str, size: int) -> dict[str, torch.Tensor]:
     read_tensors(path)  # refuses what is damaged or holds code
     source = {"file": str(path), "custom_load": False}
     try:
-        model = timm.create_model(name, pretrained=True, pretrained_cfg_overlay=source, **_sized(name, size))
+        model = timm.create_model(name, pretrained=True, pretrained_cfg_overlay=source, **arguments(name, size))
     except (RuntimeError, KeyError, ValueError, TypeError, AssertionError, AttributeError) as error:
         raise files.wrong_weights(f"timm:{name}", path, error) from None
     return model.state_dict()
@@ -83,11 +89,6 @@ def _tagged(architecture: str) -> list[str]:
 
 def _cfg(name: str) -> PretrainedCfg:
     return get_pretrained_cfg(name) or PretrainedCfg()
-
-
-def _sized(name: str, size: int) -> dict[str, Any]:
-    cfg = _cfg(name)
-    return {"img_size": size} if cfg.fixed_input_size and tuple(cfg.input_size[1:]) != (size, size) else {}
 
 
 def _file(name: str) -> Path:

@@ -53,12 +53,16 @@ def build(name: str, num_classes: int, size: int) -> nn.Module:
             f"backbone torchvision:{name} cannot be used: it is trained with several classifiers",
             "choose one with a single classifier: timm:inception_v3, torchvision:resnet50",
         )
-    sized = {"image_size": size} if architecture.startswith(_SIZED) else {}
     try:
-        model: nn.Module = models.get_model(architecture, num_classes=num_classes, **sized)
+        model: nn.Module = models.get_model(architecture, num_classes=num_classes, **arguments(name, size))
     except (RuntimeError, ValueError, AssertionError) as error:
         raise files.wrong_size(f"torchvision:{name}", size, error) from None
     return model
+
+
+def arguments(name: str, size: int) -> dict[str, Any]:
+    """What torchvision has to be told to build the model for images [size, size]."""
+    return {"image_size": size} if name.startswith(_SIZED) else {}
 
 
 def is_published(name: str) -> bool:

@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import difflib
 from collections.abc import Iterable
-from typing import Protocol
+from typing import Any, Protocol
 
 import torch
 from torch import nn
@@ -30,6 +30,9 @@ class Library(Protocol):
 
     def build(self, name: str, num_classes: int, size: int) -> nn.Module:
         """The library's whole model with random weights, from images [N, 3, size, size] to logits [N, C]."""
+
+    def arguments(self, name: str, size: int) -> dict[str, Any]:
+        """What the library has to be told, beside the number of classes, to build the model for images [size, size]."""
 
     def is_published(self, name: str) -> bool:
         """Whether there are weights to download."""

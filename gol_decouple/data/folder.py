@@ -56,6 +56,11 @@ def load(config: DataConfig) -> Dataset:
     return Dataset(config.name or root.resolve().name, names, splits, tuple(notes))
 
 
+def images_below(folder: Path) -> list[Path]:
+    """Every file in a folder and below it that has an image's suffix, by name; hidden ones are passed over."""
+    return [folder / name for name in _files(folder, "") if name.lower().endswith(SUFFIXES)]
+
+
 def _folders(path: Path) -> list[str]:
     return sorted(entry.name for entry in path.iterdir() if entry.is_dir() and not entry.name.startswith("."))
 

@@ -86,7 +86,7 @@ class Batches:
             num_workers=processes,
             persistent_workers=processes > 0,
             pin_memory=pinned,
-            worker_init_fn=_one_thread,
+            worker_init_fn=one_thread,
         )
 
     def __iter__(self) -> Iterator[Batch]:
@@ -225,6 +225,6 @@ def _collate(items: list[Item | InputError]) -> Batch | InputError:
     return torch.stack(images), torch.tensor(labels)
 
 
-def _one_thread(_: int) -> None:
+def one_thread(_: int) -> None:
     """A worker works on one image at a time: more threads would only take the training's cores."""
     torch.set_num_threads(1)

@@ -106,6 +106,12 @@ def imbalance_factor(dataset: Dataset, config: Config) -> float:
     return made if made is not None and made > 1 else dataset.imbalance_factor
 
 
+def image_size(dataset: Dataset, config: Config) -> list[int]:
+    """Height and width of the clean view, which all images share."""
+    size = config.transform.size
+    return list(next(iter(dataset.splits["train"].sizes))) if size is None else [size, size]
+
+
 def weights_sha256(model: nn.Module) -> str:
     """sha256 over the names and bytes of all weights and statistics."""
     digest = hashlib.sha256()
@@ -115,15 +121,30 @@ def weights_sha256(model: nn.Module) -> str:
     return digest.hexdigest()
 
 
+class Forward:
+    """A backbone in eval mode as extraction applies it: images uint8 [N, H, W, 3] to features float32 [N, D]."""
+
+    def __init__(self, backbone: nn.Module, config: Config, device: torch.device) -> None:
+        self._backbone = backbone.eval()
+        self._normalise = Normalise(config.transform)
+        self._device = device
+        self._precision = runtime.autocast_dtype(device, config.stage1.precision)
+
+    @torch.inference_mode()
+    def __call__(self, images: torch.Tensor) -> torch.Tensor:
+        """Features on the device, where they may still be being computed."""
+        with runtime.autocast(self._device, self._precision):
+            features: torch.Tensor = self._backbone(self._normalise(images.to(self._device, non_blocking=True)))
+        return features.float()
+
+
 class _Extraction:
     """Computes features, [stop - start, D] a block; a batch never crosses a block."""
 
     def __init__(self, backbone: nn.Module, config: Config, device: torch.device) -> None:
-        self._backbone = backbone
+        self._forward = Forward(backbone, config, device)
         self._config = config
-        self._normalise = Normalise(config.transform)
         self._device = device
-        self._precision = runtime.autocast_dtype(device, config.stage1.precision)
 
     def run(
         self, split: Split, order: NDArray[np.int64], blocks: Sequence[Block]
@@ -136,12 +157,6 @@ class _Extraction:
         for block in blocks:
             count = -(-(block.stop - block.start) // size)
             yield block, [self._forward(images) for images, _ in islice(batches, count)]
-
-    @torch.inference_mode()
-    def _forward(self, images: torch.Tensor) -> torch.Tensor:
-        with runtime.autocast(self._device, self._precision):
-            features: torch.Tensor = self._backbone(self._normalise(images.to(self._device, non_blocking=True)))
-        return features.float()
 
 
 class _WriterThread:
@@ -186,7 +201,8 @@ def _header(model: ImageClassifier, dataset: Dataset, config: Config) -> Header:
                 "imbalance_factor": imbalance_factor(dataset, config),
                 "sha256": dataset.sha256,
             },
-            "transform": config.transform.model_dump(mode="json", exclude_none=True),
+            "transform": config.transform.model_dump(mode="json", exclude_none=True)
+            | {"image_size": image_size(dataset, config)},
         },
         row_order_seed=config.features.seed,
     )

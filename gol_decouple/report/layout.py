@@ -11,7 +11,7 @@ from rich.table import Table
 from rich.text import Text
 
 EMPTY = "–"
-TEXT_COLUMNS = ("run", "method", "recipe")
+TEXT_COLUMNS = ("run", "method", "recipe", "image", "class")
 _UNBOUNDED = 10_000
 
 

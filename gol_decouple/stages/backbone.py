@@ -27,8 +27,6 @@ from gol_decouple.stages.manifest import finish
 from gol_decouple.stages.training import Trainer
 from gol_decouple.stages.training_log import seconds_of
 
-MODEL = "model.safetensors"
-
 
 def run_stage1(
     config: Config,
@@ -95,7 +93,7 @@ def _run(
         progress.say(_plan(config, dataset, folder, world))
         trainer.run(progress)
         if world.is_main:
-            _save_model(trainer.model, folder / MODEL)
+            _save_model(trainer.model, folder / runs.MODEL)
         if shards:
             extract(trainer.model, dataset, config, folder / runs.FEATURES, progress, world, shard=True)
             world.gather(None)  # so that the command ends when all shards are written
@@ -151,6 +149,7 @@ def _finish(
         "scaled_lr": settings.scaled_lr,
         "processes": processes,
         "seconds": seconds,
+        "image_size": features.origin["transform"]["image_size"],
     }
     loss = losses.get("cross_entropy", activation="softmax")
     finish(folder, features.classifier, features, loss, device, facts)

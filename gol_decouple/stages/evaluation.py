@@ -150,4 +150,4 @@ def save_predictions(folder: Path, predictions: Predictions, classes: Classes) -
         group = next(group for group in GROUPS if masks[group][label])
         accuracy = "" if np.isnan(accuracies[label]) else f"{accuracies[label]:.4f}"
         table.writerow((label, name, classes.train_counts[label], group, samples[label], accuracy))
-    write_text(folder / "per_class.csv", text.getvalue())
+    write_text(folder / runs.PER_CLASS, text.getvalue())

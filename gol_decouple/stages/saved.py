@@ -15,7 +15,7 @@ from safetensors import SafetensorError, safe_open
 from safetensors.torch import load_file, save_file
 
 from gol_decouple import methods, runs
-from gol_decouple.classifiers import as_tensors, from_tensors
+from gol_decouple.classifiers import Classifier, as_tensors, from_tensors
 from gol_decouple.errors import InputError
 from gol_decouple.features import FeaturesFile
 from gol_decouple.files import atomic_path, disk_errors
@@ -129,14 +129,12 @@ class Saved:
         """
         folder = self.folder(job)
         manifest = runs.read_manifest(folder)
+        classifier = load_classifier(folder)
         try:
-            with safe_open(folder / CLASSIFIER, "pt") as file:
-                normalise = (file.metadata() or {}).get("normalise") == "true"
-            classifier = from_tensors(load_file(folder / CLASSIFIER), normalise)
             history, views, seconds = (manifest[name] for name in ("history", "views", "seconds"))
             shuffled_rows = manifest["shuffled_rows"]
-        except (SafetensorError, OSError, KeyError) as error:
-            raise InputError(f"the classifier in {folder} cannot be read: {error}", f"remove {folder}") from None
+        except KeyError as error:
+            raise _unreadable(folder, error) from None
         loss = loss_of(job.method, self.samples.counts(self._work.features))
         temperature = manifest.get("temperature")
         return Retrained(classifier, job.method, loss, views, history, seconds, shuffled_rows, temperature)
@@ -261,12 +259,31 @@ class Saved:
             "changed_settings": methods.changed_settings(method),
             "started_from": job.started_from,
             "trained_on": str(self.samples),
+            "class_counts": self.samples.counts(self._work.features).tolist(),
             "views": result.num_views,
             "shuffled_rows": result.shuffled_rows,
             "seconds": result.seconds,
             "history": result.history,
         }
         self._finish(folder, job, result, facts)
+
+
+def load_classifier(folder: Path) -> Classifier:
+    """The classifier in the folder of a finished one.
+
+    Raises:
+        InputError: its file is not there any more, or damaged.
+    """
+    try:
+        with safe_open(folder / CLASSIFIER, "pt") as file:
+            normalise = (file.metadata() or {}).get("normalise") == "true"
+        return from_tensors(load_file(folder / CLASSIFIER), normalise)
+    except (SafetensorError, OSError, KeyError) as error:
+        raise _unreadable(folder, error) from None
+
+
+def _unreadable(folder: Path, error: Exception) -> InputError:
+    return InputError(f"the classifier in {folder} cannot be read: {error}", f"remove {folder}")
 
 
 def _make(folder: Path) -> Path:

@@ -1,0 +1,80 @@
+"""A finished model in files that work without this program: safetensors, the checkpoint it came from, or ONNX."""
+
+from __future__ import annotations
+
+from collections.abc import Callable
+from pathlib import Path
+
+from safetensors.torch import save_file
+
+from gol_decouple import runs
+from gol_decouple.errors import EnvironmentFailure, InputError
+from gol_decouple.export.checkpoint import as_checkpoint
+from gol_decouple.export.linear import Tensors, library_of, tensors_of
+from gol_decouple.export.onnx import as_onnx
+from gol_decouple.export.told import CONFIG, told_of
+from gol_decouple.files import atomic_path, disk_errors, write_json
+from gol_decouple.stages.finding import Found
+from gol_decouple.stages.restored import Restored, restore
+
+# Writes the model's own file to a path.
+Write = Callable[[Path], object]
+FORMATS = ("safetensors", "checkpoint", "onnx")
+
+
+def export_model(found: Found, folder: Path, kind: str = "safetensors", overwrite: bool = False) -> list[str]:
+    """Write a finished model into `folder`, and beside it `config.json`, which says what it is.
+
+    Args:
+        kind: "safetensors": `model.safetensors`, under the tensor names of the backbone's library; "checkpoint": the
+            file that stage one loaded, with this run's tensors in it; "onnx": `model.onnx`.
+        overwrite: whether to write into a folder that holds something; files of other names stay.
+
+    Returns:
+        What was written, a line each.
+
+    Raises:
+        InputError: a classifier that the format cannot hold, a folder that is not empty, or packages that are missing.
+        EnvironmentFailure: the disk is full.
+    """
+    _check_folder(folder, overwrite)
+    model = restore(found)
+    prepare = {"safetensors": _safetensors, "checkpoint": _checkpoint, "onnx": _onnx}[kind]
+    name, write, notes = prepare(model)
+    told = told_of(model, name, library_of(model), with_formula=kind != "onnx")
+    try:
+        with disk_errors(folder):
+            folder.mkdir(parents=True, exist_ok=True)
+            # Last of all, so that it never tells of other weights than those beside it.
+            (folder / CONFIG).unlink(missing_ok=True)
+        with atomic_path(folder / name) as temporary:
+            write(temporary)
+        write_json(folder / CONFIG, told)
+    except EnvironmentFailure as failure:
+        raise EnvironmentFailure(failure.message, "free some space, or choose another --out") from None
+    classes = f"{model.config.backbone.name}, {len(model.class_names)} classes"
+    return [f"{folder / name}: {found} ({classes})", f"{folder / CONFIG}: input, classes and scores", *notes]
+
+
+def _check_folder(folder: Path, overwrite: bool) -> None:
+    if folder.exists() and not folder.is_dir():
+        raise InputError(f"--out {folder} is not a folder", "name a folder; it is made if it is not there")
+    if (folder / runs.CONFIG).is_file() or (folder / runs.MANIFEST).is_file():
+        raise InputError(f"--out {folder} is a run", "name a folder outside of it, or a new one in it")
+    if not overwrite and folder.is_dir() and any(folder.iterdir()):
+        hint = "name another folder, or replace the files of the same names with --overwrite"
+        raise InputError(f"--out {folder} is not empty", hint)
+
+
+def _safetensors(model: Restored) -> tuple[str, Write, list[str]]:
+    tensors: Tensors = tensors_of(model)
+    return runs.MODEL, lambda path: save_file(tensors, path, metadata={"format": "pt"}), []
+
+
+def _checkpoint(model: Restored) -> tuple[str, Write, list[str]]:
+    made = as_checkpoint(model)
+    return made.name, made.write, made.notes
+
+
+def _onnx(model: Restored) -> tuple[str, Write, list[str]]:
+    return "model.onnx", as_onnx(model), []

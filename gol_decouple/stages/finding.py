@@ -1,0 +1,142 @@
+"""Which finished classifier a command means: the one of a run's stage one, or a retrained one."""
+
+from __future__ import annotations
+
+from collections.abc import Sequence
+from dataclasses import dataclass
+from pathlib import Path
+from typing import Any
+
+from gol_decouple import methods, runs
+from gol_decouple.errors import InputError, few
+from gol_decouple.runs import setting_text
+
+# Names of folders of retrained classifiers that an error lists.
+LISTED = 10
+# What of a manifest is relied on.
+_NEEDED = ("stage", "method", "activation", "loss", "seed", "settings", "train_counts", "dataset")
+
+
+@dataclass(frozen=True)
+class Found:
+    """A finished classifier.
+
+    Attributes:
+        run: the folder of the run, with the backbone.
+        folder: that of the classifier: the run's own, if it is stage one's.
+        manifest: the classifier's.
+    """
+
+    run: Path
+    folder: Path
+    manifest: dict[str, Any]
+
+    @property
+    def is_retrained(self) -> bool:
+        """Whether it is of stage two."""
+        return self.folder != self.run
+
+    def __str__(self) -> str:
+        if not self.is_retrained:
+            return f"{self.run}, stage one"
+        changed = self.manifest.get("changed_settings", {})
+        told = [f"{name} {setting_text(value)}" for name, value in sorted(changed.items())]
+        told.append(f"seed {self.manifest['seed']}")
+        return f"{self.run}, {self.manifest['method']} ({', '.join(told)})"
+
+
+def find_classifier(path: Path, method: str | None = None, seed: int | None = None) -> Found:
+    """The finished classifier that `path` stands for.
+
+    Args:
+        path: a run folder, its features file, or the folder of a retrained classifier.
+        method: of a run, which retrained classifier; None: that of its stage one.
+        seed: of that method, where several seeds are there.
+
+    Raises:
+        InputError: no run, one that is not finished or has no backbone, no such classifier, or several.
+    """
+    path = path if path.name not in ("", "..") else path.resolve()
+    if path.is_file() and path.name == runs.FEATURES and (path.parent / runs.CONFIG).is_file():
+        path = path.parent
+    if path.absolute().parent.name in (runs.STAGE2, runs.CANDIDATES):
+        path = path if path.parent.parent.name else path.absolute()
+        if method is not None or seed is not None:
+            raise InputError(f"{path} is one classifier already", "leave --method and --seed out")
+        _check_run(path.parent.parent)
+        return _retrained(path.parent.parent, path)
+    _check_run(path)
+    if method is not None:
+        return _of_method(path, method, seed)
+    if seed is not None:
+        raise InputError(f"--seed {seed} chooses among the retrained classifiers of a method", "--method gumbel")
+    manifest = _manifest(path)
+    if not (path / runs.PER_CLASS).is_file():
+        hint = "name a retrained classifier, by --method or by its folder; gol-decouple stage2 makes them"
+        raise InputError(f"stage one of {path} has no classifier: only a backbone was loaded", hint)
+    return Found(path, path, manifest)
+
+
+def _check_run(run: Path) -> None:
+    """Raise an InputError unless a backbone is there, and finished."""
+    if not run.exists():
+        raise InputError(f"{run} does not exist", runs.runs_in(run.parent))
+    if not (run / runs.CONFIG).is_file():
+        if (run / runs.STAGE2).is_dir() or (run.is_file() and runs.is_hdf5(run)):
+            hint = "apply the classifier to features in a program (docs/using-a-model.md)"
+            raise InputError(f"{run} has no backbone: its features were made elsewhere", hint)
+        if run.is_file():
+            raise InputError(f"{run} is no run folder", runs.runs_in(run.parent))
+        raise InputError(f"{run} is no run: it has no {runs.CONFIG}", runs.runs_in(run))
+    if not runs.is_finished(run):
+        raise runs.not_finished(run)
+    if not (run / runs.MODEL).is_file():
+        hint = f"remove {run / runs.MANIFEST} and repeat stage one: it continues where it was"
+        raise InputError(f"{run} has no {runs.MODEL} any more", hint)
+
+
+def _retrained(run: Path, folder: Path) -> Found:
+    if not folder.is_dir():
+        there = sorted(path.name for path in folder.parent.glob("*"))
+        raise InputError(f"{folder} does not exist", f"there are {few(there, LISTED)}" if there else None)
+    if not runs.is_finished(folder):
+        raise InputError(f"the classifier in {folder} is not finished", "repeat the command that trained it")
+    return Found(run, folder, _manifest(folder))
+
+
+def _manifest(folder: Path) -> dict[str, Any]:
+    manifest = runs.read_manifest(folder)
+    if missing := [name for name in _NEEDED if name not in manifest]:
+        path = folder / runs.MANIFEST
+        raise InputError(
+            f"{path} is not a manifest of a run: {missing[0]!r} is missing",
+            f"remove {path} and repeat the command that made it",
+        )
+    return manifest
+
+
+def _of_method(run: Path, method: str, seed: int | None) -> Found:
+    methods.get(method)
+    folders = sorted(path for path in (run / runs.STAGE2).glob("*") if runs.is_finished(path))
+    everything = [_retrained(run, folder) for folder in folders]
+    found = [one for one in everything if one.manifest["method"] == method]
+    matching = [one for one in found if seed is None or one.manifest["seed"] == seed]
+    if not matching:
+        told = method if seed is None else f"{method} with seed {seed}"
+        raise InputError(f"{run} has no finished classifier of {told}", _what_there_is(run, method, everything, found))
+    if len(matching) > 1:
+        told = f"{run} has {len(matching)} classifiers of {method}"
+        seeds = len({one.manifest["seed"] for one in matching}) == len(matching)
+        raise InputError(
+            f"{told}: {few([one.folder.name for one in matching], LISTED)}",
+            f"{'choose one with --seed, or ' if seeds else ''}name its folder instead of the run: {matching[0].folder}",
+        )
+    return matching[0]
+
+
+def _what_there_is(run: Path, method: str, everything: Sequence[Found], found: Sequence[Found]) -> str:
+    if found:
+        return f"it has seed {', '.join(str(one.manifest['seed']) for one in found)}"
+    make = f"gol-decouple stage2 {run} --method {method}"
+    names = dict.fromkeys(str(one.manifest["method"]) for one in everything)
+    return f"it has {', '.join(names)}; {make} makes one" if names else f"{make} makes one"
