@@ -24,14 +24,15 @@ def select_device(name: str = "auto", local_rank: int | None = None) -> torch.de
     """The device called `name`; "auto" is a GPU, else the CPU.
 
     Args:
-        local_rank: the number of the GPU that "auto" and "cuda" are; None: the first one.
+        local_rank: of several processes on this machine, the number of this one, whose GPU "auto" and "cuda" are; a
+            process that sees a single GPU, as SLURM may have it, has that one.
 
     Raises:
         InputError: there is no such device.
     """
     if name == "auto":
         name = "cuda" if torch.cuda.is_available() else "cpu"
-    if name == "cuda" and local_rank is not None:
+    if name == "cuda" and local_rank is not None and torch.cuda.device_count() > 1:
         name = f"cuda:{local_rank}"
     try:
         device = torch.device(name)

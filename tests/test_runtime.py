@@ -62,3 +62,36 @@ def test_files_that_are_missing_tell_nothing(tmp_path: Path) -> None:
 
 def test_this_machine_has_some_memory_free() -> None:
     assert runtime.free_memory(CPU) > 0
+
+
+@pytest.mark.parametrize(
+    ("name", "gpus", "local_rank", "wanted"),
+    [
+        ("auto", 0, 3, "cpu"),
+        ("auto", 8, 3, "cuda:3"),
+        ("cuda", 8, 3, "cuda:3"),
+        ("cuda", 8, None, "cuda"),
+        ("auto", 1, 3, "cuda"),
+        ("cuda:1", 8, 3, "cuda:1"),
+        ("cpu", 8, 3, "cpu"),
+    ],
+)
+def test_each_process_has_its_own_gpu(
+    monkeypatch: pytest.MonkeyPatch, name: str, gpus: int, local_rank: int | None, wanted: str
+) -> None:
+    monkeypatch.setattr(torch.cuda, "is_available", lambda: gpus > 0)
+    monkeypatch.setattr(torch.cuda, "device_count", lambda: gpus)
+    one = torch.zeros(1)
+    monkeypatch.setattr(torch, "zeros", lambda _, device: one)  # there are no GPUs here
+    assert runtime.select_device(name, local_rank) == torch.device(wanted)
+
+
+@pytest.mark.parametrize(("trainers", "workers"), [(None, 7), ("1", 7), ("2", 3), ("8", 1)])
+def test_processes_on_a_machine_share_its_cores(
+    monkeypatch: pytest.MonkeyPatch, trainers: str | None, workers: int
+) -> None:
+    monkeypatch.setattr(runtime.os, "sched_getaffinity", lambda _: set(range(8)))
+    monkeypatch.delenv("LOCAL_WORLD_SIZE", raising=False)
+    if trainers is not None:
+        monkeypatch.setenv("LOCAL_WORLD_SIZE", trainers)
+    assert runtime.default_workers() == workers
