@@ -5,6 +5,7 @@ from __future__ import annotations
 import hashlib
 import os
 import re
+import time
 from collections.abc import Callable, Iterator, Mapping
 from contextlib import contextmanager
 from dataclasses import dataclass
@@ -24,6 +25,7 @@ T = TypeVar("T")
 
 # One process may evaluate, or look at many files, while the others wait for it.
 TIMEOUT = timedelta(hours=2)
+PATIENCE = 5.0  # seconds for which a failure waits to be told once
 FIRST_PORT, PORTS = 20_000, 20_000
 # What gloo says when a process has left it; NCCL's and the store's errors have classes of their own.
 _LEFT = ("Connection closed by peer", "Connection reset by peer", "Broken pipe", "gloo/transport")
@@ -138,9 +140,10 @@ def joined(device: str) -> Iterator[tuple[World, torch.device]]:
         failure = error if isinstance(error, GolDecoupleError) else _lost(error) or machine_failure(error)
         if failure is None:
             raise
-        if not _is_first(store, failure.message):
-            raise FailedElsewhere(failure) from None
-        raise failure from None
+        told = not _is_first(store, failure.message)
+        if failure is error and world.is_main:
+            _wait_for_the_others(store, world)
+        raise FailedElsewhere(failure) if told else failure from None
     finally:
         dist.destroy_process_group()
 
@@ -175,6 +178,15 @@ def _lost(error: Exception) -> EnvironmentFailure | None:
 def _is_first(store: Store, message: str) -> bool:
     """Whether no other process has told `message`; where the store is gone with the process that kept it, yes."""
     try:
-        return bool(store.add(f"told {hashlib.sha256(message.encode()).hexdigest()}", 1) == 1)
+        first = store.add(f"told {hashlib.sha256(message.encode()).hexdigest()}", 1) == 1
+        store.add("failed", 1)
     except RuntimeError:
         return True
+    return bool(first)
+
+
+def _wait_for_the_others(store: Store, world: World) -> None:
+    """Stay a little, since the main process keeps the store in which the others see that it has told."""
+    stop = time.monotonic() + PATIENCE
+    while store.add("failed", 0) < world.size and time.monotonic() < stop:
+        time.sleep(0.05)
