@@ -12,6 +12,7 @@ from rich.text import Text
 
 EMPTY = "–"
 TEXT_COLUMNS = ("run", "method", "recipe", "image", "class")
+WRAPPED = ("recipe", "image")
 _UNBOUNDED = 10_000
 
 
@@ -39,7 +40,7 @@ def markdown(table: TextTable, level: int) -> str:
 
 
 def print_table(table: TextTable, console: Console) -> None:
-    """In a narrow terminal the recipe wraps and intervals stand below their figures; numbers are never cut."""
+    """In a narrow terminal recipes and paths wrap and intervals stand below their figures; numbers are never cut."""
     grid = _grid(table)
     any_width = console.options.update(width=_UNBOUNDED)
     if table.has_intervals and console.measure(grid, options=any_width).maximum > console.width:
@@ -58,7 +59,7 @@ def _grid(table: TextTable) -> Table:
         heading = Text(column.replace(" (", "\n("))
         is_text = column in TEXT_COLUMNS
         justify: JustifyMethod = "left" if is_text else "right"
-        wraps = column == "recipe" or (table.has_intervals and not is_text)
+        wraps = column in WRAPPED or (table.has_intervals and not is_text)
         grid.add_column(heading, justify=justify, no_wrap=not wraps, overflow="fold")
     for cells in table.cells:
         grid.add_row(*map(Text, cells))
