@@ -5,8 +5,9 @@ from __future__ import annotations
 import hashlib
 import os
 import re
+import signal
 import time
-from collections.abc import Callable, Iterator, Mapping
+from collections.abc import Callable, Iterator
 from contextlib import contextmanager
 from dataclasses import dataclass
 from datetime import timedelta
@@ -19,14 +20,15 @@ from torch.distributed.distributed_c10d import PrefixStore, Store
 from torch.distributed.rendezvous import rendezvous
 
 from gol_decouple.errors import EnvironmentFailure, FailedElsewhere, GolDecoupleError, InputError, machine_failure
+from gol_decouple.launch import find_place
 from gol_decouple.runtime import select_device
 
 T = TypeVar("T")
 
 # One process may evaluate, or look at many files, while the others wait for it.
-TIMEOUT = timedelta(hours=2)
+TIMEOUT, TIMEOUT_TO_CONNECT = timedelta(hours=2), timedelta(minutes=10)
 PATIENCE = 5.0  # seconds for which a failure waits to be told once
-FIRST_PORT, PORTS = 20_000, 20_000
+FIRST_PORT, PORTS = 20_000, 12_000  # below those that systems give to connections
 # What gloo says when a process has left it; NCCL's and the store's errors have classes of their own.
 _LEFT = ("Connection closed by peer", "Connection reset by peer", "Broken pipe", "gloo/transport")
 
@@ -62,7 +64,7 @@ class World:
                 told = [error]
         dist.broadcast_object_list(told)
         if isinstance(told[0], GolDecoupleError):
-            raise told[0]
+            raise told[0] if self.is_main else FailedElsewhere(told[0])
         return told[0]  # type: ignore[return-value]  # None only if T is
 
     def main_first(self, work: Callable[[], T]) -> T:
@@ -78,6 +80,20 @@ class World:
         values: list[T | None] = [None] * self.size
         dist.all_gather_object(values, value)
         return values  # type: ignore[return-value]  # all are filled
+
+    def check_same(self, what: str, value: object) -> None:
+        """Refuse processes that do not agree on `value`.
+
+        Raises:
+            InputError: they do not.
+        """
+        values = self.gather(value)
+        if differing := [rank for rank, other in enumerate(values) if other != values[0]]:
+            raise InputError(
+                f"the processes of this run do not agree on {what}: process {differing[0]} has {values[differing[0]]}, "
+                f"process 0 has {values[0]}",
+                "start them all alike; for runs of their own, set RANK=0 and WORLD_SIZE=1 for each",
+            )
 
     def total(self, number: torch.Tensor) -> torch.Tensor:
         """The sum of every process's `number`."""
@@ -96,23 +112,6 @@ class World:
 ALONE = World()
 
 
-def find_world(environment: Mapping[str, str] = os.environ) -> World:
-    """What torchrun's variables, or else those of srun's job steps, say; one process where there are neither.
-
-    Raises:
-        InputError: variables that are no numbers.
-    """
-    names = ("RANK", "WORLD_SIZE", "LOCAL_RANK")
-    # Of srun's processes only: a batch script has SLURM_NTASKS too, and is one process.
-    if "RANK" not in environment and "SLURM_STEP_NUM_TASKS" in environment:
-        names = ("SLURM_PROCID", "SLURM_STEP_NUM_TASKS", "SLURM_LOCALID")
-    values = [environment.get(name, default) for name, default in zip(names, ("0", "1", "0"), strict=True)]
-    if not all(value.isdecimal() for value in values) or int(values[0]) >= int(values[1]):
-        told = ", ".join(f"{name}={value}" for name, value in zip(names, values, strict=True))
-        raise InputError(f"the environment's {told} make no sense", "unset them, or start with torchrun or srun")
-    return World(*map(int, values))
-
-
 @contextmanager
 def joined(device: str) -> Iterator[tuple[World, torch.device]]:
     """This process's place among those of its run, and its device; they are connected inside the `with` block.
@@ -123,29 +122,34 @@ def joined(device: str) -> Iterator[tuple[World, torch.device]]:
         device: "auto" and "cuda" stand for each process's own GPU.
 
     Raises:
-        InputError: a device that cannot be used.
-        EnvironmentFailure: another process has stopped.
+        InputError: a device that cannot be used, or that the processes would all use.
+        EnvironmentFailure: the processes cannot be connected, or another one has stopped.
     """
-    world = find_world()
+    world = World(*find_place())
     if world.size == 1:
         yield world, select_device(device)
         return
+    if ":" in device:
+        raise InputError(
+            f"device {device!r} is one for all of {world.size} processes", "--device cuda: each has its own"
+        )
     own = select_device(device, world.local_rank)
     if own.type == "cuda":
         torch.cuda.set_device(own)
     store = _connect(world, own)
     try:
+        world.check_same("the kind of device", own.type)
         yield world, own
     except Exception as error:
         failure = error if isinstance(error, GolDecoupleError) else _lost(error) or machine_failure(error)
         if failure is None:
             raise
-        told = not _is_first(store, failure.message)
+        told = isinstance(error, FailedElsewhere) or not _is_first(store, failure.message)
         if failure is error and world.is_main:
             _wait_for_the_others(store, world)
         raise FailedElsewhere(failure) if told else failure from None
-    finally:
-        dist.destroy_process_group()
+    # Only where all went well: with others missing, it could wait for them. A process that ends is disconnected.
+    dist.destroy_process_group()
 
 
 def first_host(hosts: str) -> str:
@@ -155,24 +159,50 @@ def first_host(hosts: str) -> str:
 
 
 def _connect(world: World, device: torch.device) -> Store:
+    job, step = (os.environ.get(f"SLURM_{name}", "0") for name in ("JOB_ID", "STEP_ID"))
     if "SLURM_STEP_NODELIST" in os.environ:
         os.environ.setdefault("MASTER_ADDR", first_host(os.environ["SLURM_STEP_NODELIST"]))
-        os.environ.setdefault("MASTER_PORT", str(FIRST_PORT + int(os.environ.get("SLURM_JOB_ID", "0")) % PORTS))
-    told = {"RANK": world.rank, "WORLD_SIZE": world.size}
-    os.environ.update({name: str(value) for name, value in told.items()})
-    store, rank, size = next(iter(rendezvous("env://", timeout=TIMEOUT)))
+        os.environ.setdefault("MASTER_PORT", str(FIRST_PORT + (int(job) + int(step)) % PORTS))
+    os.environ.update({"RANK": str(world.rank), "WORLD_SIZE": str(world.size)})
     backend = "cpu:gloo,cuda:nccl" if device.type == "cuda" else "gloo"
-    inner = PrefixStore("gol-decouple", store)
-    dist.init_process_group(backend, store=inner, rank=rank, world_size=size, timeout=TIMEOUT)
+    try:
+        with _stopped_by_signals():
+            store, rank, size = next(iter(rendezvous("env://", timeout=TIMEOUT_TO_CONNECT)))
+            inner = PrefixStore(f"gol-decouple {job}.{step}", store)
+            dist.init_process_group(backend, store=inner, rank=rank, world_size=size, timeout=TIMEOUT)
+    except (RuntimeError, ValueError) as error:
+        where = ", ".join(f"{name}={os.environ.get(name, '')}" for name in ("MASTER_ADDR", "MASTER_PORT"))
+        raise EnvironmentFailure(
+            f"process {world.rank} of {world.size} is not connected with the others ({where}): {_first_line(error)}",
+            "start all of them with torchrun or srun; MASTER_ADDR and MASTER_PORT name another host and port",
+        ) from None
     return inner
+
+
+@contextmanager
+def _stopped_by_signals() -> Iterator[None]:
+    """Signals end the process at once: there is nothing to lose yet, and Python sees none while a library waits."""
+    before = {number: signal.signal(number, signal.SIG_DFL) for number in (signal.SIGTERM, signal.SIGINT)}
+    try:
+        yield
+    finally:
+        for number, handler in before.items():
+            signal.signal(number, handler)
 
 
 def _lost(error: Exception) -> EnvironmentFailure | None:
     """The failure that an error of the connection between the processes stands for."""
+    if not isinstance(error, RuntimeError):
+        return None
     if not isinstance(error, dist.DistError) and not any(text in str(error) for text in _LEFT):
         return None
-    hint = "its own message says why, if it had time for one; the same command continues where the run was"
-    return EnvironmentFailure("another process of this run has stopped", hint)
+    hint = f"its own message says why, if it had time for one; the same command continues. Told: {_first_line(error)}"
+    return EnvironmentFailure("another process of this run has stopped, or cannot be reached any more", hint)
+
+
+def _first_line(error: Exception) -> str:
+    """What an error says first; gloo goes on with advice for programmers."""
+    return (str(error).splitlines() or [type(error).__name__])[0].partition(". ")[0][:300]
 
 
 def _is_first(store: Store, message: str) -> bool:

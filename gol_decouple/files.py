@@ -13,6 +13,8 @@ from typing import Any
 from gol_decouple.errors import EnvironmentFailure, InputError
 
 _PROBE_BYTES = 2**20
+_UMASK = os.umask(0)
+os.umask(_UMASK)
 
 
 @contextmanager
@@ -26,6 +28,7 @@ def atomic_path(path: Path) -> Iterator[Path]:
     with disk_errors(path):
         try:
             yield temporary
+            os.chmod(temporary, 0o666 & ~_UMASK)  # some libraries make files that only their owner can read
             publish(temporary, path)
         except Exception:
             _meet_the_cause(temporary)

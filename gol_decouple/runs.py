@@ -202,6 +202,9 @@ def read_manifest(folder: Path) -> dict[str, Any]:
 
 def not_finished(run: Path) -> InputError:
     """What to tell of a run whose stage one was interrupted, or that lacks something of it."""
+    if any(run.glob(f"{FEATURES}.shard.*")):
+        hint = f"gol-decouple merge {shlex.quote(str(run))}, once every process has written its own"
+        return InputError(f"the features of {run} are in shards", hint)
     command = ["gol-decouple", "stage1", run / CONFIG, "--runs-dir", run.parent, "--name", run.name]
     return InputError(
         f"stage one of {run} is not finished", f"continue it: {shlex.join(str(part) for part in command)}"

@@ -97,8 +97,11 @@ def threads_for(multiply_adds: int) -> Iterator[None]:
 
 def default_workers() -> int:
     """Processes that decode and augment beside a training process; several of those share the machine's cores."""
-    trainers = int(os.environ.get("LOCAL_WORLD_SIZE", "1"))
-    return min(8, max(1, len(os.sched_getaffinity(0)) // trainers - 1))
+    cores = len(os.sched_getaffinity(0))
+    # srun binds its tasks to cores of their own as a rule; torchrun does not.
+    tasks = os.environ.get("SLURM_STEP_TASKS_PER_NODE", "1") if cores == os.cpu_count() else "1"
+    trainers = os.environ.get("LOCAL_WORLD_SIZE") or tasks
+    return min(8, max(1, cores // int(re.match(r"\d*", trainers)[0] or 1) - 1))  # type: ignore[index]  # "8(x2)"
 
 
 def describe(device: torch.device) -> dict[str, str]:

@@ -82,11 +82,12 @@ class DataConfig(_Section):
     # cifar10, cifar100: the one that holds the download
     path: FilePath = None
     lists: ListsConfig = ListsConfig()
-    class_names: FilePath = None  # list: a text file, one name a line in label order, or `label name` a line
+    # list: a text file in the lists' folder, one name a line in label order, or `label name` a line
+    class_names: FilePath = None
     skip: FilePath = None  # list, folder: a text file of images to leave out, as `gol-decouple check` prints them
     # Shares of each class's train images to hold out where there is no such split; unset: of a folder or a list 0.1
-    # and 0.2, else none
-    val_fraction: Share | None = None
+    # and 0.2, else none; 0: no val
+    val_fraction: Fraction | None = None
     test_fraction: Share | None = None
     imbalance_factor: Annotated[Float, Field(ge=1)] | None = None
     imbalance_type: Literal["exp", "step"] = "exp"

@@ -22,9 +22,10 @@ from gol_decouple.backbones import ImageClassifier, with_sync_batchnorm
 from gol_decouple.config import load_config
 from gol_decouple.data.dataset import Dataset, make_split
 from gol_decouple.data.loading import EpochKeys
-from gol_decouple.distributed import ALONE, FIRST_PORT, PORTS, World, find_world, first_host
+from gol_decouple.distributed import ALONE, FIRST_PORT, PORTS, World, first_host, joined
 from gol_decouple.errors import InputError
 from gol_decouple.features import layout
+from gol_decouple.launch import find_place
 from gol_decouple.progress import SILENT
 from gol_decouple.stages.parallel import check
 from gol_decouple.stages.training import Trainer
@@ -166,7 +167,7 @@ def test_shards_are_joined_to_the_file_that_one_process_writes(
     assert not (folder / "features.h5").exists()
     early = run_cli("stage2", folder, "--activation", "gumbel")
     assert early.code == 2
-    assert "is not finished" in early.err
+    assert f"error: the features of {folder} are in shards\nhint: gol-decouple merge {folder}" in early.err
 
     (folder / "features.h5.shard.1").rename(tmp_path / "away")
     outcome = run_cli("merge", folder)
@@ -183,12 +184,31 @@ def test_shards_are_joined_to_the_file_that_one_process_writes(
     again = two_processes(SMALL_BLOCKS + MAIN, *loaded(small_config, trained, tmp_path), "--shards")
     assert [process.code for process in again] == [0, 0]
 
-    outcome = run_cli("merge", folder)
+    left = {path.name: path.read_bytes() for path in folder.glob("*.shard.1*")}
+    outcome = run_cli("merge", folder, "--device", "cpu")
     assert outcome.code == 0, outcome.err
+    assert (folder / "features.h5").read_bytes() == whole
+    assert not list(folder.glob("*.shard.*"))
+
+    # A merge that was stopped while it removed them.
+    for name, content in left.items():
+        (folder / name).write_bytes(content)
+    (folder / "manifest.json").unlink()
+    assert run_cli("merge", folder).code == 0
     assert (folder / "features.h5").read_bytes() == whole
     assert not list(folder.glob("*.shard.*"))
     assert "top-1" in outcome.out
     assert "is finished and kept" in run_cli("merge", folder).err
+
+
+def test_a_start_without_shards_makes_them_needless(
+    tmp_path: Path, small_config: Path, trained: Path, run_cli: RunCli
+) -> None:
+    arguments = loaded(small_config, trained, tmp_path)
+    assert run_cli(*arguments, "--shards").code == 0
+    assert list((tmp_path / "two").glob("*.shard.*"))
+    assert run_cli(*arguments).code == 0
+    assert not list((tmp_path / "two").glob("*.shard.*"))
 
 
 TRAIN_A_MODEL_WITHOUT_BATCHNORM = """
@@ -296,8 +316,8 @@ def test_a_process_that_dies_in_training_stops_the_run_which_then_continues(
     arguments = stage1(small_config, tmp_path)
     main, other = two_processes(SMALL_BLOCKS + DIE_IN_EPOCH_2 + MAIN, *arguments)
     assert (main.code, other.code) == (3, 9)
-    assert "error: another process of this run has stopped\n" in main.err
-    assert "the same command continues where the run was" in main.err
+    assert "error: another process of this run has stopped, or cannot be reached any more\n" in main.err
+    assert "the same command continues. Told: " in main.err
     assert "Traceback" not in main.err
     main, other = two_processes(SMALL_BLOCKS + MAIN, *arguments)
     assert (main.code, other.code) == (0, 0), main.err
@@ -312,7 +332,7 @@ def test_a_process_that_dies_in_extraction_costs_no_block_that_was_written(
     arguments = loaded(small_config, trained, tmp_path)
     main, other = two_processes(SMALL_BLOCKS + DIE_AFTER_A_BLOCK + MAIN, *arguments)
     assert (main.code, other.code) == (3, 9)
-    assert "error: another process of this run has stopped\n" in main.err
+    assert "error: another process of this run has stopped, " in main.err
     folder = tmp_path / "two"
     assert not (folder / "features.h5").exists()
     logs = {rank: (folder / f"features.h5.partial.{rank}.log").read_text().split("\n") for rank in range(2)}
@@ -348,6 +368,43 @@ def test_a_mistake_that_every_process_finds_is_told_once(tmp_path: Path, small_c
     assert told.count("error: ") == 1
 
 
+@pytest.mark.parametrize(
+    ("differs", "message"),
+    [
+        ("sys.argv += ['--seed', os.environ['RANK']]\n", "do not agree on the config's seed: process 1 has 1"),
+        ("os.environ.pop('MASTER_ADDR')\n", "is not connected with the others (MASTER_ADDR=, MASTER_PORT="),
+    ],
+)
+def test_processes_that_do_not_belong_together(tmp_path: Path, small_config: Path, differs: str, message: str) -> None:
+    outcomes = two_processes(differs + MAIN, *stage1(small_config, tmp_path))
+    told = "".join(outcome.err for outcome in outcomes)
+    assert message in told
+    assert "hint: " in told
+    assert "Traceback" not in told
+    assert all(outcome.code in (2, 3) for outcome in outcomes)
+    assert not (tmp_path / "two").exists()
+
+
+def test_one_device_for_all_is_refused(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    for name, value in as_torchrun(0, 1).items():
+        monkeypatch.setenv(name, value)
+    with pytest.raises(InputError, match="'cuda:1' is one for all of 2 processes"), joined("cuda:1"):
+        raise AssertionError("not reached")
+
+
+@pytest.mark.parametrize("command", ["stage2", "tune"])
+def test_what_is_for_one_process_is_refused_in_several(
+    trained: Path, run_cli: RunCli, monkeypatch: pytest.MonkeyPatch, command: str
+) -> None:
+    more = ["--activation", "gumbel"] if command == "stage2" else []
+    for rank, told in ((0, f"error: {command} is work for one process, and 2 were started\n"), (1, "")):
+        for name, value in as_torchrun(rank, 1).items():
+            monkeypatch.setenv(name, value)
+        outcome = run_cli(command, trained, *more)
+        assert outcome.code == 2
+        assert told in outcome.err if told else outcome.err == ""
+
+
 def test_torchrun_starts_it(tmp_path: Path, small_config: Path, trained: Path) -> None:
     command = [sys.executable, "-m", "torch.distributed.run", "--standalone", "--nproc-per-node=2"]
     command += ["-m", "gol_decouple", *map(str, stage1(small_config, tmp_path, "--set", "stage1.epochs=0"))]
@@ -380,14 +437,14 @@ def test_srun_starts_it(tmp_path: Path, small_config: Path) -> None:
     ids=["alone", "torchrun", "srun", "a batch script", "torchrun under srun"],
 )
 def test_the_environment_tells_which_process_this_is(environment: dict[str, str], world: World) -> None:
-    assert find_world(environment) == world
+    assert World(*find_place(environment)) == world
     assert world.is_main == (world.rank == 0)
 
 
 @pytest.mark.parametrize("rank", ["one", "2", "-1", ""])
 def test_an_environment_that_makes_no_sense(rank: str) -> None:
     with pytest.raises(InputError, match=f"RANK={rank}, WORLD_SIZE=2"):
-        find_world({"RANK": rank, "WORLD_SIZE": "2"})
+        find_place({"RANK": rank, "WORLD_SIZE": "2"})
 
 
 @pytest.mark.parametrize(

@@ -337,6 +337,12 @@ def test_how_to_continue_does_not_throw_away_what_is_done(
     assert outcome.err.splitlines()[-2:] == ["error: stopped", f"hint: {hint}"]
 
 
+def test_what_has_nothing_to_continue_only_stops(monkeypatch: pytest.MonkeyPatch, run_cli: RunCli) -> None:
+    monkeypatch.setattr(use, "print_report", lambda *_: signal.raise_signal(signal.SIGTERM))
+    assert (outcome := run_cli("report")).err == "error: stopped\n"
+    assert outcome.code == 143
+
+
 def test_workers_that_are_terminated_too_are_no_news(monkeypatch: pytest.MonkeyPatch, run_cli: RunCli) -> None:
     def torch_reports_a_dead_worker(*_: object) -> None:
         raise RuntimeError("DataLoader worker (pid 7) is killed by signal: Terminated.")

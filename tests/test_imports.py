@@ -25,14 +25,14 @@ ROWS = (
     ("activations",),
     ("methods", "bootstrap", "predictions", "metrics", "class_stats", "schedules"),
     ("config", "runs", "distributed", "runtime"),
-    ("settings", "progress", "files"),
+    ("settings", "progress", "files", "launch"),
     ("errors", "__init__"),
 )
 ROW_OF = {part: row for row, parts in enumerate(ROWS) for part in parts}
 WITHOUT_TORCH = (
     *("cli", "report.rows", "report.gains", "report.tables", "methods", "bootstrap", "predictions", "metrics"),
     "class_stats",
-    *("config", "runs", "errors"),
+    *("config", "runs", "errors", "launch"),
 )
 ONLY_IN = {
     "rich": ("cli/", "progress.py", "report/"),

@@ -14,8 +14,10 @@ import typer
 from gol_decouple.cli import train, use  # noqa: F401  # their commands register themselves
 from gol_decouple.cli.app import app
 from gol_decouple.errors import FailedElsewhere, GolDecoupleError, InputError, machine_failure
+from gol_decouple.launch import find_place
 
 PROGRAM = "gol-decouple"
+ONE_GO = {"check", "predict", "export", "report", "methods"}  # commands with nothing to continue
 # The class of all errors in how arguments are written, of which Typer exports only this subclass.
 UsageError = cast("type[typer.BadParameter]", typer.BadParameter.__base__)
 
@@ -23,6 +25,8 @@ UsageError = cast("type[typer.BadParameter]", typer.BadParameter.__base__)
 def main() -> int:
     """Run the program; returns its exit code."""
     signal.signal(signal.SIGTERM, _terminate)
+    # What torch's libraries say of processes that have left is for those who mend them; ours is told below.
+    os.environ.setdefault("TORCH_CPP_LOG_LEVEL", "ERROR")
     try:
         return _run(sys.argv[1:] or ["--help"])
     except UsageError as error:
@@ -31,8 +35,9 @@ def main() -> int:
         return _fail(InputError(message[0].lower() + message[1:], f"{where} --help"))
     except (KeyboardInterrupt, _Terminated) as stop:
         again = "run the same command again" + (" without --overwrite" if "--overwrite" in sys.argv else "")
-        if os.environ.get("RANK", "0") == "0":  # of several processes, which are stopped together, one tells
-            _print_error("stopped", f"{again}: it continues where it was")
+        continues = not ONE_GO & set(sys.argv[1:2])
+        if _is_main_process():  # of several processes, which are stopped together, one tells
+            _print_error("stopped", f"{again}: it continues where it was" if continues else None)
         return 143 if isinstance(stop, _Terminated) else 130
     except Exception as error:
         failure = error if isinstance(error, GolDecoupleError) else machine_failure(error)
@@ -61,6 +66,13 @@ def _terminate(_signum: int, _frame: FrameType | None) -> None:
     # Worker processes that got the signal too are no longer news; torch would raise that they died.
     signal.signal(signal.SIGCHLD, lambda *_: None)
     raise _Terminated
+
+
+def _is_main_process() -> bool:
+    try:
+        return find_place().rank == 0
+    except InputError:
+        return True
 
 
 def _fail(error: GolDecoupleError) -> int:

@@ -24,7 +24,8 @@ from gol_decouple.cli.app import (
     print_report,
 )
 from gol_decouple.config import load_config, override_section
-from gol_decouple.errors import InputError, unknown
+from gol_decouple.errors import FailedElsewhere, InputError, unknown
+from gol_decouple.launch import find_place
 from gol_decouple.progress import to_stderr
 
 DEMO_CONFIG = "digits_lt"
@@ -50,11 +51,10 @@ def stage1(
     """Train a Softmax model, or load one, and cache its features; under torchrun or srun, in several processes."""
     changes = overrides(set_, data_root) + ([f"stage1.checkpoint={checkpoint}"] if checkpoint else [])
     resolved = load_config(config, changes, seed=seed, device=device, name=name)
-    from gol_decouple.distributed import find_world
     from gol_decouple.stages.backbone import run_stage1
 
     folder = run_stage1(resolved, runs_dir, overwrite, to_stderr(), shards)
-    if not find_world().is_main:
+    if find_place().rank:
         return
     if not runs.is_finished(folder):
         to_stderr().say(f"next: gol-decouple merge {shlex.quote(str(folder))}")
@@ -65,12 +65,13 @@ def stage1(
 @app.command()
 def merge(
     run: Annotated[Path, typer.Argument(metavar="RUN", help="A run whose features are in shards.")],
+    device: Device = None,
     runs_dir: RunsDir = RUNS_DIR,
 ) -> None:
     """Join the shards that `stage1 --shards` wrote, and finish the run."""
     from gol_decouple.stages.backbone import merge_run
 
-    merge_run(run, to_stderr())
+    merge_run(run, device or "auto", to_stderr())
     _tell_stage1(run, runs_dir)
 
 
@@ -95,6 +96,7 @@ def stage2(
     keep_grid: Annotated[bool, typer.Option("--keep-grid", help="Report every point of a grid; choose none.")] = False,
 ) -> None:
     """Retrain classifiers on cached features, all in one pass; of a list in --set, the best on val is chosen."""
+    _refuse_several_processes("stage2")
     names = [*map(_activation, activation or []), *methods.select(method or [])]
     if not names:
         raise InputError("stage2 needs something to train", "--activation gumbel, or --method gumbel_paper")
@@ -120,6 +122,7 @@ def tune_methods(
     runs_dir: RunsDir = RUNS_DIR,
 ) -> None:
     """Search methods and their settings on val, say which to ship and why, then evaluate each method's best on test."""
+    _refuse_several_processes("tune")
     names = methods.select(method or ["all"])
     target = runs.find_target(run, runs_dir)
     grid = override_section(runs.stage2_settings(target), set_ or [], "stage2")
@@ -153,6 +156,13 @@ def demo(device: Device = None, runs_dir: RunsDir = RUNS_DIR, overwrite: Overwri
         f"  gol-decouple stage2 {folder} --activation sigmoid --seeds 5\n"
         "  gol-decouple stage1 cifar100_lt    (downloads CIFAR-100; hours on a CPU)"
     )
+
+
+def _refuse_several_processes(command: str) -> None:
+    place = find_place()
+    if place.size > 1:
+        error = InputError(f"{command} is work for one process, and {place.size} were started", "leave torchrun out")
+        raise FailedElsewhere(error) if place.rank else error
 
 
 def _activation(name: str) -> str:

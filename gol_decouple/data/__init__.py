@@ -76,11 +76,11 @@ def _refuse_unused(config: DataConfig, where: str) -> None:
 def _with_missing_splits(dataset: Dataset, config: DataConfig, where: str) -> Dataset:
     for name, asked in (("test", config.test_fraction), ("val", config.val_fraction)):
         if name in dataset.splits:
-            if asked is not None:
+            if asked:
                 raise InputError(f"data.{name}_fraction = {asked:g}, but {where} has a {name} split", "leave it unset")
             continue
         share = DEFAULT_SHARES[name] if asked is None and config.kind in IN_FILES else asked
-        if share is None:
+        if not share:
             continue
         held_out = dataset.with_held_out(name, share, config.seed)
         # Nobody asked for val, and nothing needs it: classes of one image do not have to give any.

@@ -87,7 +87,7 @@ def load(config: DataConfig) -> Dataset:
     num_classes = 1 + max(int(part.labels.max(initial=-1)) for part in parts.values())
     train = parts["train"]
     if config.class_names:
-        names = read_names(Path(config.class_names), num_classes)
+        names = read_names(folder / config.class_names, num_classes)
     else:
         names = layouts.class_names(train.paths, train.labels.tolist(), num_classes)
     splits = {

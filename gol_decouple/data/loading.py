@@ -167,7 +167,7 @@ class EpochKeys:
     def _shares(self, images: int) -> list[range]:
         """Which of a step's images this process's passes are over; as many passes in each process."""
         world = self._world
-        passes = max(1, min(self._passes, images // world.size))
+        passes = max(1, min(self._passes, images // (2 * world.size)))  # BatchNorm needs two images
         parts, first = world.size * passes, world.rank * passes
         # Rounded up, so that the main process, whose BatchNorm statistics count, has images wherever there are any.
         bounds = [-(-images * part // parts) for part in range(first, first + passes + 1)]

@@ -83,7 +83,7 @@ def picture_batches(
 
 def _listed(path: Path) -> list[Path]:
     try:
-        lines = path.read_text(encoding="utf-8", errors="surrogateescape").splitlines()
+        lines = path.read_text(encoding="utf-8-sig", errors="surrogateescape").splitlines()
     except OSError as error:
         raise InputError(f"list {path} cannot be read: {error.strerror}", "it holds a path a line") from None
     found = [_path_in(line.strip(), path.parent) for line in lines if line.strip()]

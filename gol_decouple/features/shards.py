@@ -5,7 +5,7 @@ from __future__ import annotations
 import os
 import re
 import zlib
-from collections.abc import Mapping
+from collections.abc import Mapping, Sequence
 from contextlib import ExitStack
 from dataclasses import dataclass
 from pathlib import Path
@@ -53,6 +53,26 @@ def merge(path: Path, progress: Progress = SILENT) -> None:
     if not paths:
         raise InputError(f"there is no shard of {path}", "gol-decouple stage1 CONFIG --shards writes them")
     header, splits = _plan(paths)
+    if not _is_there(path, header, splits):
+        _join(path, header, splits, paths, progress)
+    remove_shards(path)
+
+
+def remove_shards(path: Path) -> None:
+    """Remove the shards of a features file that is finished."""
+    for shard in find_shards(path):
+        log_path(shard).unlink(missing_ok=True)
+        shard.unlink()
+
+
+def _is_there(path: Path, header: Header, splits: Mapping[str, SplitLayout]) -> bool:
+    """Whether the file is there already, and only the removal of its shards was interrupted."""
+    return path.exists() and plan_hash(*metadata.read_unfinished(path)) == plan_hash(header, splits)
+
+
+def _join(
+    path: Path, header: Header, splits: Mapping[str, SplitLayout], paths: Sequence[Path], progress: Progress
+) -> None:
     with ExitStack() as stack:
         shards = [_open(shard, plan_hash(header, splits), stack) for shard in paths]
         with FeatureWriter(path, header, splits) as writer:
@@ -64,9 +84,6 @@ def merge(path: Path, progress: Progress = SILENT) -> None:
                     writer.write(block, rows.reshape(-1, header.feature_size))
                     bar.advance(1)
             writer.publish()
-    for shard in paths:
-        log_path(shard).unlink(missing_ok=True)
-        shard.unlink()
 
 
 def _plan(paths: list[Path]) -> tuple[Header, dict[str, SplitLayout]]:

@@ -55,16 +55,21 @@ class FeatureWriter:
         self._splits = dict(splits)
         self._resume = resume
         self._world = world
+        self._is_shard = shard
         self._writers = ALONE if shard else world  # of the one file
         self._plan = plan_hash(header, splits)
         self._partial = shard_path(path, world.rank) if shard else path.with_name(f"{path.name}.partial")
         self._log_path = log_path(self._partial, None if shard else world.rank)
         self._crcs: dict[Block, int] = {}
+        self._own: list[Block] = []
 
     def __enter__(self) -> Self:
         with ExitStack() as stack:
             self._offsets, done = self._writers.on_main(lambda: self._open(stack))
             self._crcs = dict(done)
+            # What is left of one file is shared; a shard's share is the same whatever is left of it.
+            shared = (block for block in self._blocks() if self._is_shard or block not in done)
+            self._own = list(islice(shared, self._world.rank, None, self._world.size))
             with disk_errors(self.path):
                 if not self._writers.is_main:
                     self._descriptor = os.open(self._partial, os.O_RDWR)
@@ -83,8 +88,7 @@ class FeatureWriter:
     @property
     def pending(self) -> list[Block]:
         """The blocks that this process has still to write."""
-        share = islice(self._blocks(), self._world.rank, None, self._world.size)
-        return [block for block in share if block not in self._crcs]
+        return [block for block in self._own if block not in self._crcs]
 
     def write(self, block: Block, rows: NDArray[Any]) -> None:
         """Write the features of a block, [stop - start, D] in a float dtype; log it once it is on the disk.
@@ -169,7 +173,7 @@ class FeatureWriter:
         self._remove_logs()
         try:
             offsets = store.create(self._partial, self._header, self._splits)
-            if self._writers.size == self._world.size:  # of a shard, only this process's blocks are ever written
+            if not self._is_shard:  # of a shard, only this process's blocks are ever written
                 os.posix_fallocate(self._descriptor, 0, os.fstat(self._descriptor).st_size)
         except BaseException:
             self._discard()

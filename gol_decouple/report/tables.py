@@ -106,8 +106,10 @@ def _metrics(rows: Sequence[Row]) -> dict[str, str]:
 
 def _recipe(row: Row) -> str:
     """Where the classifier comes from and how long it trained; every changed setting is named."""
+    if row["stage"] == 1 and row["epochs"] == 0:
+        return f"stage one, {'random weights' if row['started_from'] == 'random' else 'loaded'}"
     begin = "stage one" if row["stage"] == 1 else "fresh" if row["start"] == "fresh" else "from stage one"
-    if row["started_from"] not in (None, "fresh", "stage_one"):
+    if row["stage"] == 2 and row["started_from"] not in (None, "fresh", "stage_one"):
         begin = "from a Softmax classifier trained on the features"
     if row["classifier"] == NEAREST_MEAN:
         begin = "class means"
@@ -118,7 +120,7 @@ def _recipe(row: Row) -> str:
     changed += [] if row["trained_on"] == "train" else [f"trained on {row['trained_on']}"]
     changed += choices.in_recipe(row)
     if row["epochs"] == 0:
-        return f"{begin}, loaded" if row["stage"] == 1 else ", ".join([begin, "not trained", *changed])
+        return ", ".join([begin, "not trained", *changed])
     return ", ".join([begin, f"{row['epochs']} epochs", f"lr {row['lr']:g}", *changed])
 
 

@@ -19,7 +19,7 @@ from gol_decouple.data.loading import check_sizes
 from gol_decouple.distributed import World, joined
 from gol_decouple.features import FeaturesFile, open_features
 from gol_decouple.features.extract import check_views, extract, weights_sha256
-from gol_decouple.features.shards import find_shards, merge
+from gol_decouple.features.shards import find_shards, merge, remove_shards
 from gol_decouple.files import atomic_path, write_json
 from gol_decouple.progress import SILENT, Progress
 from gol_decouple.settings import Config
@@ -50,8 +50,8 @@ def run_stage1(
         return _run(resolve(config), runs_dir, overwrite, progress if world.is_main else SILENT, shards, world, device)
 
 
-def merge_run(folder: Path, progress: Progress = SILENT) -> None:
-    """Finish a run whose features were written in shards: join them, and evaluate.
+def merge_run(folder: Path, device: str = "auto", progress: Progress = SILENT) -> None:
+    """Finish a run whose features were written in shards: join them, and evaluate on `device`.
 
     Raises:
         InputError: no run, or shards that are missing, damaged, or of different features.
@@ -61,11 +61,12 @@ def merge_run(folder: Path, progress: Progress = SILENT) -> None:
     if runs.is_finished(folder):
         progress.say(f"{folder} is finished and kept as it is")
         return
+    used_device = runtime.select_device(device)
     with runs.working_on(folder):
         if not (folder / runs.FEATURES).exists() or find_shards(folder / runs.FEATURES):
             merge(folder / runs.FEATURES, progress)
         features = open_features(folder / runs.FEATURES)
-        _finish(folder, config, features, seconds_of(folder), runtime.select_device(config.device))
+        _finish(folder, config, features, seconds_of(folder), used_device)
 
 
 def _run(
@@ -77,6 +78,8 @@ def _run(
     world: World,
     device: torch.device,
 ) -> Path:
+    for key, value in config.model_dump(exclude={"device"}).items():
+        world.check_same(f"the config's {key}", value)
     folder, finished = world.on_main(lambda: runs.open_run(config, runs_dir, overwrite, progress))
     if finished:
         progress.say(f"{folder} is finished and kept as it is (--overwrite trains it again)")
@@ -84,6 +87,7 @@ def _run(
     check_views(config)
     methods.configured("softmax", runs.method_settings(config))  # a mistake there shall not wait for stage two
     dataset = world.main_first(lambda: load_data(config.data))
+    world.check_same("the images (their sha256)", dataset.sha256 if world.size > 1 else None)
     check_sizes(dataset, config.transform)
     tell(dataset, progress)
     model, match = world.main_first(lambda: _model(config, dataset.num_classes, progress))
@@ -115,6 +119,11 @@ def _model(config: Config, num_classes: int, progress: Progress) -> tuple[ImageC
         model.has_classifier |= match.has_classifier
     elif backbone.pretrained and size is not None:
         load_published(model, backbone.name, size)
+    elif not config.stage1.epochs:
+        progress.warn(
+            f"nothing is trained and no weights are loaded: the features are those of a random {backbone.name} "
+            "(--checkpoint, backbone.pretrained or stage1.epochs gives it weights)"
+        )
     if backbone.trainable is not None:
         train_only(model, backbone.trainable)
     return model, match
@@ -145,6 +154,7 @@ def _finish(
         "sampler": settings.sampler,
         "classifier": "linear",
         "seed": config.seed,
+        "started_from": _weights(config),
         "settings": settings.model_dump(mode="json", exclude_none=True),
         "scaled_lr": settings.scaled_lr,
         "processes": processes,
@@ -155,12 +165,21 @@ def _finish(
     finish(folder, features.classifier, features, loss, device, facts)
 
 
+def _weights(config: Config) -> str:
+    """Where the weights are from that stage one begins with."""
+    if config.stage1.checkpoint is not None:
+        return "checkpoint"
+    return "published" if config.backbone.pretrained else "random"
+
+
 def _features(
     model: ImageClassifier, dataset: Dataset, config: Config, path: Path, progress: Progress, world: World
 ) -> FeaturesFile:
     """The run's features file; one that a former start finished is kept if it is of these weights and data."""
     if not world.on_main(lambda: path.exists() and _is_of(open_features(path), model, dataset)):
         extract(model, dataset, config, path, progress, world)
+    if world.is_main:
+        remove_shards(path)  # of a start with --shards
     return open_features(path)
 
 

@@ -31,7 +31,7 @@ from gol_decouple.stages.parallel import accumulating, check, parallel
 from gol_decouple.stages.training_log import TrainingLog
 from gol_decouple.stages.training_state import load_state, save_state
 
-MIXUP = 3  # random stream; those of the images' order and augmentation are in data.loading
+MIXUP, NOISE = 3, 4  # random streams; those of the images' order and augmentation are in data.loading
 
 
 class Trainer:
@@ -82,7 +82,7 @@ class Trainer:
             world,
         )
         self._batches = self._load("train", self._keys)
-        self._log = TrainingLog(folder, config.stage1.tensorboard and world.is_main)
+        self._log = TrainingLog(folder, config.stage1.tensorboard, world.is_main)
 
     def run(self, progress: Progress) -> None:
         """Train to the last epoch; the result is `model`, the same in all processes.
@@ -100,6 +100,7 @@ class Trainer:
                     self._log.add(self._logged_epoch(epoch, bar))
                     if self._world.is_main:
                         self._save(epoch + 1)
+            self._network = self._model  # lets go of the connection between the processes
         self._world.share_model(self.model)
 
     @property
@@ -155,7 +156,9 @@ class Trainer:
         with nullcontext() if part.is_last else accumulating(self._network):
             # The first pass of the main process draws as the only one does.
             own = (self._world.rank, part.number)
-            loss = self._loss(inputs, targets, epoch, part.step, *(own if any(own) else ()))
+            at = (epoch, part.step, *(own if any(own) else ()))
+            torch.manual_seed(runtime.stream_seed(self._seed, NOISE, *at))  # of dropout and the like in the model
+            loss = self._loss(inputs, targets, *at)
             torch.autograd.backward(self._scaler.scale(loss * (share * self._world.size)))
         return loss.detach() * share
 
@@ -179,8 +182,16 @@ class Trainer:
         )
 
     def _logits(self, inputs: torch.Tensor) -> torch.Tensor:
-        with runtime.autocast(self.device, self._precision):
-            logits: torch.Tensor = self._network(inputs)
+        try:
+            with runtime.autocast(self.device, self._precision):
+                logits: torch.Tensor = self._network(inputs)
+        except ValueError as error:
+            if "more than 1 value per channel" not in str(error):
+                raise
+            raise InputError(
+                f"BatchNorm needs more than one image a pass, and the last batch leaves {len(inputs)}",
+                f"--set stage1.batch_size={self._settings.batch_size + 1}, or fewer processes or stage1.passes",
+            ) from None
         return logits.float()
 
     def _diverged(self, epoch: int, sign: str) -> InputError:
@@ -241,6 +252,7 @@ class Trainer:
     def _resume(self, progress: Progress) -> int:
         """Take up the newest checkpoint; returns the number of epochs done."""
         state = load_state(self._folder, self._dataset.sha256, progress)
+        self._world.check_same("the last checkpoint", state and state["epochs_done"])
         if state is None:
             return 0
         self._model.load_state_dict(state["model"])
@@ -249,5 +261,7 @@ class Trainer:
         if self._average is not None:
             self._average.load_state_dict(state["average"])
         self._log.rows = state["log"]
+        if self._world.is_main:
+            self._log.write()  # a process that was killed may have written the checkpoint only
         progress.say(f"continuing stage one after epoch {state['epochs_done']} of {self._settings.epochs}")
         return int(state["epochs_done"])

@@ -18,16 +18,18 @@ class TrainingLog:
 
     Args:
         tensorboard: also write every row as scalars below `tensorboard/`.
+        is_main: whether this process is the one that writes.
 
     Raises:
         InputError: TensorBoard is asked for and not installed.
     """
 
-    def __init__(self, folder: Path, tensorboard: bool = False) -> None:
+    def __init__(self, folder: Path, tensorboard: bool = False, is_main: bool = True) -> None:
         self.rows: list[dict[str, Any]] = []
         self._folder = folder
         self._writer: Any = None
-        self._tensorboard = _tensorboard() if tensorboard else None
+        found = _tensorboard() if tensorboard else None
+        self._tensorboard = found if is_main else None
 
     @property
     def seconds(self) -> float:

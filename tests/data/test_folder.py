@@ -242,6 +242,11 @@ def test_shares_are_those_of_the_config(tmp_path: Path) -> None:
     assert data.notes[1] == "there is no val split: 3 train images, 25% of each class, are held out"
 
 
+def test_no_val_can_be_asked_for(tmp_path: Path) -> None:
+    data = load(make_train(tmp_path, a=20, b=10), val_fraction=0)
+    assert counts(data) == {"train": [16, 8], "test": [4, 2]}
+
+
 def test_splits_that_are_there_are_not_added_to(tmp_path: Path) -> None:
     root = make_train(tmp_path, a=20, b=10)
     with_test = load(make(root, "test/a/1.png"))

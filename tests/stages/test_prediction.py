@@ -220,7 +220,7 @@ def test_folders_are_searched_and_lists_are_read(tmp_path: Path, run_cli: RunCli
     for path in ("some/b.png", "some/deeper/c.PNG", "some/.hidden/d.png", "a 7", "e.png"):
         shutil.copy(photos / "red" / "0.png", tmp_path / path)
     (tmp_path / "some" / "notes.md").write_text("no image")
-    (tmp_path / "list.txt").write_text(f"\nsome/b.png 12\na 7\n{photos / 'blue' / '20.png'}\n  \ne.png   0\n")
+    (tmp_path / "list.txt").write_text(f"\ufeffsome/b.png 12\na 7\n{photos / 'blue' / '20.png'}\n  \ne.png   0\n")
     found = predict(run_cli, run, tmp_path / "e.png", tmp_path / "some", tmp_path / "list.txt")
     assert [one["image"] for one in found] == [
         str(path)

@@ -9,10 +9,11 @@ from pathlib import Path
 import numpy as np
 import pytest
 import torch
-from conftest import Interrupt
+from conftest import Interrupt, RunCli
 from rich.console import Console
+from torch import nn
 
-from gol_decouple.backbones import build_model
+from gol_decouple.backbones import ImageClassifier, build_model
 from gol_decouple.config import load_config
 from gol_decouple.data import load_data
 from gol_decouple.errors import InputError
@@ -203,3 +204,49 @@ def test_the_model_learns_and_the_log_says_so(finished_run: Path) -> None:
     assert float(rows[-1]["train_loss"]) < float(rows[0]["train_loss"])
     assert rows[0]["accuracy"] == ""
     assert float(rows[-1]["accuracy"]) > 40
+
+
+def test_a_model_with_dropout_ends_bit_equal_too(tmp_path: Path, small_config: Path, interrupt: Interrupt) -> None:
+    config = load_config(str(small_config))
+
+    def own(folder: Path) -> Trainer:
+        folder.mkdir(exist_ok=True)
+        torch.manual_seed(0)
+        network = nn.Sequential(nn.Flatten(), nn.Linear(192, 16), nn.ReLU(), nn.Dropout(0.5))
+        return Trainer(ImageClassifier(network, 16, 3), load_data(config.data), config, folder)
+
+    own(tmp_path / "whole").run(SILENT)
+    interrupt(own(tmp_path / "parts"), 1)
+    torch.manual_seed(99)
+    own(tmp_path / "parts").run(SILENT)
+    first, second = weights(tmp_path / "whole"), weights(tmp_path / "parts")
+    assert all(torch.equal(first[name], second[name]) for name in first)
+
+
+def test_a_last_batch_that_is_too_small_for_batchnorm_is_told(tmp_path: Path, small_config: Path) -> None:
+    # Of 67 images, batches of 11 leave one; its maps have one position.
+    config = load_config(str(small_config), ["stage1.batch_size=11"])
+    network = nn.Sequential(nn.Conv2d(3, 8, 8), nn.BatchNorm2d(8), nn.Flatten())
+    training = Trainer(ImageClassifier(network, 8, 3), load_data(config.data), config, tmp_path)
+    with pytest.raises(InputError, match="the last batch leaves 1") as caught:
+        training.run(SILENT)
+    assert caught.value.hint is not None
+    assert "stage1.batch_size=12" in caught.value.hint
+
+
+def test_features_of_a_random_network_are_told(tmp_path: Path, small_config: Path, run_cli: RunCli) -> None:
+    outcome = run_cli("stage1", small_config, "--runs-dir", tmp_path, "--set", "stage1.epochs=0")
+    assert outcome.code == 0
+    assert "warning: nothing is trained and no weights are loaded: the features are those of a random" in outcome.err
+    assert "stage one, random weights" in outcome.out
+    outcome = run_cli("stage2", tmp_path / "colours", "--activation", "gumbel", "--set", "stage2.epochs=1")
+    assert "stage one, random weights" in outcome.out
+    model = tmp_path / "colours" / "model.safetensors"
+    loaded = run_cli("stage1", small_config, "--runs-dir", tmp_path, "--name", "loaded", "--checkpoint", model)
+    assert "nothing is trained" not in loaded.err
+    assert "stage one, loaded" in loaded.out
+
+
+def test_the_model_can_be_read_by_whom_the_umask_lets(finished_run: Path) -> None:
+    modes = {path.name: path.stat().st_mode & 0o777 for path in finished_run.iterdir() if path.suffix != ".lock"}
+    assert modes["model.safetensors"] == modes["config.toml"] == modes["manifest.json"]
