@@ -6,16 +6,17 @@ import importlib
 from typing import TYPE_CHECKING, Any
 
 if TYPE_CHECKING:
-    from gol_decouple import activations, features, losses
+    from gol_decouple import activations, detection, features, losses
     from gol_decouple.stages.evaluation import evaluate
     from gol_decouple.stages.retrain import retrain
 
 __version__ = "0.1.0"
-__all__ = ["__version__", "activations", "evaluate", "features", "losses", "retrain"]
+__all__ = ["__version__", "activations", "detection", "evaluate", "features", "losses", "retrain"]
 
 # Public name -> module; imported on first use, so that `--help` and `report` never wait for torch.
 _LAZY = {
     "activations": "gol_decouple.activations",
+    "detection": "gol_decouple.detection",
     "features": "gol_decouple.features",
     "losses": "gol_decouple.losses",
     "evaluate": "gol_decouple.stages.evaluation",

@@ -19,6 +19,7 @@ ROWS = (
     ("__main__", "cli"),
     ("export",),
     ("stages", "report"),
+    ("detection",),
     ("features",),
     ("data", "backbones"),
     ("losses", "classifiers", "samplers", "posthoc"),
@@ -31,13 +32,15 @@ ROWS = (
 ROW_OF = {part: row for row, parts in enumerate(ROWS) for part in parts}
 WITHOUT_TORCH = (
     *("cli", "report.rows", "report.gains", "report.tables", "methods", "bootstrap", "predictions", "metrics"),
-    "class_stats",
+    *("class_stats", "detection"),
     *("config", "runs", "errors", "launch"),
 )
 ONLY_IN = {
     "rich": ("cli/", "progress.py", "report/"),
     "typer": ("cli/",),
     "h5py": ("features/",),
+    "lvis": ("detection/",),
+    "pycocotools": ("detection/", "data/"),
     "timm": ("backbones/",),
     "torchvision": ("data/", "backbones/"),
     "sklearn": ("data/",),
@@ -82,16 +85,21 @@ def test_libraries_stay_where_they_belong(library: str) -> None:
 
 def test_light_modules_do_not_import_torch() -> None:
     lines = [f"import gol_decouple.{name}" for name in WITHOUT_TORCH]
-    lines += ["import sys", "assert not {'torch', 'h5py', 'sklearn', 'torchvision'} & set(sys.modules)"]
+    lines += [
+        "import sys",
+        "assert not {'torch', 'h5py', 'sklearn', 'torchvision', 'lvis', 'cv2', 'pycocotools'} & set(sys.modules)",
+    ]
     subprocess.run([sys.executable, "-c", "\n".join(lines)], check=True)
 
 
 def test_public_names_stay() -> None:
-    for name in ("activations", "losses", "features", "retrain", "evaluate", "__version__"):
+    for name in ("activations", "detection", "losses", "features", "retrain", "evaluate", "__version__"):
         assert name in dir(gol_decouple)
         assert getattr(gol_decouple, name) is not None
     for name in ("write", "open"):
         assert callable(getattr(gol_decouple.features, name))
+    for name in ("evaluate_lvis", "prepare"):
+        assert callable(getattr(gol_decouple.detection, name))
     with pytest.raises(AttributeError, match="has no attribute 'retrian'"):
         _ = gol_decouple.retrian
 

@@ -11,13 +11,13 @@ from typing import cast
 
 import typer
 
-from gol_decouple.cli import train, use  # noqa: F401  # their commands register themselves
+from gol_decouple.cli import evaluate, train, use  # noqa: F401  # their commands register themselves
 from gol_decouple.cli.app import app
 from gol_decouple.errors import FailedElsewhere, GolDecoupleError, InputError, machine_failure
 from gol_decouple.launch import find_place
 
 PROGRAM = "gol-decouple"
-ONE_GO = {"check", "predict", "export", "report", "methods"}  # commands with nothing to continue
+ONE_GO = {"check", "evaluate", "predict", "export", "report", "methods"}  # commands with nothing to continue
 # The class of all errors in how arguments are written, of which Typer exports only this subclass.
 UsageError = cast("type[typer.BadParameter]", typer.BadParameter.__base__)
 

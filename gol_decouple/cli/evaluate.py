@@ -1,0 +1,67 @@
+"""The command that evaluates anyone's detections."""
+
+from __future__ import annotations
+
+from enum import StrEnum
+from pathlib import Path
+from typing import Annotated
+
+import typer
+from rich.console import Console
+
+from gol_decouple.cli.app import app
+
+
+class IouType(StrEnum):
+    """What overlaps."""
+
+    bbox = "bbox"
+    segm = "segm"
+
+
+class Evaluator(StrEnum):
+    """Which program evaluates."""
+
+    columnar = "columnar"
+    lvis = "lvis"
+
+
+class FiguresFormat(StrEnum):
+    """How figures are printed."""
+
+    table = "table"
+    csv = "csv"
+    json = "json"
+
+
+@app.command()
+def evaluate(
+    annotations: Annotated[Path, typer.Argument(metavar="ANNOTATIONS", help="A JSON file in LVIS format.")],
+    results: Annotated[
+        Path, typer.Argument(metavar="RESULTS", help="A JSON list of detections, as LVIS and COCO tools write it.")
+    ],
+    iou_type: Annotated[IouType, typer.Option(help="Boxes or masks.")] = IouType.bbox,
+    evaluator: Annotated[
+        Evaluator, typer.Option(help="Ours, or the lvis package, which is slow and gives the same.")
+    ] = Evaluator.columnar,
+    fixed_ap: Annotated[
+        bool, typer.Option("--fixed-ap", help="Keep 10,000 detections a category instead of 300 an image.")
+    ] = False,
+    format_: Annotated[FiguresFormat, typer.Option("--format", help="How to print them.")] = FiguresFormat.table,
+    per_class: Annotated[
+        bool, typer.Option("--per-class", help="Print the AP of every category; JSON has it.")
+    ] = False,
+) -> None:
+    """Print LVIS's average precision of detections: of all categories, rare, common and frequent, and by size."""
+    from gol_decouple.detection import prepare
+    from gol_decouple.report import detection
+
+    prepared = prepare(annotations, iou_type.value)
+    figures = prepared.evaluate(str(results), evaluator=evaluator.value, fixed_ap=fixed_ap)
+    if format_ is FiguresFormat.json:
+        typer.echo(detection.to_json(figures))
+    elif format_ is FiguresFormat.csv:
+        typer.echo(detection.to_csv(figures, prepared.annotations, per_class))
+    else:
+        title = f"{results}: {iou_type.value}, {'Fixed AP' if fixed_ap else 'LVIS'}, in points"
+        detection.print_tables(figures, prepared.annotations, title, Console(), per_class)
