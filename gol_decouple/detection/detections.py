@@ -112,13 +112,13 @@ def _from_columns(columns: Mapping[str, Any], annotations: Annotations) -> Detec
         raise InputError(f"results have no column {' and no column '.join(missing)}", f"columns are {COLUMNS}")
     if annotations.masks is not None:
         raise InputError("columns of boxes cannot be evaluated as masks", "give a list of objects with a segmentation")
-    image_ids, category_ids, scores, boxes = (np.asarray(columns[name]) for name in COLUMNS)
+    image_ids, category_ids, boxes, scores = (np.asarray(columns[name]) for name in COLUMNS)
     shapes = {name: np.shape(columns[name]) for name in COLUMNS}
     rows = len(image_ids) if image_ids.ndim else 0
     if any(shapes[name] != (rows,) for name in COLUMNS if name != "boxes") or shapes["boxes"] != (rows, 4):
         raise InputError(f"columns of results do not go together: {shapes}", "they are [N], and boxes [N, 4]")
-    for name, column, kinds in (("image_id", image_ids, "iu"), ("category_id", category_ids, "iu")):
-        if column.dtype.kind not in kinds and rows:
+    for name, column in (("image_id", image_ids), ("category_id", category_ids)):
+        if column.dtype.kind not in "iu" and rows:
             raise InputError(f"the column {name} is of {column.dtype}, not of whole numbers")
     told = Rows(range(rows), "results", "results")
     scores, boxes = _floats("scores", scores), _floats("boxes", boxes)

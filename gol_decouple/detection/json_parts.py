@@ -27,6 +27,8 @@ def read_parts(path: str | Path) -> Iterator[list[Any]]:
     try:
         with open(path, encoding="utf-8") as file:
             text = file.read(PART_CHARACTERS)
+            while text.isspace():
+                text = file.read(PART_CHARACTERS)
             start = _START.match(text)
             if start is None:
                 kind = type(json.loads(text + file.read())).__name__

@@ -151,7 +151,9 @@ def noisy_results(tree: dict[str, Any], seed: int, iou_type: str, more: int = 0)
         image = annotation["image_id"]
         mask = None
         if iou_type == "segm":
-            mask = coco.decode(coco.merge(coco.frPyObjects(annotation["segmentation"], *sizes[image])))
+            with warnings.catch_warnings():  # of pycocotools' decode, on how it makes an array
+                warnings.simplefilter("ignore", DeprecationWarning)
+                mask = coco.decode(coco.merge(coco.frPyObjects(annotation["segmentation"], *sizes[image])))
         for _ in range(stream.integers(1, 4)):
             box = np.array(annotation["bbox"])
             noise = stream.normal(0, 0.07, 4) * box[[2, 3, 2, 3]]
