@@ -62,6 +62,7 @@ def test_help_names_the_commands(run_cli: RunCli, arguments: tuple[str, ...]) ->
         ("check", ["CONFIG", *config_names(), "--set", "--data-root"]),
         ("report", ["RUN", "--format", "--baseline", "--runs-dir"]),
         ("predict", ["RUN", "IMAGE", "--method", "--seed", "--top-k", "--format", "--device"]),
+        ("evaluate", ["ANNOTATIONS", "RESULTS", "--iou-type", "--evaluator", "--fixed-ap", "--format", "--per-class"]),
         ("export", ["RUN", "--out", "--method", "--seed", "--format", "safetensors", "checkpoint", "onnx"]),
         ("demo", ["--device", "--runs-dir"]),
     ],

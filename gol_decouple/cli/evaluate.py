@@ -63,5 +63,5 @@ def evaluate(
     elif format_ is FiguresFormat.csv:
         typer.echo(detection.to_csv(figures, prepared.annotations, per_class))
     else:
-        title = f"{results}: {iou_type.value}, {'Fixed AP' if fixed_ap else 'LVIS'}, in points"
+        title = f"{results.name}: {iou_type.value}, {'Fixed AP' if fixed_ap else 'LVIS'}, in points"
         detection.print_tables(figures, prepared.annotations, title, Console(), per_class)

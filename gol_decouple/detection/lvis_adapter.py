@@ -5,7 +5,8 @@ from __future__ import annotations
 import logging
 import types
 import warnings
-from collections.abc import Mapping
+from collections.abc import Iterator, Mapping
+from contextlib import contextmanager
 from pathlib import Path
 from typing import Any
 
@@ -60,8 +61,7 @@ def evaluate_with_lvis(
     found = _objects(results, annotations)
     if of_category:
         found, most = _highest(found, most), -1
-    with warnings.catch_warnings():
-        warnings.simplefilter("ignore", DeprecationWarning)  # it calls Logger.warn
+    with _quiet():
         evaluation = _evaluation_class(lvis.LVISEval)(truth, lvis.LVISResults(truth, found, most), iou_type)
         evaluation.evaluate()
         evaluation.accumulate()
@@ -86,6 +86,20 @@ def _import_lvis() -> Any:
         root.handlers[:] = handlers
         root.setLevel(level)
     return lvis
+
+
+@contextmanager
+def _quiet() -> Iterator[None]:
+    """Without the package's warning that results given as objects are not checked, and Python's on how it warns."""
+    logger = logging.getLogger("lvis.results")
+    silent = logging.Filter("nothing")
+    logger.addFilter(silent)
+    try:
+        with warnings.catch_warnings():
+            warnings.simplefilter("ignore", DeprecationWarning)
+            yield
+    finally:
+        logger.removeFilter(silent)
 
 
 def _evaluation_class(original: Any) -> Any:
