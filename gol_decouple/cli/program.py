@@ -17,7 +17,7 @@ from gol_decouple.errors import FailedElsewhere, GolDecoupleError, InputError, m
 from gol_decouple.launch import find_place
 
 PROGRAM = "gol-decouple"
-ONE_GO = {"check", "evaluate", "predict", "export", "report", "methods"}  # commands with nothing to continue
+ONE_GO = {"check", "convert", "evaluate", "predict", "export", "report", "methods"}  # commands with nothing to continue
 # The class of all errors in how arguments are written, of which Typer exports only this subclass.
 UsageError = cast("type[typer.BadParameter]", typer.BadParameter.__base__)
 

@@ -1,4 +1,4 @@
-"""The commands that use what is there: images to check, the report, predictions, exported models, and the methods."""
+"""The commands that use what is there: data to check and convert, the report, predictions, exports, the methods."""
 
 from __future__ import annotations
 
@@ -15,8 +15,6 @@ from rich.console import Console
 from gol_decouple import methods
 from gol_decouple.cli.app import (
     RUNS_DIR,
-    ConfigName,
-    DataRoot,
     Device,
     Format,
     RunsDir,
@@ -25,7 +23,7 @@ from gol_decouple.cli.app import (
     overrides,
     print_report,
 )
-from gol_decouple.config import load_config
+from gol_decouple.config import config_names, load_config
 from gol_decouple.errors import InputError
 from gol_decouple.predictions import ImagePrediction
 from gol_decouple.progress import SILENT, Progress, to_stderr
@@ -54,17 +52,55 @@ class ExportFormat(StrEnum):
 
 
 @app.command()
-def check(config: ConfigName, set_: Set = None, data_root: DataRoot = None) -> None:
-    """Decode every image before any training, and print those that are missing or damaged: path, tab, reason."""
-    resolved = load_config(config, overrides(set_, data_root))
-    from gol_decouple.backbones.resolving import resolve
-    from gol_decouple.data.checking import check_images
+def check(
+    config: Annotated[
+        str,
+        typer.Argument(
+            metavar="CONFIG|ANNOTATIONS.json",
+            help=f"{', '.join(config_names())}, a path to a TOML file, or to annotations like LVIS's or COCO's.",
+        ),
+    ],
+    set_: Set = None,
+    data_root: Annotated[
+        Path | None, typer.Option(help="Where the data lies, the same as data.path; of annotations, the images.")
+    ] = None,
+) -> None:
+    """Decode every image before any training, and print what is missing or damaged: path, tab, reason.
 
-    lines, failure = check_images(resolve(resolved), to_stderr())
+    Of a file of annotations, bad boxes and masks too.
+    """
+    if config.endswith(".json"):
+        if set_:
+            raise InputError(f"--set {set_[0]} changes a config, and {config} is a file of annotations", "leave it out")
+        from gol_decouple.data.lvis_checking import check_annotations
+
+        lines, failure = check_annotations(Path(config), data_root, to_stderr())
+    else:
+        resolved = load_config(config, overrides(set_, data_root))
+        from gol_decouple.backbones.resolving import resolve
+        from gol_decouple.data.checking import check_images
+
+        lines, failure = check_images(resolve(resolved), to_stderr())
     for line in lines:
         typer.echo(os.fsencode(line))  # a path need not be UTF-8
     if failure is not None:
         raise failure
+
+
+@app.command()
+def convert(
+    source: Annotated[Path, typer.Argument(metavar="INPUT", help="A file of annotations in COCO's format.")],
+    target: Annotated[Path, typer.Argument(metavar="OUTPUT", help="The file to write, in LVIS's format.")],
+    frequencies_from: Annotated[
+        Path | None,
+        typer.Option(metavar="TRAIN_JSON", help="Train annotations, which say what is rare; INPUT unless given."),
+    ] = None,
+    overwrite: Annotated[bool, typer.Option("--overwrite", help="Replace OUTPUT if there is one.")] = False,
+) -> None:
+    """Write COCO-format annotations in LVIS's format, with frequencies by LVIS's rule, and say what is in them."""
+    from gol_decouple.data.lvis_convert import convert as convert_annotations
+
+    typer.echo(convert_annotations(source, target, frequencies_from, overwrite, to_stderr()))
 
 
 @app.command()

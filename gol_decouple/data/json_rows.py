@@ -1,0 +1,110 @@
+"""Lists of JSON objects as columns: one NumPy pass where all are well-formed, else one that says which are not."""
+
+from __future__ import annotations
+
+import json
+from collections.abc import Sequence
+from itertools import chain
+from pathlib import Path
+from typing import Any, NamedTuple
+
+import numpy as np
+from numpy.typing import NDArray
+
+from gol_decouple.errors import InputError
+
+Row = dict[str, Any]
+_INT64 = range(-(2**63), 2**63)
+_ZIP = b"PK\x03\x04"
+_LARGE = 1e300  # no number that anybody means, and whole ones beyond need not fit in a float
+_SHOWN = 60  # characters of a bad value
+
+
+class Column(NamedTuple):
+    """Values by row, and what is wrong with those of some rows: theirs are 0."""
+
+    values: NDArray[Any]
+    bad: dict[int, str]
+
+
+def load_json(path: Path) -> Any:
+    """What a JSON file holds.
+
+    Raises:
+        InputError: no such file, or it is no JSON.
+    """
+    try:
+        data = path.read_bytes()
+    except OSError as error:
+        raise InputError(f"{path} cannot be read: {error.strerror}", "check the path") from None
+    if data.startswith(_ZIP):
+        raise InputError(f"{path} is a zip archive, not JSON", f"unzip {path}, and name what was in it")
+    try:
+        return json.loads(data)
+    except (ValueError, RecursionError) as error:
+        raise InputError(f"{path} is not JSON: {error}", "if it was downloaded, compare its size") from None
+
+
+def integers(rows: Sequence[Row], key: str, default: int | None = None) -> Column:
+    """The whole numbers int64 [N] called `key`; `default` stands for those that are missing, which else are bad."""
+    values = [row.get(key, default) for row in rows]
+    if set(map(type, values)) == {int} and (array := np.array(values)).dtype.kind == "i":
+        return Column(array.astype(np.int64), {})
+    found, bad = np.zeros(len(rows), np.int64), {}
+    for at, value in enumerate(values):
+        if type(value) is int and value in _INT64:
+            found[at] = value
+        else:
+            bad[at] = _wrong(rows[at], key, "a whole number")
+    return Column(found, bad)
+
+
+def numbers(rows: Sequence[Row], key: str, width: int) -> Column:
+    """The lists of `width` finite numbers called `key`, float64 [N, width]; of single numbers if that is 0, [N]."""
+    shape = (len(rows), width) if width else (len(rows),)
+    try:
+        values = np.array([row[key] for row in rows])
+        if values.shape == shape and values.dtype.kind in "if" and np.isfinite(values).all():
+            return Column(values.astype(np.float64), {})
+    except (KeyError, ValueError):  # of lists that are not equally long
+        pass
+    expected = f"{width} finite numbers" if width else "a finite number"
+    found, bad = np.zeros(shape), {}
+    for at, row in enumerate(rows):
+        value = row.get(key)
+        if _all_finite(value, width):
+            found[at] = value
+        else:
+            bad[at] = _wrong(row, key, expected)
+    return Column(found, bad)
+
+
+def integer_lists(rows: Sequence[Row], key: str) -> tuple[NDArray[np.int64], NDArray[np.int64], dict[int, str]]:
+    """The lists of whole numbers called `key`, end to end [M], the row of each [M], and what is wrong with some."""
+    lists: list[list[int]] = [row.get(key, []) for row in rows]
+    bad: dict[int, str] = {}
+    if not all(type(some) is list for some in lists) or np.array([0, *chain.from_iterable(lists)]).dtype.kind != "i":
+        for at, some in enumerate(lists):
+            if type(some) is not list or not all(type(value) is int and value in _INT64 for value in some):
+                bad[at] = _wrong(rows[at], key, "a list of whole numbers")
+                lists[at] = []
+    lengths = np.fromiter(map(len, lists), np.int64, len(lists))
+    flat = np.fromiter(chain.from_iterable(lists), np.int64, int(lengths.sum()))
+    return flat, np.repeat(np.arange(len(lists)), lengths), bad
+
+
+def shown(value: object) -> str:
+    """A value in a message, cut off where it is long."""
+    text = json.dumps(value) if isinstance(value, (str, int, float, list, dict, bool, type(None))) else repr(value)
+    return text if len(text) <= _SHOWN else f"{text[:_SHOWN]}..."
+
+
+def _all_finite(value: object, width: int) -> bool:
+    values = value if width else [value]
+    if not isinstance(values, list) or (width and len(values) != width):
+        return False
+    return all(type(one) in (int, float) and abs(one) < _LARGE for one in values)
+
+
+def _wrong(row: Row, key: str, expected: str) -> str:
+    return f"{key} is {shown(row[key])}, expected {expected}" if key in row else f"{key} is missing"
