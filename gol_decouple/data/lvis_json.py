@@ -208,7 +208,8 @@ def _repeated(ids: NDArray[np.int64], wrong: dict[int, str]) -> list[tuple[int, 
     """Positions of ids that stand before too, with how many rows have them; in order."""
     usable = np.delete(np.arange(len(ids)), list(wrong))
     _, first, inverse, counts = np.unique(ids[usable], return_index=True, return_inverse=True, return_counts=True)
-    again = np.setdiff1d(np.arange(len(usable)), first)
+    again = np.ones(len(usable), bool)
+    again[first] = False
     return list(zip(usable[again].tolist(), counts[inverse[again]].tolist(), strict=True))
 
 
