@@ -59,7 +59,8 @@ def test_help_names_the_commands(run_cli: RunCli, arguments: tuple[str, ...]) ->
     [
         ("stage1", ["CONFIG", *config_names(), "--set", "--data-root", "--device", "--seed", "--runs-dir", "--name"]),
         ("stage2", ["RUN", "--activation", "--method", "--seeds", "--seed", "--set", "--device", "--overwrite"]),
-        ("check", ["CONFIG", *config_names(), "--set", "--data-root"]),
+        ("check", ["CONFIG", "ANNOTATIONS.json", *config_names(), "--set", "--data-root"]),
+        ("convert", ["INPUT", "OUTPUT", "--frequencies-from", "--overwrite"]),
         ("report", ["RUN", "--format", "--baseline", "--runs-dir"]),
         ("predict", ["RUN", "IMAGE", "--method", "--seed", "--top-k", "--format", "--device"]),
         ("evaluate", ["ANNOTATIONS", "RESULTS", "--iou-type", "--evaluator", "--fixed-ap", "--format", "--per-class"]),

@@ -90,6 +90,7 @@ def test_frequencies_are_those_of_train(coco: Path, tmp_path: Path, run_cli: Run
     image, annotation = tree["images"][0], tree["annotations"][0]
     tree["images"] = [{**image, "id": id_} for id_ in range(11)]
     tree["annotations"] = [{**annotation, "id": id_, "image_id": id_} for id_ in range(11)]
+    tree["categories"].insert(0, {"id": 1, "name": "another, before those of the file"})
     train, out = write(tmp_path / "train.json", tree), tmp_path / "lvis.json"
     if as_lvis:
         assert run_cli("convert", train, tmp_path / "lvis_train.json").code == 0

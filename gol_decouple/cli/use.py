@@ -69,7 +69,7 @@ def check(
 
     Of a file of annotations, bad boxes and masks too.
     """
-    if config.endswith(".json"):
+    if config.lower().endswith(".json"):
         if set_:
             raise InputError(f"--set {set_[0]} changes a config, and {config} is a file of annotations", "leave it out")
         from gol_decouple.data.lvis_checking import check_annotations

@@ -182,6 +182,18 @@ def test_bad_annotations_have_no_label_and_of_one_id_the_first_is_taken() -> Non
     assert data.categories.names == ["three", "seven"]
 
 
+def test_what_is_missing_is_not_taken_for_id_0() -> None:
+    tree = tiny()
+    tree["images"][0]["id"] = tree["categories"][0]["id"] = 0
+    tree["annotations"] = [{**row, "image_id": 0, "category_id": 0} for row in tree["annotations"]]
+    del tree["annotations"][0]["image_id"], tree["annotations"][1]["category_id"]
+    _, bad = parse(tree, "tiny")
+    assert [tuple(one) for one in bad] == [
+        ("annotation 3", "image_id is missing"),
+        ("annotation 1", "category_id is missing"),
+    ]
+
+
 def test_real_files(real_data: Path) -> None:
     lvis = read_annotations(real_data / "lvis" / "lvis_v0.5_val_3.json")
     assert (len(lvis.images), len(lvis.categories), len(lvis.annotations), lvis.notes) == (3, 1230, 8, ())
