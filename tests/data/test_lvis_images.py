@@ -85,6 +85,12 @@ def test_names_that_leave_the_root_are_refused(tmp_path: Path, name: str) -> Non
         find_images(images(coco_url="", file_name=name), touch(tmp_path / "root"), "tiny")
 
 
+def test_files_outside_the_root_are_not_looked_for(tmp_path: Path) -> None:
+    root = touch(tmp_path / "root", *FILES)
+    touch(tmp_path, *FILES)
+    assert find_images(images(coco_url="", file_name="../{}.jpg"), root, "tiny")[0].names == FILES
+
+
 def test_coco_urls_that_are_not_urls_stay_below_the_root(tmp_path: Path) -> None:
     with pytest.raises(InputError, match="image 20 is called '../000000000020.jpg'"):
         find_images(images(coco_url="x/../{}.jpg"), touch(tmp_path / "root"), "tiny")

@@ -41,7 +41,9 @@ def test_a_square() -> None:
     right = [value + (3 if at % 2 == 0 else 0) for at, value in enumerate(SQUARE)]
     expected[1:4, 5:9] = True
     assert np.array_equal(mask_of([SQUARE, right], 8, 10, 1), expected)
-    assert areas_of([[SQUARE], [SQUARE, right]], 8, 10).tolist() == [12, 24]  # of what overlaps, the sum
+    rle = {"size": [8, 10], "counts": [70, 10]}
+    several = [[SQUARE, right], rle, [SQUARE], [[3, 3] * 3]]
+    assert areas_of(several, 8, 10).tolist() == [24, 10, 12, 0]  # of what overlaps, the sum
 
 
 @pytest.mark.parametrize("share", [0.0, 0.001, 0.03, 0.5, 0.97, 1.0])
