@@ -1,4 +1,4 @@
-"""The command that evaluates anyone's detections."""
+"""The command that evaluates anyone's detections by LVIS's protocol."""
 
 from __future__ import annotations
 
