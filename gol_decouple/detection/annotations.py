@@ -105,10 +105,13 @@ def read_annotations(source: str | Path | Mapping[str, Any], iou_type: IouType) 
     frequencies = _frequencies(categories)
     by_image = np.argsort(image_ids)
     sizes = None if iou_type == "bbox" else np.stack([images.integers("height"), images.integers("width")], 1)[by_image]
+    places = np.argsort(by_image)
     image_ids, category_ids = image_ids[by_image], category_ids[order]
     found = _Annotated.read(Rows(tree["annotations"], "annotations", name), image_ids, category_ids, sizes)
-    ordered = Rows([images.rows[place] for place in by_image], "images", name)
-    negative = _listed_groups(ordered, "neg_category_ids", category_ids, _NO_NEGATIVES)
+    negative, incomplete = (
+        _listed_groups(images, field, places, category_ids, needed)
+        for field, needed in (("neg_category_ids", _NO_NEGATIVES), ("not_exhaustive_category_ids", None))
+    )
     return Annotations(
         *(name, image_ids, sizes, category_ids, names),
         frequencies=None if frequencies is None else frequencies[order],
@@ -118,7 +121,7 @@ def read_annotations(source: str | Path | Mapping[str, Any], iou_type: IouType) 
         boxes=found.boxes,
         masks=found.masks,
         listed=np.union1d(negative, found.keys),
-        not_exhaustive=_listed_groups(ordered, "not_exhaustive_category_ids", category_ids, None),
+        not_exhaustive=incomplete,
     )
 
 
@@ -173,10 +176,11 @@ def _frequencies(categories: Rows) -> NDArray[np.str_] | None:
     return np.array(found)
 
 
-def _listed_groups(images: Rows, field: str, category_ids: Ints, needed: str | None) -> Ints:
+def _listed_groups(images: Rows, field: str, places: Ints, category_ids: Ints, needed: str | None) -> Ints:
     """Keys of the groups that images list in a field, ascending; ids that no category has mean nothing.
 
     Args:
+        places: [I], of each image among those in the order of their ids.
         needed: the hint if an image has no such list; None where that means an empty one.
     """
     lists = images.field(field, needed) if needed else [row.get(field, []) for row in images.rows]
@@ -186,7 +190,7 @@ def _listed_groups(images: Rows, field: str, category_ids: Ints, needed: str | N
     counts = np.array([len(ids) for ids in lists])
     flat = np.array([id_ for ids in lists for id_ in ids], dtype=np.int64)
     categories = places_of(flat, category_ids)
-    keys = np.repeat(np.arange(len(lists)), counts) * len(category_ids) + categories
+    keys = np.repeat(places, counts) * len(category_ids) + categories
     return np.unique(keys[categories >= 0])
 
 

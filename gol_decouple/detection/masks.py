@@ -13,6 +13,7 @@ from gol_decouple.detection.columns import Bools, Floats, Ints, Rows
 Rle = dict[str, Any]
 
 _HINT = 'masks are polygons [[x1, y1, x2, y2, ...], ...], or RLEs {"size": [height, width], "counts": text}'
+_FARTHEST = 1e5  # pixels; pycocotools walks along the edges of polygons in memory
 _LONGEST_COUNT = 6  # characters of 5 bits: no image has 2^30 pixels
 
 
@@ -92,7 +93,7 @@ def _is_polygon(points: Any) -> bool:
         array = np.array(points)
     except (ValueError, OverflowError):
         return False
-    return bool(array.ndim == 1 and array.dtype.kind in "iuf" and np.isfinite(array).all())
+    return bool(array.ndim == 1 and array.dtype.kind in "iuf" and (np.abs(array) < _FARTHEST).all())
 
 
 def _from_counts(counts: list[Any], size: tuple[int, int]) -> Rle | None:

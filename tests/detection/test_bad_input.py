@@ -82,6 +82,12 @@ def test_annotations_that_cannot_be_used(tree: Tree, change: Callable[[Tree], ob
     assert hint in told[1]
 
 
+def test_places_are_those_of_the_file(tree: Tree) -> None:
+    tree["images"].reverse()
+    del tree["images"][0]["neg_category_ids"]
+    assert refused(tree, [row()])[0].endswith(": images[0]")
+
+
 def test_what_annotations_may_leave_out(tree: Tree) -> None:
     expected = evaluate_lvis(tree, [row()])
     tree["images"][0].pop("not_exhaustive_category_ids")
@@ -157,6 +163,7 @@ def test_many_are_counted_and_the_first_named(tree: Tree, monkeypatch: pytest.Mo
         [[1, 2, 3, 4, 5, 6, 7]],
         [[1, 2, 3, 4, 5, "6"]],
         [[1, 2, 3, 4, 5, float("nan")]],
+        [[1, 2, 3, 4, 5, 1e30]],
         {"size": [100, 100]},
         {"counts": RLE["counts"]},
         {**RLE, "size": [100, 101]},

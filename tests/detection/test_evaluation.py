@@ -145,6 +145,16 @@ def test_ignored_objects_neither_count_nor_make_mistakes() -> None:
     assert (figures["ap"], figures["ar"]) == (FULL, FULL)
 
 
+def test_of_equal_ious_the_last_annotation_is_taken(tmp_path: Path) -> None:
+    left, right = ({"category_id": 1, "bbox": [x, 0, 20, 20]} for x in (0, 10))
+    between_then_left = [result([5, 0, 20, 20], 0.9), result([0, 0, 20, 20], 0.5)]
+    for rows, ap50 in (((left, right), FULL), ((right, left), pytest.approx(100 * 51 / 101))):
+        tree = one_image(*rows)
+        figures = evaluate_lvis(tree, between_then_left)
+        assert figures["ap50"] == ap50
+        same(figures, by_the_package(tree, between_then_left, "bbox", tmp_path))
+
+
 def test_figures_that_nothing_defines_are_none_and_no_results_are_zero() -> None:
     tree = one_image({"category_id": 1, "bbox": BOX})
     defined = {"ap", "ap50", "ap75", "ap_s", "ap_f", "ar", "ar_s"}
