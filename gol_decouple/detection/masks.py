@@ -106,14 +106,24 @@ def _from_counts(counts: list[Any], size: tuple[int, int]) -> Rle | None:
 
 
 def _malformed(texts: list[bytes], pixels: Ints) -> Bools:
-    """Which compressed counts are no counts that sum to so many pixels: [N].
+    """Which compressed counts are no counts that sum to so many pixels: [N]."""
+    bad = np.zeros(len(texts), dtype=bool)
+    proper = np.arange(len(texts))
+    while len(proper) and (found := _with_a_fault([texts[place] for place in proper], pixels[proper])).any():
+        bad[proper[found]] = True  # the others are looked at again, since faults of one kind hide those of the next
+        proper = proper[~found]
+    return bad
+
+
+def _with_a_fault(texts: list[bytes], pixels: Ints) -> Bools:
+    """Which compressed counts have the first kind of fault that any of them has: [N].
 
     A count is one or more characters from "0", of five bits each, the lowest first: 32 says that another follows,
     16 in the last that it is negative. From the third on they are differences to the count before the last.
     """
     lengths = np.array([len(text) for text in texts], dtype=np.int64)
     bad: Bools = lengths == 0
-    if not len(texts) or bad.any():
+    if bad.any():
         return bad
     codes = np.frombuffer(b"".join(texts), dtype=np.uint8).astype(np.int64) - 48
     owner = np.repeat(np.arange(len(texts)), lengths)

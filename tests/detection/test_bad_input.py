@@ -194,6 +194,14 @@ def test_masks_that_are_none(tree: Tree, mask: object) -> None:
     assert refused(tree, [row()], "segm")[0].endswith("annotations[1]")
 
 
+def test_all_malformed_masks_are_counted(tree: Tree) -> None:
+    texts = ["", RLE["counts"], RLE["counts"] + "~", RLE["counts"] + "1", RLE["counts"] + "Q", "o" * 100 + "0"]
+    results = [row(segmentation={**RLE, "counts": text}) for text in texts] + [row(segmentation=None)]
+    message = refused(tree, results, "segm")[0]
+    assert "6 of 7 results" in message
+    assert message.endswith("results[0], results[2], results[3] and 3 more")
+
+
 def test_masks_need_masks(tree: Tree) -> None:
     boxes_only = {name: value for name, value in row().items() if name != "segmentation"}
     told = refused(tree, [boxes_only], "segm")
