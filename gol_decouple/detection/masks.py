@@ -14,6 +14,7 @@ Rle = dict[str, Any]
 
 _HINT = 'masks are polygons [[x1, y1, x2, y2, ...], ...], or RLEs {"size": [height, width], "counts": text}'
 _FARTHEST = 1e5  # pixels; pycocotools walks along the edges of polygons in memory
+_MASKS_AT_ONCE = 2**9  # what is computed of their characters stays in the processor's cache
 _LONGEST_COUNT = 6  # characters of 5 bits: no image has 2^30 pixels
 
 
@@ -108,10 +109,11 @@ def _from_counts(counts: list[Any], size: tuple[int, int]) -> Rle | None:
 def _malformed(texts: list[bytes], pixels: Ints) -> Bools:
     """Which compressed counts are no counts that sum to so many pixels: [N]."""
     bad = np.zeros(len(texts), dtype=bool)
-    proper = np.arange(len(texts))
-    while len(proper) and (found := _with_a_fault([texts[place] for place in proper], pixels[proper])).any():
-        bad[proper[found]] = True  # the others are looked at again, since faults of one kind hide those of the next
-        proper = proper[~found]
+    for start in range(0, len(texts), _MASKS_AT_ONCE):
+        proper = np.arange(start, min(start + _MASKS_AT_ONCE, len(texts)))
+        while len(proper) and (found := _with_a_fault([texts[place] for place in proper], pixels[proper])).any():
+            bad[proper[found]] = True  # the others are looked at again, since faults of one kind hide those of the next
+            proper = proper[~found]
     return bad
 
 
@@ -125,7 +127,7 @@ def _with_a_fault(texts: list[bytes], pixels: Ints) -> Bools:
     bad: Bools = lengths == 0
     if bad.any():
         return bad
-    codes = np.frombuffer(b"".join(texts), dtype=np.uint8).astype(np.int64) - 48
+    codes = np.frombuffer(b"".join(texts), dtype=np.uint8).astype(np.int32) - 48
     owner = np.repeat(np.arange(len(texts)), lengths)
     last = (codes & 32) == 0
     bad[owner[(codes < 0) | (codes > 63)]] = True
@@ -139,8 +141,8 @@ def _with_a_fault(texts: list[bytes], pixels: Ints) -> Bools:
     bad[owner[digits > _LONGEST_COUNT]] = True
     if bad.any():
         return bad
-    shift = 5 * (np.arange(len(codes)) - np.repeat(starts, digits))
-    values = np.add.reduceat((codes & 31) << shift, starts)
+    shift = 5 * (np.arange(len(codes), dtype=np.int32) - np.repeat(starts, digits).astype(np.int32))
+    values = np.add.reduceat((codes & 31) << shift, starts).astype(np.int64)
     values -= np.where(codes[stops] & 16, np.int64(1) << 5 * digits, 0)
     counts = _undifferenced(values, owner, len(texts))
     bad[owner[counts < 0]] = True

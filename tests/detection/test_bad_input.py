@@ -10,7 +10,7 @@ from typing import Any
 import numpy as np
 import pytest
 
-from gol_decouple.detection import detections, evaluate_lvis
+from gol_decouple.detection import detections, evaluate_lvis, masks
 from gol_decouple.errors import InputError
 from tests.detection.made import to_rle
 
@@ -194,7 +194,9 @@ def test_masks_that_are_none(tree: Tree, mask: object) -> None:
     assert refused(tree, [row()], "segm")[0].endswith("annotations[1]")
 
 
-def test_all_malformed_masks_are_counted(tree: Tree) -> None:
+@pytest.mark.parametrize("at_once", [1, 2, 100])
+def test_all_malformed_masks_are_counted(tree: Tree, monkeypatch: pytest.MonkeyPatch, at_once: int) -> None:
+    monkeypatch.setattr(masks, "_MASKS_AT_ONCE", at_once)
     texts = ["", RLE["counts"], RLE["counts"] + "~", RLE["counts"] + "1", RLE["counts"] + "Q", "o" * 100 + "0"]
     results = [row(segmentation={**RLE, "counts": text}) for text in texts] + [row(segmentation=None)]
     message = refused(tree, results, "segm")[0]
