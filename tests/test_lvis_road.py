@@ -303,6 +303,18 @@ def test_missing_images_are_told_with_a_root_that_has_them(photos: Path, run_cli
     assert f"hint: {photos} has a folder train2017: --data-root {photos}\n" in outcome.err
 
 
+def test_names_that_cannot_be_printed_are_told_all_the_same(photos: Path, run_cli: RunCli) -> None:
+    tree = tiny()
+    tree["images"][0]["coco_url"] = "http://a/train2017/\ud800\n.jpg"
+    tree["categories"][0]["name"] = "\ud800"
+    tree["annotations"][0]["bbox"] = "\ud800"
+    outcome = check(run_cli, tree, photos)
+    assert outcome.code == 2
+    assert outcome.out == (
+        'train2017/?\\n.jpg\tNo such file or directory\nannotation 3\tbbox is "\\ud800", expected 4 finite numbers\n'
+    )
+
+
 def test_check_refuses_what_is_no_file_of_annotations(tmp_path: Path, run_cli: RunCli) -> None:
     path = write(tmp_path / "a.json", {"images": []})
     outcome = run_cli("check", path)

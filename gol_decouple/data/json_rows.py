@@ -17,7 +17,7 @@ from gol_decouple.errors import InputError
 Row = dict[str, Any]
 _INT64 = range(-(2**63), 2**63)
 _ZIP = b"PK\x03\x04"
-_LARGE = 1e300  # no number that anybody means, and whole ones beyond need not fit in a float
+_LARGE = 1e100  # no number of pixels; whole numbers can be too large for a float, and products of floats too
 _SHOWN = 60  # characters of a bad value
 
 
@@ -70,7 +70,7 @@ def numbers(rows: Sequence[Row], key: str, width: int) -> Column:
     shape = (len(rows), width) if width else (len(rows),)
     try:
         values = np.array([row[key] for row in rows])
-        if values.shape == shape and values.dtype.kind in "if" and np.isfinite(values).all():
+        if values.shape == shape and values.dtype.kind in "if" and np.abs(values).max(initial=0) < _LARGE:
             return Column(values.astype(np.float64), {})
     except (KeyError, ValueError):  # of lists that are not equally long
         pass
@@ -89,7 +89,7 @@ def integer_lists(rows: Sequence[Row], key: str) -> tuple[NDArray[np.int64], NDA
     """The lists of whole numbers called `key`, end to end [M], the row of each [M], and what is wrong with some."""
     lists: list[list[int]] = [row.get(key, []) for row in rows]
     bad: dict[int, str] = {}
-    if not all(type(some) is list for some in lists) or np.array([0, *chain.from_iterable(lists)]).dtype.kind != "i":
+    if not _all_integers(lists):
         for at, some in enumerate(lists):
             if type(some) is not list or not all(type(value) is int and value in _INT64 for value in some):
                 bad[at] = _wrong(rows[at], key, "a list of whole numbers")
@@ -99,10 +99,23 @@ def integer_lists(rows: Sequence[Row], key: str) -> tuple[NDArray[np.int64], NDA
     return flat, np.repeat(np.arange(len(lists)), lengths), bad
 
 
+def text(row: Row, key: str) -> str | None:
+    """The text called `key`, without the lone surrogates that JSON can hold and nothing can print; None: no text."""
+    value = row.get(key)
+    return value.encode(errors="replace").decode() if isinstance(value, str) else None
+
+
 def shown(value: object) -> str:
     """A value in a message, cut off where it is long."""
-    text = json.dumps(value) if isinstance(value, (str, int, float, list, dict, bool, type(None))) else repr(value)
-    return text if len(text) <= _SHOWN else f"{text[:_SHOWN]}..."
+    written = json.dumps(value) if isinstance(value, (str, int, float, list, dict, bool, type(None))) else repr(value)
+    return written if len(written) <= _SHOWN else f"{written[:_SHOWN]}..."
+
+
+def _all_integers(lists: Sequence[object]) -> bool:
+    if set(map(type, lists)) != {list}:
+        return False
+    values: list[object] = list(chain.from_iterable(lists))  # type: ignore[arg-type]  # lists, all of them
+    return set(map(type, values)) <= {int} and np.array([0, *values]).dtype.kind == "i"
 
 
 def _all_finite(value: object, width: int) -> bool:

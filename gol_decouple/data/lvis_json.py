@@ -14,7 +14,7 @@ from typing import Any
 import numpy as np
 from numpy.typing import NDArray
 
-from gol_decouple.data.json_rows import Column, Row, integer_lists, integers, load_json, numbers, shown
+from gol_decouple.data.json_rows import Column, Row, integer_lists, integers, load_json, numbers, shown, text
 from gol_decouple.data.lvis_records import Annotations, Bad, Categories, Images, LvisData, positions
 from gol_decouple.errors import InputError, few
 
@@ -62,7 +62,7 @@ def parse(tree: Any, name: str) -> tuple[LvisData, list[Bad]]:
     first is.
 
     Raises:
-        InputError: it is no such object, or a list in it is empty.
+        InputError: it is no such object, or a list in it is empty or without any id.
     """
     images, annotations, categories = (_table(tree, key, name) for key in TABLES)
     bad: list[Bad] = []
@@ -70,6 +70,9 @@ def parse(tree: Any, name: str) -> tuple[LvisData, list[Bad]]:
     federated = any(NEGATIVE in row for row in images)
     notes: list[str] = []
     parsed_images = _parse_images(images, parsed_categories, federated, bad, notes)
+    for what, found in (("image", parsed_images), ("category", parsed_categories)):
+        if not len(found):
+            raise InputError(f"{name}: no {what} has an id that is a whole number", _NOT_LVIS)
     parsed = _parse_annotations(annotations, parsed_images, parsed_categories, bad, notes)
     return LvisData(name, parsed_images, parsed_categories, parsed, federated, tuple(notes)), bad
 
@@ -95,9 +98,10 @@ def _parse_categories(rows: list[Row], bad: list[Bad]) -> Categories:
     rows, ids = [rows[at] for at in order], ids[order]
     names = []
     for row, id_ in zip(rows, ids.tolist(), strict=True):
-        if not isinstance(row.get("name"), str):
+        name = text(row, "name")
+        if name is None:
             bad.append(Bad(f"category {id_}", f"name is {shown(row.get('name'))}, expected text"))
-        names.append(str(row.get("name")))
+        names.append(name or "")
     frequency = None
     if any("frequency" in row for row in rows):
         stated = [row.get("frequency") for row in rows]
@@ -143,7 +147,7 @@ def _parse_images(rows: list[Row], categories: Categories, federated: bool, bad:
             named = few([str(id_) for id_ in unknown])
             notes.append(f"{key} names {len(unknown):,} categories that the file does not have: {named}; left out")
         pairs.append(np.stack([images, labels], axis=1)[labels >= 0])
-    urls, files = ([_text(row, key) for row in rows] for key in ("coco_url", "file_name"))
+    urls, files = ([text(row, key) or "" for row in rows] for key in ("coco_url", "file_name"))
     return Images(ids, sizes[0], sizes[1], urls, files, pairs[0], pairs[1])
 
 
@@ -211,8 +215,3 @@ def _repeated(ids: NDArray[np.int64], wrong: dict[int, str]) -> list[tuple[int, 
     again = np.ones(len(usable), bool)
     again[first] = False
     return list(zip(usable[again].tolist(), counts[inverse[again]].tolist(), strict=True))
-
-
-def _text(row: Row, key: str) -> str:
-    value = row.get(key)
-    return value if isinstance(value, str) else ""

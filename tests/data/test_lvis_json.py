@@ -134,6 +134,7 @@ BAD = [
     (change("annotations", 1, bbox=[0, NAN, 1, 1]), "annotation 1", "bbox is [0, NaN, 1, 1], expected 4 finite"),
     (change("annotations", 1, bbox=["0", "1", "2", "3"]), "annotation 1", 'bbox is ["0", "1", "2", "3"], expected'),
     (change("annotations", 1, bbox=[0, 10**400, 1, 1]), "annotation 1", "expected 4 finite numbers"),
+    (change("annotations", 1, bbox=[0, 0, 1e308, 1]), "annotation 1", "bbox is [0, 0, 1e+308, 1], expected 4 finite"),
     (change("annotations", 1, area=[4]), "annotation 1", "area is [4], expected a finite number"),
     (change("annotations", 1, area=NAN), "annotation 1", "area is NaN, expected a finite number"),
     (change("annotations", 1, iscrowd=2), "annotation 1", "iscrowd is 2"),
@@ -143,6 +144,8 @@ BAD = [
     (drop("images", 1, "neg_category_ids"), "image 10", "neg_category_ids is missing"),
     (change("images", 1, neg_category_ids=7), "image 10", "neg_category_ids is 7, expected a list of whole numbers"),
     (change("images", 1, neg_category_ids=[7, "3"]), "image 10", 'neg_category_ids is [7, "3"], expected a list of'),
+    (change("images", 1, neg_category_ids=[7, [3]]), "image 10", "neg_category_ids is [7, [3]], expected a list of"),
+    (change("images", 1, neg_category_ids=[True]), "image 10", "neg_category_ids is [true], expected a list of whole"),
     (change("categories", 0, id=3), "category 3", "its id is that of 2 categories"),
     (drop("categories", 0, "id"), "category at position 0", "id is missing"),
     (drop("categories", 0, "name"), "category 7", "name is null, expected text"),
@@ -180,6 +183,15 @@ def test_bad_annotations_have_no_label_and_of_one_id_the_first_is_taken() -> Non
     data, _ = parse(tree, "tiny")
     assert data.annotations.labels.tolist() == [1, -1, 0]
     assert data.categories.names == ["three", "seven"]
+
+
+@pytest.mark.parametrize(("table", "what"), [("images", "image"), ("categories", "category")])
+def test_without_any_id_nothing_can_be_checked(table: str, what: str) -> None:
+    tree = tiny()
+    for row in tree[table]:
+        row["id"] = str(row["id"])
+    with pytest.raises(InputError, match=f"^tiny: no {what} has an id that is a whole number$"):
+        parse(tree, "tiny")
 
 
 def test_what_is_missing_is_not_taken_for_id_0() -> None:
