@@ -10,7 +10,7 @@ from numpy.typing import NDArray
 from gol_decouple.data.images import BadImage, try_all
 from gol_decouple.data.layouts import missing_hint
 from gol_decouple.data.lvis_counts import count, in_words
-from gol_decouple.data.lvis_images import find_images
+from gol_decouple.data.lvis_images import find_images, refuse_no_folder
 from gol_decouple.data.lvis_json import load, parse
 from gol_decouple.data.lvis_records import Bad, LvisData
 from gol_decouple.data.masks import areas_of, fault
@@ -40,6 +40,8 @@ def check_annotations(
     Raises:
         InputError: a file that is not in either format at all, or no such folder.
     """
+    if root is not None:
+        refuse_no_folder(root)  # before the minutes that the rest takes
     data, bad = parse(*load(path))
     _tell(data, bad, progress)
     usable = _usable(data)

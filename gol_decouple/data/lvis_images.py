@@ -30,8 +30,7 @@ def find_images(images: Images, root: Path, name: str) -> tuple[ImageFiles, str]
     Raises:
         InputError: no such folder, or an image with neither name, or with one that leaves the root.
     """
-    if not root.is_dir():
-        raise InputError(f"{root}: there is no such folder of images", "--data-root names it")
+    refuse_no_folder(root)
     listings: dict[str, set[str]] = {}
     best: tuple[int, str, list[str]] | None = None
     for told, names in _layouts(images):
@@ -48,6 +47,12 @@ def find_images(images: Images, root: Path, name: str) -> tuple[ImageFiles, str]
     _refuse_outside(images, names, name)
     found = "all" if here == len(names) else f"{here:,} of {len(names):,}"
     return ImageFiles(root, names), f"{found} images are found in {root} by {told}, as {names[0]}"
+
+
+def refuse_no_folder(root: Path) -> None:
+    """Raise an InputError if there is no folder of images."""
+    if not root.is_dir():
+        raise InputError(f"{root}: there is no such folder of images", "--data-root names it")
 
 
 def _layouts(images: Images) -> list[tuple[str, list[str]]]:
