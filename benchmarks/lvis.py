@@ -35,7 +35,7 @@ def main(
 
 
 def _beside(what: str, folder: str, iou_type: str, forms: dict[str, str], rounds: int) -> dict[str, Any]:
-    """Ratios of the package's seconds and memory to ours, in turns."""
+    """Ratios of the package's time and memory to ours, in turns."""
     found: dict[str, list[dict[str, float]]] = {name: [] for name in ("lvis", *forms)}
     for _ in range(rounds):
         found["lvis"].append(_run(folder, "results.json", "lvis", iou_type))
@@ -45,7 +45,7 @@ def _beside(what: str, folder: str, iou_type: str, forms: dict[str, str], rounds
         raise SystemExit(f"the evaluators differ: {found}")
     figures: dict[str, Any] = {f"{what}, {name}": runs[-1] for name, runs in found.items()}
     for name in forms:
-        for unit in ("seconds", "gibibytes"):
+        for unit in ("cpu_seconds", "gibibytes"):
             ratio = spread([run[unit] for run in found["lvis"]], [run[unit] for run in found[name]])
             figures[f"{what}, lvis / {name}, {unit}"] = ratio
     return figures

@@ -10,8 +10,8 @@ from typing import Any
 
 from gol_decouple.errors import InputError
 
-PART_CHARACTERS = 2**24
-_TAIL = 2**20  # no detection is longer
+PART_CHARACTERS = 2**20  # larger ones are slower: their objects leave the processor's cache
+_TAIL = 2**16  # where a part is cut; few detections are longer, and those are read with the next part
 _HINT = "results are a JSON list of objects with image_id, category_id, score, and bbox or segmentation"
 _START = re.compile(r"\s*\[")
 # Where one object of the list ends and the next begins; or the same deeper inside, when the part does not parse.
