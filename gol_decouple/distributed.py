@@ -8,7 +8,7 @@ import re
 import signal
 import time
 from collections.abc import Callable, Iterator
-from contextlib import contextmanager
+from contextlib import contextmanager, suppress
 from dataclasses import dataclass
 from datetime import timedelta
 from typing import TypeVar
@@ -218,5 +218,6 @@ def _is_first(store: Store, message: str) -> bool:
 def _wait_for_the_others(store: Store, world: World) -> None:
     """Stay a little, since the main process keeps the store in which the others see that it has told."""
     stop = time.monotonic() + PATIENCE
-    while store.add("failed", 0) < world.size and time.monotonic() < stop:
-        time.sleep(0.05)
+    with suppress(RuntimeError):  # torchrun keeps the store itself, and may have gone
+        while store.add("failed", 0) < world.size and time.monotonic() < stop:
+            time.sleep(0.05)

@@ -39,6 +39,14 @@ class Format(StrEnum):
     json = "json"
 
 
+class DataFormat(StrEnum):
+    """How predictions and figures are printed, for people or for programs."""
+
+    table = "table"
+    csv = "csv"
+    json = "json"
+
+
 @app.callback(invoke_without_command=True)
 def _version(version: Annotated[bool, typer.Option("--version", help="Print the version and stop.")] = False) -> None:
     if version:

@@ -15,6 +15,7 @@ from rich.console import Console
 from gol_decouple import methods
 from gol_decouple.cli.app import (
     RUNS_DIR,
+    DataFormat,
     Device,
     Format,
     RunsDir,
@@ -33,14 +34,6 @@ OfMethod = Annotated[
     str | None, typer.Option("--method", help="A retrained classifier of RUN; stage one's unless given.")
 ]
 OfSeed = Annotated[int | None, typer.Option("--seed", min=0, help="Which seed of the method, if there are several.")]
-
-
-class PredictionFormat(StrEnum):
-    """How predictions are printed."""
-
-    table = "table"
-    csv = "csv"
-    json = "json"
 
 
 class ExportFormat(StrEnum):
@@ -138,7 +131,7 @@ def predict(
     method: OfMethod = None,
     seed: OfSeed = None,
     top_k: Annotated[int, typer.Option(min=1, help="How many classes of each image.")] = 5,
-    format_: Annotated[PredictionFormat, typer.Option("--format", help="How to print them.")] = PredictionFormat.table,
+    format_: Annotated[DataFormat, typer.Option("--format", help="How to print them.")] = DataFormat.table,
     device: Device = None,
 ) -> None:
     """Print the likeliest classes of images."""
@@ -156,10 +149,10 @@ def predict(
     # In a terminal the results are themselves the sign of life.
     bar = SILENT if sys.stdout.isatty() else progress
     results = _Usable(predict_images(model, pictures, top_k, device or model.config.device, bar), progress)
-    if format_ is PredictionFormat.table:
+    if format_ is DataFormat.table:
         predicted.print_tables(results, str(found), note, Console())
     else:
-        lines = predicted.csv_lines if format_ is PredictionFormat.csv else predicted.json_lines
+        lines = predicted.csv_lines if format_ is DataFormat.csv else predicted.json_lines
         for line in lines(results):
             typer.echo(line)
         if note:

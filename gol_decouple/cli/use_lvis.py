@@ -9,7 +9,7 @@ from typing import Annotated
 import typer
 from rich.console import Console
 
-from gol_decouple.cli.app import app
+from gol_decouple.cli.app import DataFormat, app
 
 
 class IouType(StrEnum):
@@ -26,14 +26,6 @@ class Evaluator(StrEnum):
     lvis = "lvis"
 
 
-class FiguresFormat(StrEnum):
-    """How figures are printed."""
-
-    table = "table"
-    csv = "csv"
-    json = "json"
-
-
 @app.command()
 def evaluate(
     annotations: Annotated[Path, typer.Argument(metavar="ANNOTATIONS", help="A JSON file in LVIS format.")],
@@ -47,7 +39,7 @@ def evaluate(
     fixed_ap: Annotated[
         bool, typer.Option("--fixed-ap", help="Keep 10,000 detections a category instead of 300 an image.")
     ] = False,
-    format_: Annotated[FiguresFormat, typer.Option("--format", help="How to print them.")] = FiguresFormat.table,
+    format_: Annotated[DataFormat, typer.Option("--format", help="How to print them.")] = DataFormat.table,
     per_class: Annotated[
         bool, typer.Option("--per-class", help="Print the AP of every category; JSON has it.")
     ] = False,
@@ -58,9 +50,9 @@ def evaluate(
 
     prepared = prepare(annotations, iou_type.value)
     figures = prepared.evaluate(str(results), evaluator=evaluator.value, fixed_ap=fixed_ap)
-    if format_ is FiguresFormat.json:
+    if format_ is DataFormat.json:
         typer.echo(detection.to_json(figures))
-    elif format_ is FiguresFormat.csv:
+    elif format_ is DataFormat.csv:
         typer.echo(detection.to_csv(figures, prepared.annotations, per_class))
     else:
         title = f"{results.name}: {iou_type.value}, {'Fixed AP' if fixed_ap else 'LVIS'}, in points"

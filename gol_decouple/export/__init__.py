@@ -19,7 +19,6 @@ from gol_decouple.stages.restored import Restored, restore
 
 # Writes the model's own file to a path.
 Write = Callable[[Path], object]
-FORMATS = ("safetensors", "checkpoint", "onnx")
 
 
 def export_model(found: Found, folder: Path, kind: str = "safetensors", overwrite: bool = False) -> list[str]:

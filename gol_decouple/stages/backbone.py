@@ -87,7 +87,7 @@ def _run(
     check_views(config)
     methods.configured("softmax", runs.method_settings(config))  # a mistake there shall not wait for stage two
     dataset = world.main_first(lambda: load_data(config.data))
-    world.check_same("the images (their sha256)", dataset.sha256 if world.size > 1 else None)
+    world.check_same("the images (their sha256)", dataset.sha256)
     check_sizes(dataset, config.transform)
     tell(dataset, progress)
     model, match = world.main_first(lambda: _model(config, dataset.num_classes, progress))
@@ -159,7 +159,7 @@ def _finish(
         "scaled_lr": settings.scaled_lr,
         "processes": processes,
         "seconds": seconds,
-        "image_size": features.origin["transform"]["image_size"],
+        "image_size": features.origin["transform"].get("image_size"),
     }
     loss = losses.get("cross_entropy", activation="softmax")
     finish(folder, features.classifier, features, loss, device, facts)

@@ -7,10 +7,10 @@ from pathlib import Path
 import numpy as np
 import pytest
 from PIL import Image
+from test_folder import counts, names
 
 from gol_decouple.class_stats import class_counts, group_masks
 from gol_decouple.data import Dataset, load_data
-from gol_decouple.data.images import ImageFiles
 from gol_decouple.data.lists import LINE, PATHS, read_list, read_names
 from gol_decouple.errors import InputError
 from gol_decouple.settings import DataConfig
@@ -40,16 +40,6 @@ def config(root: Path, *splits: str, **settings: object) -> DataConfig:
 
 def load(root: Path, *splits: str, **settings: object) -> Dataset:
     return load_data(config(root, *splits, **settings))
-
-
-def names(data: Dataset, split: str) -> list[str]:
-    files = data.splits[split].images
-    assert isinstance(files, ImageFiles)
-    return files.names
-
-
-def counts(data: Dataset) -> dict[str, list[int]]:
-    return {name: np.bincount(split.labels, minlength=data.num_classes).tolist() for name, split in data.splits.items()}
 
 
 def numbered(folder: str, label: int, count: int) -> list[str]:
