@@ -59,10 +59,12 @@ def disk_errors(path: Path) -> Iterator[None]:
         yield
     except OSError as error:
         if error.errno in (errno.ENOSPC, errno.EDQUOT):
-            hint = "free some space or choose another --runs-dir, then run the same command again"
+            hint = "free some space, or write to another disk (--runs-dir for runs), then run the same command again"
             raise EnvironmentFailure(f"the disk is full: {path} could not be written", hint) from None
         reason = error.strerror or str(error)
-        raise EnvironmentFailure(f"{path} cannot be written: {reason}", "choose another --runs-dir") from None
+        raise EnvironmentFailure(
+            f"{path} cannot be written: {reason}", "choose another place (--runs-dir for runs)"
+        ) from None
 
 
 def write_text(path: Path, text: str) -> None:

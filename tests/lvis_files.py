@@ -19,7 +19,7 @@ def tiny() -> Tree:
                 "width": 10,
                 "height": 8,
                 "coco_url": "http://images.cocodataset.org/train2017/000000000020.jpg",
-                "neg_category_ids": [3],
+                "neg_category_ids": [],
                 "not_exhaustive_category_ids": [7],
             },
             {

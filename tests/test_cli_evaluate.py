@@ -73,14 +73,19 @@ def test_masks(run_cli: RunCli, files: tuple[Path, Path]) -> None:
     assert json.loads(outcome.out)["ap"] == evaluate_lvis(*files, "segm")["ap"]
     outcome = run_cli("evaluate", *files)
     assert (outcome.code, outcome.out) == (2, "")
-    assert outcome.err.startswith(f"error: {files[1]}: {len(results)} of {len(results)} results have no 'bbox'")
+    told = f"error: {files[1]}: {len(results)} bad results among the first {len(results)}: results[0] (bbox is missing)"
+    assert outcome.err.startswith(told)
 
 
 @pytest.mark.parametrize(
     ("text", "message", "hint"),
     [
         ("{}", "RESULTS holds a dict, not a list", "results are a JSON list"),
-        ('[{"image_id": 9999, "category_id": 1, "score": 1, "bbox": [0, 0, 1, 1]}]', "1 of 1 results are for", "split"),
+        (
+            '[{"image_id": 9999, "category_id": 1, "score": 1, "bbox": [0, 0, 1, 1]}]',
+            "RESULTS: 1 bad results among the first 1: results[0] (",
+            "split",
+        ),
     ],
 )
 def test_a_mistake_is_an_error_with_a_hint(

@@ -168,7 +168,7 @@ def test_a_disk_that_fills_in_stage_one_loses_nothing(tmp_path: Path, stage1: An
     assert (outcome.code, outcome.out) == (3, "")
     run = tmp_path / "runs" / "colours"
     assert f"error: {run / 'last.pt'} cannot be written: File too large\n" in outcome.err
-    assert "hint: choose another --runs-dir" in outcome.err
+    assert "hint: choose another place (--runs-dir for runs)" in outcome.err
     assert sorted(path.name for path in run.iterdir()) == [".lock", "config.toml"], "no half-written file stays"
     again = stage1(arrays())
     assert again.code == 0, again.err
@@ -188,7 +188,10 @@ def test_a_disk_that_fills_in_stage_two_loses_nothing(
         outcome = run_cli(*arguments)
     assert (outcome.code, outcome.out) == (3, "")
     assert "error: the disk is full: " in outcome.err
-    assert "hint: free some space or choose another --runs-dir, then run the same command again" in outcome.err
+    assert (
+        "hint: free some space, or write to another disk (--runs-dir for runs), then run the same command again"
+        in outcome.err
+    )
     assert snapshot(own_run) == before
     assert run_cli(*arguments).code == 0
 

@@ -126,7 +126,7 @@ def test_a_folder_that_is_a_file_is_named(tmp_path: Path) -> None:
     (tmp_path / "runs").write_text("")
     with pytest.raises(EnvironmentFailure, match="runs/a.txt cannot be written: Not a directory") as raised:
         write_text(tmp_path / "runs" / "a.txt", "text")
-    assert raised.value.hint == "choose another --runs-dir"
+    assert raised.value.hint == "choose another place (--runs-dir for runs)"
 
 
 def test_an_error_without_a_number_keeps_its_text(tmp_path: Path) -> None:

@@ -165,7 +165,7 @@ def test_convert_refuses_bad_input(coco: Path, tmp_path: Path, run_cli: RunCli) 
     assert f"error: {bad}: 1 bad entries: annotation 3 (there is no image 5)\n" in refused(bad)
     tree["annotations"] = []
     empty = write(tmp_path / "empty.json", tree)
-    assert f"error: {empty}: 'annotations' is an empty list\n" in refused(empty)
+    assert f"error: {empty} has no annotations to count\n" in refused(empty)
 
 
 def test_coco_lt_without_lvis_fields_gets_them_back(real_data: Path, tmp_path: Path, run_cli: RunCli) -> None:
@@ -202,7 +202,8 @@ def test_nothing_is_wrong_with_a_good_file(photos: Path, run_cli: RunCli) -> Non
     path = photos.parent / "tiny.json"
     assert (outcome.code, outcome.out) == (0, "")
     lines = outcome.err.splitlines()
-    assert lines[:2] == [
+    assert lines[:3] == [
+        f"reading {path}",
         f"{path}: LVIS's format, 2 images, 3 annotations, 2 categories",
         "1 images are annotated; categories: 1 rare, 1 common, 0 frequent",
     ]
@@ -221,7 +222,7 @@ def test_cocos_format_is_checked_too_and_images_only_with_a_root(coco: Path, run
 
 BAD_ANNOTATIONS = [
     ({"bbox": [2, 1, 0, 3]}, "bbox [2, 1, 0, 3] has no area"),
-    ({"bbox": [2, 1, 4, -3]}, "bbox [2, 1, 4, -3] has no area"),
+    ({"bbox": [2, 1, 4, -3]}, "bbox is [2.0, 1.0, 4.0, -3.0], of negative width or height"),
     ({"bbox": [-1.1, 1, 4, 3]}, "bbox [-1.1, 1, 4, 3] reaches out of its image of 10x8 (width x height)"),
     ({"bbox": [1, -2, 4, 3]}, "bbox [1, -2, 4, 3] reaches out of its image of 10x8 (width x height)"),
     ({"bbox": [7, 1, 4.1, 3]}, "bbox [7, 1, 4.1, 3] reaches out of its image of 10x8 (width x height)"),
@@ -266,6 +267,14 @@ def test_a_file_without_masks_has_no_bad_ones(photos: Path, run_cli: RunCli) -> 
     outcome = check(run_cli, tree, photos)
     assert (outcome.code, outcome.out) == (0, "")
     assert "no annotation has a mask\n" in outcome.err
+
+
+def test_a_class_that_is_there_and_verified_not_to_be_is_told(photos: Path, run_cli: RunCli) -> None:
+    tree = tiny()
+    tree["images"][0]["neg_category_ids"] = [3, 7]
+    outcome = check(run_cli, tree, photos)
+    told = "neg_category_ids has category {}, annotated in it"
+    assert (outcome.code, outcome.out) == (2, f"image 20\t{told.format(3)}\nimage 20\t{told.format(7)}\n")
 
 
 def test_several_faults_are_all_told(photos: Path, run_cli: RunCli) -> None:
@@ -319,7 +328,8 @@ def test_check_refuses_what_is_no_file_of_annotations(tmp_path: Path, run_cli: R
     path = write(tmp_path / "a.json", {"images": []})
     outcome = run_cli("check", path)
     assert (outcome.code, outcome.out) == (2, "")
-    assert outcome.err.startswith(f"error: {path}: 'images' is an empty list\nhint: it takes LVIS's or COCO's")
+    told = f"reading {path}\nerror: {path}: 'images' is an empty list\nhint: it takes LVIS's or COCO's"
+    assert outcome.err.startswith(told)
     outcome = run_cli("check", path, "--set", "data.skip=a.txt")
     assert outcome.err == (
         f"error: --set data.skip=a.txt changes a config, and {path} is a file of annotations\nhint: leave it out\n"

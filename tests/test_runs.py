@@ -168,7 +168,7 @@ def test_a_runs_dir_that_may_not_be_written_is_the_environments_failure(
     monkeypatch.setattr(Path, "mkdir", forbidden)
     with pytest.raises(EnvironmentFailure, match="runs/run cannot be written: Permission denied") as raised:
         create_run(runs_dir / "run", config)
-    assert raised.value.hint == "choose another --runs-dir"
+    assert raised.value.hint == "choose another place (--runs-dir for runs)"
 
 
 def test_features_that_were_removed_are_made_again(

@@ -10,6 +10,7 @@ import typer
 from rich.console import Console
 
 from gol_decouple.cli.app import DataFormat, app
+from gol_decouple.progress import to_stderr
 
 
 class IouType(StrEnum):
@@ -49,11 +50,13 @@ def evaluate(
     from gol_decouple.report import detection
 
     prepared = prepare(annotations, iou_type.value)
+    for note in prepared.truth.notes:
+        to_stderr().say(note)
     figures = prepared.evaluate(str(results), evaluator=evaluator.value, fixed_ap=fixed_ap)
     if format_ is DataFormat.json:
         typer.echo(detection.to_json(figures))
     elif format_ is DataFormat.csv:
-        typer.echo(detection.to_csv(figures, prepared.annotations, per_class))
+        typer.echo(detection.to_csv(figures, prepared.truth, per_class))
     else:
         title = f"{results.name}: {iou_type.value}, {'Fixed AP' if fixed_ap else 'LVIS'}, in points"
-        detection.print_tables(figures, prepared.annotations, title, Console(), per_class)
+        detection.print_tables(figures, prepared.truth, title, Console(), per_class)

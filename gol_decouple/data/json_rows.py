@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import gc
 import json
-from collections.abc import Sequence
+from collections.abc import Callable, Mapping, Sequence
 from itertools import chain
 from pathlib import Path
 from typing import Any, NamedTuple
@@ -28,8 +28,11 @@ class Column(NamedTuple):
     bad: dict[int, str]
 
 
-def load_json(path: Path) -> Any:
+def load_json(path: Path, object_hook: Callable[[Row], Row] | None = None) -> Any:
     """What a JSON file holds.
+
+    Args:
+        object_hook: gives what an object becomes, as soon as it is read.
 
     Raises:
         InputError: no such file, or it is no JSON.
@@ -43,7 +46,9 @@ def load_json(path: Path) -> Any:
     collecting = gc.isenabled()
     gc.disable()  # or half of the time goes into looking for garbage among millions of new lists, none of which is
     try:
-        return json.loads(data)
+        text = data.decode(json.detect_encoding(data))
+        del data  # which can be a gigabyte
+        return json.loads(text, object_hook=object_hook)
     except (ValueError, RecursionError) as error:
         raise InputError(f"{path} is not JSON: {error}", "if it was downloaded, compare its size") from None
     finally:
@@ -51,27 +56,29 @@ def load_json(path: Path) -> Any:
             gc.enable()
 
 
-def integers(rows: Sequence[Row], key: str, default: int | None = None) -> Column:
+def integers(rows: Sequence[Mapping[str, Any]], key: str, default: int | None = None) -> Column:
     """The whole numbers int64 [N] called `key`; `default` stands for those that are missing, which else are bad."""
     values = [row.get(key, default) for row in rows]
     if set(map(type, values)) == {int} and (array := np.array(values)).dtype.kind == "i":
         return Column(array.astype(np.int64), {})
     found, bad = np.zeros(len(rows), np.int64), {}
     for at, value in enumerate(values):
-        if type(value) is int and value in _INT64:
+        if _is_integer(value):
             found[at] = value
         else:
             bad[at] = _wrong(rows[at], key, "a whole number")
     return Column(found, bad)
 
 
-def numbers(rows: Sequence[Row], key: str, width: int) -> Column:
+def numbers(rows: Sequence[Mapping[str, Any]], key: str, width: int) -> Column:
     """The lists of `width` finite numbers called `key`, float64 [N, width]; of single numbers if that is 0, [N]."""
     shape = (len(rows), width) if width else (len(rows),)
     try:
         values = np.array([row[key] for row in rows])
-        if values.shape == shape and values.dtype.kind in "if" and np.abs(values).max(initial=0) < _LARGE:
-            return Column(values.astype(np.float64), {})
+        if values.shape == shape and values.dtype.kind in "iuf":
+            values = values.astype(np.float64, copy=False)
+            if np.abs(values).max(initial=0) < _LARGE:
+                return Column(values, {})
     except (KeyError, ValueError):  # of lists that are not equally long
         pass
     expected = f"{width} finite numbers" if width else "a finite number"
@@ -91,7 +98,7 @@ def integer_lists(rows: Sequence[Row], key: str) -> tuple[NDArray[np.int64], NDA
     bad: dict[int, str] = {}
     if not _all_integers(lists):
         for at, some in enumerate(lists):
-            if type(some) is not list or not all(type(value) is int and value in _INT64 for value in some):
+            if type(some) is not list or not all(map(_is_integer, some)):
                 bad[at] = _wrong(rows[at], key, "a list of whole numbers")
                 lists[at] = []
     lengths = np.fromiter(map(len, lists), np.int64, len(lists))
@@ -118,12 +125,21 @@ def _all_integers(lists: Sequence[object]) -> bool:
     return set(map(type, values)) <= {int} and np.array([0, *values]).dtype.kind == "i"
 
 
-def _all_finite(value: object, width: int) -> bool:
-    values = value if width else [value]
-    if not isinstance(values, list) or (width and len(values) != width):
-        return False
-    return all(type(one) in (int, float) and abs(one) < _LARGE for one in values)
+def _is_integer(value: object) -> bool:
+    """Whether it is a whole number of Python or NumPy, of 64 bits."""
+    return isinstance(value, (int, np.integer)) and not isinstance(value, bool) and int(value) in _INT64
 
 
-def _wrong(row: Row, key: str, expected: str) -> str:
+def _all_finite(value: Any, width: int) -> bool:
+    if not width:
+        return _is_finite(value)
+    return isinstance(value, (list, tuple, np.ndarray)) and len(value) == width and all(map(_is_finite, value))
+
+
+def _is_finite(value: Any) -> bool:
+    number = isinstance(value, (int, float, np.integer, np.floating)) and not isinstance(value, bool)
+    return number and bool(abs(value) < _LARGE)
+
+
+def _wrong(row: Mapping[str, Any], key: str, expected: str) -> str:
     return f"{key} is {shown(row[key])}, expected {expected}" if key in row else f"{key} is missing"

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 from pathlib import Path
+from typing import Any
 
 import numpy as np
 from numpy.typing import NDArray
@@ -11,13 +12,14 @@ from gol_decouple.data.images import BadImage, try_all
 from gol_decouple.data.layouts import missing_hint
 from gol_decouple.data.lvis_counts import count, in_words
 from gol_decouple.data.lvis_images import find_images, refuse_no_folder
-from gol_decouple.data.lvis_json import load, parse
+from gol_decouple.data.lvis_json import NEGATIVE, load, parse
 from gol_decouple.data.lvis_records import Bad, LvisData
-from gol_decouple.data.masks import areas_of, fault
+from gol_decouple.data.masks import areas_of, faults, to_rle
 from gol_decouple.data.skipping import to_line
 from gol_decouple.errors import InputError, few
 from gol_decouple.progress import SILENT, Progress
 
+_MASKS_AT_ONCE = 2**12  # as often the bar moves on
 OUTSIDE_BY = 1.0  # pixels that a box may reach over the edge: annotations are rounded
 
 
@@ -26,9 +28,10 @@ def check_annotations(
 ) -> tuple[list[str], InputError | None]:
     """Look at every entry of a file in LVIS's or COCO's format, and decode every image that it names.
 
-    Bad are entries that are malformed, have the id of another, or name an image or category that is not there; boxes
-    without an area, or that reach more than a pixel out of the image; masks that are malformed, empty, or missing
-    where others have one; images that are missing, do not decode, or are of another size than the file says.
+    Bad are entries that are malformed, have the id of another, or name an image or category that is not there; images
+    with annotations of a class that is verified not to be in them; boxes without an area, or that reach more than a
+    pixel out of the image; masks that are malformed, empty, or missing where others have one; images that are missing,
+    do not decode, or are of another size than the file says.
 
     Args:
         root: the folder of the images; None: they are not looked at.
@@ -42,10 +45,11 @@ def check_annotations(
     """
     if root is not None:
         refuse_no_folder(root)  # before the minutes that the rest takes
+    progress.say(f"reading {path}")  # which takes half a minute at LVIS's size
     data, bad = parse(*load(path))
     _tell(data, bad, progress)
     usable = _usable(data)
-    bad += _bad_boxes(data, usable) + _bad_masks(data, usable, progress)
+    bad += _contradictions(data) + _bad_boxes(data, usable) + _bad_masks(data, usable, progress)
     missing: list[str] = []
     if root is None:
         progress.say("no --data-root: images were not looked at")
@@ -83,6 +87,18 @@ def _usable(data: LvisData) -> NDArray[np.bool_]:
     return usable & ((images.heights > 0) & (images.widths > 0))[annotations.images]
 
 
+def _contradictions(data: LvisData) -> list[Bad]:
+    """Images with annotations of a class that is verified not to be in them."""
+    images, annotations, categories = data.images, data.annotations, data.categories
+    absent = images.negative[:, 0] * len(categories) + images.negative[:, 1]
+    known = (annotations.images >= 0) & (annotations.labels >= 0)
+    present = (annotations.images * len(categories) + annotations.labels)[known]
+    return [
+        Bad(f"image {images.ids[image]}", f"{NEGATIVE} has category {categories.ids[label]}, annotated in it")
+        for image, label in zip(*np.divmod(np.intersect1d(absent, present), len(categories)), strict=True)
+    ]
+
+
 def _bad_boxes(data: LvisData, usable: NDArray[np.bool_]) -> list[Bad]:
     annotations, images = data.annotations, data.images
     left, top, width, height = annotations.boxes.T
@@ -105,31 +121,26 @@ def _bad_masks(data: LvisData, usable: NDArray[np.bool_], progress: Progress) ->
     if all(some is None for some in annotations.segmentations):
         progress.say("no annotation has a mask")
         return []
-    order = np.flatnonzero(usable)
-    order = order[np.argsort(annotations.images[order], kind="stable")]
-    starts = np.flatnonzero(np.diff(annotations.images[order], prepend=-1))
-    reasons: dict[int, str] = {}
-    with progress.bar("masks", len(order), "annotations") as bar:
-        for of_image in np.split(order, starts[1:]):
-            if len(of_image):
-                image = int(annotations.images[of_image[0]])
-                size = int(images.heights[image]), int(images.widths[image])
-                reasons |= _bad_masks_of_image(annotations.segmentations, of_image.tolist(), *size)
-            bar.advance(len(of_image))
-    return [Bad(f"annotation {annotations.ids[at]}", reasons[at]) for at in sorted(reasons)]
+    places = np.flatnonzero(usable)
+    sizes = np.stack([images.heights, images.widths], axis=1)
+    bad: list[Bad] = []
+    with progress.bar("masks", len(places), "annotations") as bar:
+        for start in range(0, len(places), _MASKS_AT_ONCE):
+            some = places[start : start + _MASKS_AT_ONCE]
+            segmentations = [annotations.segmentations[at] for at in some]
+            reasons = _reasons(segmentations, sizes[annotations.images[some]])
+            bad += [Bad(f"annotation {annotations.ids[some[at]]}", reasons[at]) for at in sorted(reasons)]
+            bar.advance(len(some))
+    return bad
 
 
-def _bad_masks_of_image(segmentations: list[object], positions: list[int], height: int, width: int) -> dict[int, str]:
-    reasons, whole = {}, []
-    for at in positions:
-        if segmentations[at] is None:
-            reasons[at] = "segmentation is missing"
-        elif reason := fault(segmentations[at], height, width):
-            reasons[at] = reason
-        else:
-            whole.append(at)
-    areas = areas_of([segmentations[at] for at in whole], height, width)
-    return reasons | {at: "its mask is empty" for at, area in zip(whole, areas.tolist(), strict=True) if area == 0}
+def _reasons(segmentations: list[Any], sizes: NDArray[np.int64]) -> dict[int, str]:
+    """What is wrong with each of N masks that are no good; sizes [N, 2] are height and width of the images."""
+    reasons = faults(segmentations, sizes)
+    reasons |= {at: "segmentation is missing" for at, some in enumerate(segmentations) if some is None}
+    whole = [at for at in range(len(segmentations)) if at not in reasons]
+    areas = areas_of([to_rle(segmentations[at], *sizes[at].tolist()) for at in whole])
+    return reasons | {whole[place]: "its mask is empty" for place in np.flatnonzero(areas == 0).tolist()}
 
 
 def _bad_images(data: LvisData, root: Path, progress: Progress) -> tuple[list[Bad], list[str]]:

@@ -51,6 +51,8 @@ def convert(
     if data.federated:
         raise InputError(f"{name} is in LVIS's format already: its images have {NEGATIVE}", "use it as it is")
     train_data = data if train is None else _refusing(*load(train))
+    if not len(train_data.annotations):
+        raise InputError(f"{train_data.name} has no annotations to count", "--frequencies-from names a file that has")
     images, instances = of_same_categories(data, train_data)
     stated = train_data.categories.frequency if train is not None else None
     frequency = by_rule(images) if stated is None else stated[train_data.categories.labels(data.categories.ids)]

@@ -7,7 +7,7 @@ in `masks`, of image files in `lvis_images`.
 
 from __future__ import annotations
 
-from collections.abc import Sequence
+from collections.abc import Mapping, Sequence
 from pathlib import Path
 from typing import Any
 
@@ -21,37 +21,49 @@ from gol_decouple.errors import InputError, few
 TABLES = ("images", "annotations", "categories")
 FREQUENCIES = ("r", "c", "f")
 NEGATIVE, NOT_EXHAUSTIVE = "neg_category_ids", "not_exhaustive_category_ids"
+NAMELESS = "annotations"  # what an object that is no file is called
 _NOT_LVIS = "it takes LVIS's or COCO's instances json: an object with lists images, annotations and categories"
 _CONVERT = "gol-decouple convert INPUT OUTPUT makes LVIS's format of COCO's"
 
 
-def read_annotations(source: Path | dict[str, Any]) -> LvisData:
+def read_annotations(source: Path | Mapping[str, Any], masks: bool = True) -> LvisData:
     """A file in LVIS's format, or the object that is in it.
 
-    Missing `iscrowd` is 0, missing `area` that of the box, missing `not_exhaustive_category_ids` an empty list;
-    negative categories that are none of the file's are left out; notes tell of the last three.
+    Missing `iscrowd` and `ignore` are 0, missing `area` that of the box, missing `not_exhaustive_category_ids` an empty
+    list; negative categories that are none of the file's are left out; notes tell of the last three.
+
+    Args:
+        masks: keep the segmentations, which are most of a file.
 
     Raises:
-        InputError: no JSON, not in this format (without any `neg_category_ids`: in COCO's), without images, annotations
-            or categories, or with some that are malformed, have the id of another, or name what is not there.
+        InputError: no JSON, not in this format (without any `neg_category_ids`: in COCO's), without images or
+            categories, or with entries that are malformed, have the id of another, or name what is not there.
     """
-    data, bad = parse(*load(source))
+    data, bad = parse(*load(source, masks))
     refuse(data.name, bad)
     if not data.federated:
         raise InputError(f"{data.name}: no image has {NEGATIVE}, which tell where a detection is wrong", _CONVERT)
     return data
 
 
-def load(source: Path | dict[str, Any]) -> tuple[Any, str]:
-    """What is in a file, and what to call it."""
-    return (load_json(source), str(source)) if isinstance(source, Path) else (source, "annotations")
+def load(source: Path | Mapping[str, Any], masks: bool = True) -> tuple[Any, str]:
+    """What is in a file, and what to call it; without `masks`, segmentations are left out."""
+    if not isinstance(source, Path):
+        return source, NAMELESS
+    return load_json(source, None if masks else _without_mask), str(source)
+
+
+def _without_mask(row: Row) -> Row:
+    row.pop("segmentation", None)
+    return row
 
 
 def refuse(name: str, bad: Sequence[Bad]) -> None:
     """Raise an InputError that names the first of what is bad, if anything is."""
     if bad:
         named = few([f"{what} ({reason})" for what, reason in bad])
-        hint = f"gol-decouple check {name} prints every one" if len(bad) > 3 else "mend the file, or remove them"
+        prints = len(bad) > 3 and name != NAMELESS
+        hint = f"gol-decouple check {name} prints every one" if prints else "mend them, or remove them"
         raise InputError(f"{name}: {len(bad):,} bad entries: {named}", hint)
 
 
@@ -62,7 +74,7 @@ def parse(tree: Any, name: str) -> tuple[LvisData, list[Bad]]:
     first is.
 
     Raises:
-        InputError: it is no such object, or a list in it is empty or without any id.
+        InputError: it is no such object, or it has no images or categories, or none with an id.
     """
     images, annotations, categories = (_table(tree, key, name) for key in TABLES)
     bad: list[Bad] = []
@@ -78,7 +90,7 @@ def parse(tree: Any, name: str) -> tuple[LvisData, list[Bad]]:
 
 
 def _table(tree: Any, key: str, name: str) -> list[Row]:
-    if not isinstance(tree, dict):
+    if not isinstance(tree, Mapping):
         kind = "a list" if isinstance(tree, list) else shown(tree)
         raise InputError(f"{name} holds {kind}, not annotations", _NOT_LVIS)
     if key not in tree:
@@ -86,7 +98,7 @@ def _table(tree: Any, key: str, name: str) -> list[Row]:
     rows = tree[key]
     if not isinstance(rows, list) or not all(type(row) is dict for row in rows):
         raise InputError(f"{name}: {key!r} is not a list of objects", _NOT_LVIS)
-    if not rows:
+    if not rows and key != "annotations":  # images in which nothing is found are images too
         raise InputError(f"{name}: {key!r} is an empty list", _NOT_LVIS)
     return rows
 
@@ -175,14 +187,20 @@ def _parse_annotations(
     crowds = integers(rows, "iscrowd", 0)
     areas = _areas(rows, boxes.values, notes)
     not_binary = {at: f"iscrowd is {crowds.values[at]}" for at in np.flatnonzero(crowds.values & ~1).tolist()}
-    for wrong in (boxes.bad, areas.bad, crowds.bad, not_binary):
+    for wrong in (boxes.bad, _negative_sides(boxes.values), areas.bad, crowds.bad, not_binary):
         for at, reason in wrong.items():
             reasons.setdefault(at, reason)
     found[1][list(reasons)] = -1
     names = {at: f"at position {at}" if at in id_column.bad else str(ids[at]) for at in reasons}
     bad += [Bad(f"annotation {names[at]}", reasons[at]) for at in sorted(reasons)]
+    ignored = np.array([bool(row.get("ignore")) for row in rows], dtype=bool)
     segmentations = [row.get("segmentation") for row in rows]
-    return Annotations(ids, found[0], found[1], boxes.values, areas.values, crowds.values == 1, segmentations)
+    return Annotations(ids, found[0], found[1], boxes.values, areas.values, crowds.values == 1, ignored, segmentations)
+
+
+def _negative_sides(boxes: NDArray[np.float64]) -> dict[int, str]:
+    at_fault = np.flatnonzero((boxes[:, 2:] < 0).any(axis=1)).tolist()
+    return {at: f"bbox is {shown(boxes[at].tolist())}, of negative width or height" for at in at_fault}
 
 
 def _areas(rows: list[Row], boxes: NDArray[np.float64], notes: list[str]) -> Column:

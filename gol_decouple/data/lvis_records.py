@@ -59,7 +59,8 @@ class Categories:
 @dataclass(frozen=True)
 class Annotations:
     """A annotations in the file's order: ids [A], indices of their images [A], labels [A], boxes x, y, width and height
-    in pixels [A, 4], areas in pixels [A], whether they are crowds [A], and segmentations as they stand (None: none).
+    in pixels [A, 4], areas in pixels [A], whether they are crowds [A], whether the file wants them ignored when
+    detections are evaluated [A], and segmentations as they stand (None: none, or not read).
     """
 
     ids: NDArray[np.int64]
@@ -68,6 +69,7 @@ class Annotations:
     boxes: NDArray[np.float64]
     areas: NDArray[np.float64]
     crowds: NDArray[np.bool_]
+    ignored: NDArray[np.bool_]
     segmentations: list[Any]
 
     def __len__(self) -> int:

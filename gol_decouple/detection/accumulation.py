@@ -8,8 +8,8 @@ from typing import Any
 import numpy as np
 from numpy.typing import NDArray
 
-from gol_decouple.detection.annotations import FREQUENCIES, Annotations
-from gol_decouple.detection.columns import Bools, Floats, Ints
+from gol_decouple.data.lvis_json import FREQUENCIES
+from gol_decouple.detection.ground_truth import Bools, Floats, GroundTruth, Ints
 from gol_decouple.detection.matching import AREAS, IOU_THRESHOLDS, MATCHED, UNMATCHED, Matches
 
 RECALLS = np.linspace(0.0, 1.0, 101)
@@ -88,18 +88,18 @@ def _best_precision(true: Ints, false: Ints) -> Floats:
     return np.asarray(np.maximum.accumulate(precision[::-1], axis=0)[::-1])
 
 
-def summarize(curves: Curves, annotations: Annotations) -> dict[str, Any]:
+def summarize(curves: Curves, truth: GroundTruth) -> dict[str, Any]:
     """The figures of LVIS in points, 0 to 100, None where nothing defines them; and `per_class`, AP by category id."""
     precision, recall = curves.precision, curves.recall
     figures: dict[str, Any] = {"ap": _points(precision[:, :, ALL])}
     figures |= {name: _points(precision[:, threshold, ALL]) for name, threshold in _THRESHOLDS.items()}
     figures |= {f"ap_{size}": _points(precision[:, :, area]) for size, area in _SIZES.items()}
     for frequency in FREQUENCIES:
-        members = None if annotations.frequencies is None else annotations.frequencies == frequency
+        members = None if truth.frequencies is None else truth.frequencies == frequency
         figures[f"ap_{frequency}"] = None if members is None else _points(precision[members, :, ALL])
     figures["ar"] = _points(recall[:, :, ALL])
     figures |= {f"ar_{size}": _points(recall[:, :, area]) for size, area in _SIZES.items()}
-    ids = annotations.category_ids.tolist()
+    ids = truth.category_ids.tolist()
     figures["per_class"] = {id_: _points(precision[place, :, ALL]) for place, id_ in enumerate(ids)}
     return figures
 

@@ -9,9 +9,8 @@ from typing import Any, Literal
 import numpy as np
 
 from gol_decouple.detection.accumulation import accumulate, summarize
-from gol_decouple.detection.annotations import Annotations, IouType, read_annotations
-from gol_decouple.detection.columns import Bools, Floats, Ints, is_in
 from gol_decouple.detection.detections import Detections, Results, read_detections
+from gol_decouple.detection.ground_truth import Bools, Floats, GroundTruth, Ints, IouType, read_ground_truth
 from gol_decouple.detection.ious import box_pairs, mask_pairs
 from gol_decouple.detection.matching import match, outside
 from gol_decouple.errors import InputError, unknown
@@ -23,16 +22,20 @@ FIXED_AP_DETECTIONS = 10_000  # a category, over all images
 
 
 class Evaluation:
-    """Annotations that results are evaluated with: read once, for the results of many detectors or classifiers."""
+    """Annotations that results are evaluated with: read once, for the results of many detectors or classifiers.
+
+    Attributes:
+        truth: the annotations, without what evaluation does not need.
+    """
 
     def __init__(self, source: str | Path | Mapping[str, Any], iou_type: IouType) -> None:
         self._source = source
         self._iou_type: IouType = iou_type
-        self.annotations: Annotations = read_annotations(source, iou_type)
-        annotations = self.annotations
-        self._ignored = annotations.ignored[:, None] | outside(annotations.areas)
-        counted = np.zeros((len(annotations.category_ids), self._ignored.shape[1]), dtype=np.int64)
-        np.add.at(counted, annotations.keys % len(counted), ~self._ignored)
+        self.truth: GroundTruth = read_ground_truth(source, iou_type)
+        truth = self.truth
+        self._ignored = truth.ignored[:, None] | outside(truth.areas)
+        counted = np.zeros((len(truth.category_ids), self._ignored.shape[1]), dtype=np.int64)
+        np.add.at(counted, truth.keys % len(counted), ~self._ignored)
         self._to_find = counted
 
     def evaluate(
@@ -48,21 +51,21 @@ class Evaluation:
             raise unknown("evaluator", str(evaluator), EVALUATORS)
         if max_dets < 1:
             raise InputError(f"max_dets is {max_dets}", "it is a number of detections an image, 300 by the protocol")
-        detections = read_detections(results, self.annotations)
+        detections = read_detections(results, self.truth)
         if evaluator == "lvis":
             from gol_decouple.detection.lvis_adapter import evaluate_with_lvis
 
             most = (FIXED_AP_DETECTIONS, True) if fixed_ap else (max_dets, False)
-            return evaluate_with_lvis(self._source, results, self.annotations, self._iou_type, *most)
+            return evaluate_with_lvis(self._source, results, self.truth, self._iou_type, *most)
         kept = _highest(detections, max_dets, fixed_ap)
         return self._evaluate(detections, kept)
 
     def _evaluate(self, detections: Detections, kept: Bools) -> dict[str, Any]:
-        annotations = self.annotations
-        keys = detections.images * np.int64(len(annotations.category_ids)) + detections.categories
+        truth = self.truth
+        keys = detections.images * np.int64(len(truth.category_ids)) + detections.categories
         kept &= (detections.areas > 0) & np.isfinite(detections.areas)
         chosen = np.flatnonzero(kept)
-        chosen = chosen[is_in(keys[chosen], annotations.listed)]
+        chosen = chosen[is_in(keys[chosen], truth.listed)]
         images, scores, categories = (
             column[chosen] for column in (detections.images, detections.scores, detections.categories)
         )
@@ -71,13 +74,13 @@ class Evaluation:
         keys = keys[chosen]
         if detections.masks is None:
             assert detections.boxes is not None
-            pairs = box_pairs(keys, detections.boxes[chosen], annotations)
+            pairs = box_pairs(keys, detections.boxes[chosen], truth)
         else:
-            pairs = mask_pairs(keys, [detections.masks[place] for place in chosen], annotations)
+            pairs = mask_pairs(keys, [detections.masks[place] for place in chosen], truth)
         matches = match(pairs, keys, self._ignored)
-        dismissed = outside(detections.areas[chosen]) | is_in(keys, annotations.not_exhaustive)[:, None]
+        dismissed = outside(detections.areas[chosen]) | is_in(keys, truth.not_exhaustive)[:, None]
         curves = accumulate(detections.categories[chosen], dismissed, matches, self._to_find)
-        return summarize(curves, annotations)
+        return summarize(curves, truth)
 
 
 def prepare(annotations: str | Path | Mapping[str, Any], iou_type: IouType = "bbox") -> Evaluation:
@@ -127,6 +130,14 @@ def _highest(detections: Detections, max_dets: int, fixed_ap: bool) -> Bools:
     if fixed_ap:
         return highest_of(detections.categories, detections.scores, FIXED_AP_DETECTIONS)
     return highest_of(detections.images, detections.scores, max_dets)
+
+
+def is_in(keys: Ints, ascending: Ints) -> Bools:
+    """Whether every key is among some that are ascending, [N]."""
+    if not len(ascending):
+        return np.zeros(len(keys), dtype=bool)
+    places = np.searchsorted(ascending, keys).clip(max=len(ascending) - 1)
+    return np.asarray(ascending[places] == keys)
 
 
 def highest_of(owners: Ints, scores: Floats, most: int) -> Bools:

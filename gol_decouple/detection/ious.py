@@ -7,9 +7,8 @@ from dataclasses import dataclass
 
 import numpy as np
 
-from gol_decouple.detection.annotations import Annotations
-from gol_decouple.detection.columns import Floats, Ints
-from gol_decouple.detection.masks import Rle, mask_ious
+from gol_decouple.data.masks import Rle
+from gol_decouple.detection.ground_truth import Floats, GroundTruth, Ints
 
 LEAST_IOU = 0.5  # the lowest threshold of the protocol
 _PAIRS_AT_ONCE = 2**20
@@ -21,7 +20,7 @@ class Pairs:
 
     Attributes:
         detections: [P], ascending.
-        truths: [P], places in the columns of `Annotations`.
+        truths: [P], places in the columns of `GroundTruth`.
         ious: [P], intersection over union.
     """
 
@@ -30,37 +29,36 @@ class Pairs:
     ious: Floats
 
 
-def box_pairs(keys: Ints, boxes: Floats, annotations: Annotations) -> Pairs:
+def box_pairs(keys: Ints, boxes: Floats, truth: GroundTruth) -> Pairs:
     """Pairs of boxes.
 
     Args:
         keys: [D], the group of every detection.
         boxes: [D, 4], x, y, width, height in pixels.
     """
-    assert annotations.boxes is not None
     found = []
-    for detections, truths in _candidates(keys, annotations.keys):
-        ious = _box_ious(boxes[detections], annotations.boxes[truths])
+    for detections, truths in _candidates(keys, truth.keys):
+        ious = _box_ious(boxes[detections], truth.boxes[truths])
         near = ious >= LEAST_IOU
         found.append(Pairs(detections[near], truths[near], ious[near]))
     return _joined(found)
 
 
-def mask_pairs(keys: Ints, masks: list[Rle], annotations: Annotations) -> Pairs:
+def mask_pairs(keys: Ints, masks: list[Rle], truth: GroundTruth) -> Pairs:
     """Pairs of masks: a call of pycocotools for each group that has both.
 
     Args:
         keys: [D], the group of every detection.
     """
-    assert annotations.masks is not None
+    assert truth.masks is not None
     by_group = np.argsort(keys, kind="stable")
     ordered = keys[by_group]
-    groups = np.intersect1d(ordered, annotations.keys)
+    groups = np.intersect1d(ordered, truth.keys)
     found = []
-    edges = [np.searchsorted(of, groups, side) for of in (ordered, annotations.keys) for side in ("left", "right")]
+    edges = [np.searchsorted(of, groups, side) for of in (ordered, truth.keys) for side in ("left", "right")]
     for start, stop, first, last in np.stack(edges, 1).tolist():
         detections = by_group[start:stop]
-        ious = mask_ious([masks[place] for place in detections], annotations.masks[first:last])
+        ious = _mask_ious([masks[place] for place in detections], truth.masks[first:last])
         rows, columns = np.nonzero(ious >= LEAST_IOU)
         found.append(Pairs(detections[rows], first + columns, ious[rows, columns]))
     pairs = _joined(found)
@@ -93,6 +91,13 @@ def _box_ious(boxes: Floats, others: Floats) -> Floats:
     union = boxes[:, 2] * boxes[:, 3] + others[:, 2] * others[:, 3] - shared
     ious: Floats = np.divide(shared, union, out=np.zeros(len(boxes)), where=(sides > 0).all(1))
     return ious
+
+
+def _mask_ious(masks: list[Rle], others: list[Rle]) -> Floats:
+    """Intersection over union of every mask with every other, [N, M]."""
+    from pycocotools import mask as coco
+
+    return np.asarray(coco.iou(masks, others, [0] * len(others)), dtype=np.float64).reshape(len(masks), len(others))
 
 
 def _joined(found: list[Pairs]) -> Pairs:

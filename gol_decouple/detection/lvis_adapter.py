@@ -12,10 +12,12 @@ from typing import Any
 
 import numpy as np
 
+from gol_decouple.data.lvis_json import load
+from gol_decouple.data.lvis_records import positions
+from gol_decouple.data.masks import to_rle
 from gol_decouple.detection.accumulation import Curves, summarize
-from gol_decouple.detection.annotations import Annotations, IouType, load_tree
-from gol_decouple.detection.columns import places_of
 from gol_decouple.detection.detections import Results
+from gol_decouple.detection.ground_truth import GroundTruth, IouType
 from gol_decouple.detection.json_parts import read_parts
 from gol_decouple.errors import EnvironmentFailure
 
@@ -37,7 +39,7 @@ class _Numpy:
 def evaluate_with_lvis(
     source: str | Path | Mapping[str, Any],
     results: Results,
-    annotations: Annotations,
+    truth: GroundTruth,
     iou_type: IouType,
     most: int,
     of_category: bool,
@@ -46,29 +48,29 @@ def evaluate_with_lvis(
 
     Args:
         source, results: what was given, already found to be proper.
-        annotations: the same as `source`.
+        truth: the same as `source`.
         most: how many detections are kept of each image, or category.
 
     Raises:
         EnvironmentFailure: the package cannot be imported.
     """
     lvis = _import_lvis()
-    tree, _ = load_tree(source, iou_type)
-    truth = lvis.LVIS.__new__(lvis.LVIS)
-    truth.logger = logging.getLogger(__name__)
-    truth.dataset = _dataset(tree)
-    truth._create_index()
-    found = _objects(results, annotations)
+    tree, _ = load(Path(source) if isinstance(source, str) else source, masks=iou_type == "segm")
+    annotations = lvis.LVIS.__new__(lvis.LVIS)
+    annotations.logger = logging.getLogger(__name__)
+    annotations.dataset = _dataset(tree)
+    annotations._create_index()
+    found = _objects(results, truth)
     if of_category:
         found, most = _highest(found, most), -1
     with _quiet():
-        evaluation = _evaluation_class(lvis.LVISEval)(truth, lvis.LVISResults(truth, found, most), iou_type)
+        evaluation = _evaluation_class(lvis.LVISEval)(annotations, lvis.LVISResults(annotations, found, most), iou_type)
         evaluation.evaluate()
         evaluation.accumulate()
     # [thresholds, recalls, categories, areas], -1 where undefined; ours begins with categories and ends with recalls.
     precision, recall = evaluation.eval["precision"].transpose(2, 0, 3, 1), evaluation.eval["recall"].transpose(1, 0, 2)
     precision[precision < 0], recall[recall < 0] = np.nan, np.nan
-    return summarize(Curves(precision, recall), annotations)
+    return summarize(Curves(precision, recall), truth)
 
 
 def _import_lvis() -> Any:
@@ -113,12 +115,15 @@ def _dataset(tree: Mapping[str, Any]) -> dict[str, Any]:
     """Annotations for the package, which writes into them, takes the id 0 for none, and lets no field be missing."""
     return {
         "images": [{"not_exhaustive_category_ids": [], **image} for image in tree["images"]],
-        "annotations": [{**row, "id": number} for number, row in enumerate(tree["annotations"], 1)],
+        "annotations": [
+            {"area": row["bbox"][2] * row["bbox"][3], **row, "id": number}
+            for number, row in enumerate(tree["annotations"], 1)
+        ],
         "categories": [{"frequency": "f", **category} for category in tree["categories"]],
     }
 
 
-def _objects(results: Results, annotations: Annotations) -> list[dict[str, Any]]:
+def _objects(results: Results, truth: GroundTruth) -> list[dict[str, Any]]:
     """Results for the package, which writes into them, and fails if there are none or if polygons have no box."""
     if isinstance(results, Mapping):
         columns = (np.asarray(results[name]).tolist() for name in ("image_id", "category_id", "boxes", "scores"))
@@ -128,21 +133,13 @@ def _objects(results: Results, annotations: Annotations) -> list[dict[str, Any]]
         found = [row for part in read_parts(results) for row in part]
     else:
         found = [dict(row) for row in results]
-    if annotations.sizes is not None:
-        places = places_of(np.array([row["image_id"] for row in found], dtype=np.int64), annotations.image_ids)
-        for row, size in zip(found, annotations.sizes[places].tolist(), strict=True):
-            row["segmentation"] = _compressed(row["segmentation"], size)
-    nothing = {"image_id": int(annotations.image_ids[0]), "category_id": int(annotations.category_ids[0])}
+    if truth.masks is not None:
+        places = positions(truth.image_ids, np.array([row["image_id"] for row in found], dtype=np.int64))
+        for row, size in zip(found, truth.sizes[places].tolist(), strict=True):
+            row["segmentation"] = to_rle(row["segmentation"], *size)
+    nothing = {"image_id": int(truth.image_ids[0]), "category_id": int(truth.category_ids[0])}
     # A box of no area is left out by the package itself.
     return found or [nothing | {"bbox": [0, 0, 0, 0], "segmentation": [[0, 0, 0, 0, 0, 0]], "score": 0.0}]
-
-
-def _compressed(mask: Any, size: list[int]) -> Any:
-    from pycocotools import mask as coco
-
-    if isinstance(mask, list):
-        return coco.merge(coco.frPyObjects(mask, *size))
-    return coco.frPyObjects(mask, *size) if isinstance(mask["counts"], list) else dict(mask)
 
 
 def _highest(found: list[dict[str, Any]], most: int) -> list[dict[str, Any]]:

@@ -13,7 +13,7 @@ from dataclasses import dataclass
 import numpy as np
 from numpy.typing import NDArray
 
-from gol_decouple.detection.columns import Bools, Floats, Ints
+from gol_decouple.detection.ground_truth import Bools, Floats, Ints
 from gol_decouple.detection.ious import LEAST_IOU, Pairs
 
 IOU_THRESHOLDS = np.linspace(LEAST_IOU, 0.95, 10)

@@ -22,7 +22,7 @@ def test_columns_of_a_tiny_file(tmp_path: Path) -> None:
     assert (images.heights.tolist(), images.widths.tolist()) == ([8, 8], [10, 10])
     assert images.coco_urls[1] == "http://images.cocodataset.org/val2017/000000000010.jpg"
     assert images.file_names == ["", ""]
-    assert images.negative.tolist() == [[0, 0], [1, 0], [1, 1]]  # labels are in the order of category ids: 3, 7
+    assert images.negative.tolist() == [[1, 0], [1, 1]]  # labels are in the order of category ids: 3, 7
     assert images.not_exhaustive.tolist() == [[0, 1]]
     assert (categories.ids.tolist(), categories.names) == ([3, 7], ["three", "seven"])
     assert categories.frequency is not None
@@ -57,7 +57,7 @@ def test_what_may_be_missing_has_a_meaning_and_is_told() -> None:
         "1 of 2 images have no not_exhaustive_category_ids: taken as none",
         "1 of 3 annotations have no area: that of the box is taken",
     )
-    assert data.images.negative.tolist() == [[0, 0], [1, 1]]
+    assert data.images.negative.tolist() == [[1, 1]]
     assert data.images.not_exhaustive.tolist() == []
     assert data.annotations.areas.tolist() == [12, 5, 8]
     assert data.annotations.segmentations[1] is None
@@ -168,12 +168,16 @@ def test_bad_entries_are_refused_by_name(break_it: Callable[[Tree], None], what:
     assert f"{bad[0].what} ({bad[0].reason})" in caught.value.message
 
 
-def test_of_many_bad_entries_a_few_are_named() -> None:
+def test_of_many_bad_entries_a_few_are_named(tmp_path: Path) -> None:
     tree = tiny()
     tree["annotations"] = [{**tree["annotations"][0], "image_id": 9, "id": id_} for id_ in range(5)]
     with pytest.raises(InputError, match="^annotations: 5 bad entries: .* and 2 more$") as caught:
         read_annotations(tree)
-    assert caught.value.hint == "gol-decouple check annotations prints every one"
+    assert caught.value.hint == "mend them, or remove them"
+    path = write(tmp_path / "a.json", tree)
+    with pytest.raises(InputError, match="5 bad entries") as caught:
+        read_annotations(path)
+    assert caught.value.hint == f"gol-decouple check {path} prints every one"
 
 
 def test_bad_annotations_have_no_label_and_of_one_id_the_first_is_taken() -> None:

@@ -10,9 +10,10 @@ from typing import Any
 import numpy as np
 import pytest
 
-from gol_decouple.detection import detections, evaluate_lvis, masks
+from gol_decouple.data import masks
+from gol_decouple.detection import detections, evaluate_lvis, prepare
 from gol_decouple.errors import InputError
-from tests.detection.made import to_rle
+from tests.detection.made import same, to_rle
 
 Tree = dict[str, Any]
 SIZE = (100, 100)
@@ -49,30 +50,32 @@ def refused(tree: object, results: object, iou_type: str = "bbox", **options: An
 @pytest.mark.parametrize(
     ("change", "message", "hint"),
     [
-        (lambda tree: tree.pop("images"), "annotations has no list images", "a JSON object with lists"),
-        (lambda tree: tree.update(images=[]), "annotations has no images", "a JSON object with lists"),
-        (lambda tree: tree.update(categories={}), "has no list categories", "a JSON object with lists"),
-        (lambda tree: tree["images"][1].pop("id"), "1 of 2 images have no 'id': images[1]", ""),
-        (lambda tree: tree["images"].append("x"), "1 of 3 images have no 'id': images[2]", ""),
-        (lambda tree: tree["images"][1].update(id=5), "1 of 2 images have an id that another has too (5)", "unique"),
-        (lambda tree: tree["images"][1].update(id="5"), "have a 'id' that is not a whole number: images[1]", ""),
-        (lambda tree: tree["categories"][1].update(id=1), "1 of 2 categories have an id that another", "unique"),
-        (lambda tree: tree["annotations"][1].update(id=5), "1 of 2 annotations have an id that another", "unique"),
-        (lambda tree: tree["annotations"][1].update(image_id=7), "have a image_id that the file does not list (7)", ""),
-        (lambda tree: tree["annotations"][1].update(category_id=7), "a category_id that the file does not list", ""),
-        (lambda tree: tree["annotations"][1].pop("area"), "annotations have no 'area': annotations[1]", ""),
-        (lambda tree: tree["annotations"][1].update(area=float("nan")), "have an area that is not finite", ""),
-        (lambda tree: tree["annotations"][0].update(bbox=[1, 2, 3]), "that is not four numbers: annotations[0]", ""),
-        (lambda tree: tree["annotations"][0].update(bbox=[1, 2, -3, 4]), "negative width or height", "[x, y, width"),
         (
-            lambda tree: tree["images"][0].pop("neg_category_ids"),
-            "no 'neg_category_ids': images[0]",
-            "absent from each",
+            lambda tree: tree.pop("images"),
+            "annotations has no 'images'; it has annotations, categories",
+            "lists images",
         ),
-        (lambda tree: tree["images"][0].update(neg_category_ids=None), "not a list of category ids: images[0]", ""),
-        (lambda tree: tree["images"][0].update(neg_category_ids=["1"]), "not a list of category ids", ""),
-        (lambda tree: tree["categories"][0].pop("frequency"), "have no 'frequency': categories[0]", "r, c or f"),
-        (lambda tree: tree["categories"][0].update(frequency="x"), "not r, c or f ('x')", ""),
+        (lambda tree: tree.update(images=[]), "annotations: 'images' is an empty list", "lists images"),
+        (lambda tree: tree.update(categories={}), "'categories' is not a list of objects", "lists images"),
+        (lambda tree: tree["images"][1].pop("id"), "image at position 1 (id is missing)", "mend them"),
+        (lambda tree: tree["images"][1].update(id=5), "image 5 (its id is that of 2 images)", "mend them"),
+        (lambda tree: tree["annotations"][1].update(id=5), "annotation 5 (its id is that of 2 annotations)", ""),
+        (lambda tree: tree["annotations"][1].update(image_id=7), "annotation 6 (there is no image 7)", ""),
+        (lambda tree: tree["annotations"][1].update(category_id=7), "annotation 6 (there is no category 7)", ""),
+        (lambda tree: tree["annotations"][1].update(area=float("nan")), "area is NaN, expected a finite number", ""),
+        (lambda tree: tree["annotations"][0].update(bbox=[1, 2, 3]), "bbox is [1, 2, 3], expected 4 finite", ""),
+        (
+            lambda tree: tree["annotations"][0].update(bbox=[1, 2, -3, 4]),
+            "annotation 5 (bbox is [1.0, 2.0, -3.0, 4.0], of negative width or height)",
+            "",
+        ),
+        (lambda tree: tree["images"][0].pop("neg_category_ids"), "image 5 (neg_category_ids is missing)", ""),
+        (
+            lambda tree: [image.pop("neg_category_ids") for image in tree["images"]],
+            "no image has neg_category_ids, which tell where a detection is wrong",
+            "gol-decouple convert",
+        ),
+        (lambda tree: tree["categories"][0].update(frequency="x"), 'frequency is "x", expected r, c or f', ""),
     ],
 )
 def test_annotations_that_cannot_be_used(tree: Tree, change: Callable[[Tree], object], message: str, hint: str) -> None:
@@ -82,34 +85,29 @@ def test_annotations_that_cannot_be_used(tree: Tree, change: Callable[[Tree], ob
     assert hint in told[1]
 
 
-def test_places_are_those_of_the_file(tree: Tree) -> None:
-    tree["images"].reverse()
-    del tree["images"][0]["neg_category_ids"]
-    assert refused(tree, [row()])[0].endswith(": images[0]")
-
-
 def test_what_annotations_may_leave_out(tree: Tree) -> None:
     expected = evaluate_lvis(tree, [row()])
     tree["images"][0].pop("not_exhaustive_category_ids")
     tree["images"][1]["neg_category_ids"] = [999]
-    for part in (*tree["annotations"], *tree["images"]):
-        for name in ("segmentation", "height", "width"):
-            part.pop(name, None)
+    for annotation in tree["annotations"]:
+        del annotation["segmentation"], annotation["area"]
     assert evaluate_lvis(tree, [row()]) == expected
-    assert "have no 'height'" in refused(tree, [row()], "segm")[0]
+    assert prepare(tree).truth.notes == (
+        "neg_category_ids names 1 categories that the file does not have: 999; left out",
+        "1 of 2 images have no not_exhaustive_category_ids: taken as none",
+        "2 of 2 annotations have no area: that of the box is taken",
+    )
+    same(evaluate_lvis(tree, [row()], evaluator="lvis"), expected)
+    assert "annotation 5 (segmentation is null, expected polygons or RLE)" in refused(tree, [row()], "segm")[0]
 
 
-@pytest.mark.parametrize(
-    ("text", "message"), [("[]", "holds a list, not an object"), ("{", "is not readable JSON"), ("", "not readable")]
-)
-def test_a_file_that_is_no_annotations(tmp_path: Path, text: str, message: str) -> None:
+def test_a_file_that_is_no_annotations(tmp_path: Path) -> None:
     path = tmp_path / "truth.json"
-    path.write_text(text)
+    path.write_text("[]")
     told = refused(path, [])
-    assert told[0].startswith(f"{path} ")
-    assert message in told[0]
-    assert "LVIS annotations are a JSON object" in told[1]
-    assert "No such file" in refused(tmp_path / "none.json", [])[0]
+    assert told[0] == f"{path} holds a list, not annotations"
+    assert "lists images, annotations and categories" in told[1]
+    assert refused(str(tmp_path / "none.json"), [])[0].endswith("none.json cannot be read: No such file or directory")
 
 
 # Results
@@ -118,22 +116,27 @@ def test_a_file_that_is_no_annotations(tmp_path: Path, text: str, message: str) 
 @pytest.mark.parametrize(
     ("results", "message", "hint"),
     [
-        ([row(), row(image_id=7), row(image_id=8)], "2 of 3 results are for an image that annotations does", "split"),
-        ([row(), row(category_id=9)], "are for a category that annotations does not have (ids 9): results[1]", "split"),
-        ([row(), {"image_id": 5}], "1 of 2 results have no 'category_id': results[1]", ""),
-        ([row(), 3], "1 of 2 results have no 'image_id': results[1]", ""),
-        ([row(image_id=5.0)], "have a 'image_id' that is not a whole number: results[0]", ""),
-        ([row(image_id=True)], "have a 'image_id' that is not a whole number: results[0]", ""),
-        ([row(image_id=2**70)], "have a 'image_id' that is not a whole number: results[0]", ""),
-        ([row(score="0.5")], "have a 'score' that is not a number: results[0]", ""),
-        ([row(), row(score=None)], "have a 'score' that is not a number: results[1]", ""),
-        ([row(score=float("nan"))], "1 of 1 results have a score that is not finite (nan for the first)", ""),
-        ([row(bbox=[1, 2, 3])], "have a 'bbox' that is not four numbers: results[0]", ""),
-        ([row(), row(bbox=[1, 2, 3])], "have a 'bbox' that is not four numbers: results[1]", ""),
-        ([row(bbox=["1", "2", "3", "4"])], "have a 'bbox' that is not four numbers: results[0]", ""),
-        ([row(bbox=[1, 2, float("nan"), 4])], "have a bbox that is not finite", "[x, y, width, height]"),
-        ([row(), row(bbox=[1, 2, -3, 4])], "negative width or height (the first is [ 1.  2. -3.  4.]): results[1]", ""),
-        ([{name: value for name, value in row().items() if name != "bbox"}], "results have no 'bbox'", ""),
+        (
+            [row(), row(image_id=7), row(image_id=8)],
+            "results: 2 bad results among the first 3: results[1] (annotations has no image 7), "
+            "results[2] (annotations has no image 8)",
+            "split",
+        ),
+        ([row(), row(category_id=9)], "results[1] (annotations has no category 9)", "split"),
+        ([row(), {"image_id": 5}], "results[1] (category_id is missing)", "a result has image_id"),
+        ([row(), 3], "results[1] (is 3, not an object)", "a result has image_id"),
+        ([row(image_id=5.0)], "results[0] (image_id is 5.0, expected a whole number)", ""),
+        ([row(image_id=True)], "results[0] (image_id is true, expected a whole number)", ""),
+        ([row(image_id=2**70)], f"results[0] (image_id is {2**70}, expected a whole number)", ""),
+        ([row(score="0.5")], 'results[0] (score is "0.5", expected a finite number)', ""),
+        ([row(), row(score=None)], "results[1] (score is null, expected a finite number)", ""),
+        ([row(score=float("nan"))], "results[0] (score is NaN, expected a finite number)", ""),
+        ([row(bbox=[1, 2, 3])], "results[0] (bbox is [1, 2, 3], expected 4 finite numbers)", "[x, y, width, height]"),
+        ([row(), row(bbox=[1, 2, 3])], "results[1] (bbox is [1, 2, 3], expected 4 finite numbers)", ""),
+        ([row(bbox=["1", "2", "3", "4"])], 'results[0] (bbox is ["1", "2", "3", "4"], expected 4 finite numbers)', ""),
+        ([row(bbox=[1, 2, float("nan"), 4])], "(bbox is [1, 2, NaN, 4], expected 4 finite numbers)", ""),
+        ([row(), row(bbox=[1, 2, -3, 4])], "results[1] (bbox is [1.0, 2.0, -3.0, 4.0], of negative width", ""),
+        ([{name: value for name, value in row().items() if name != "bbox"}], "results[0] (bbox is missing)", ""),
         (3, "results are a int", "a path, a list, or columns"),
     ],
 )
@@ -145,11 +148,20 @@ def test_results_that_cannot_be_used(tree: Tree, results: Any, message: str, hin
 
 def test_many_are_counted_and_the_first_named(tree: Tree, monkeypatch: pytest.MonkeyPatch) -> None:
     results = [row(score=float("inf")) for _ in range(7)]
-    assert "7 of 7 results" in refused(tree, results)[0]
-    assert refused(tree, results)[0].endswith(": results[0], results[1], results[2] and 4 more")
+    message = refused(tree, results)[0]
+    assert message.startswith("results: 7 bad results among the first 7: results[0] (score is Infinity, expected")
+    assert message.endswith("results[2] (score is Infinity, expected a finite number) and 4 more")
     monkeypatch.setattr(detections, "PART_ROWS", 2)
-    places = refused(tree, [row(), row(), row(), row(score=None)])[0]
-    assert places.endswith("results[3]")
+    places = refused(tree, [row(), row(), row(), row(score=None), row(score=None)])[0]
+    assert places == "results: 1 bad results among the first 4: results[3] (score is null, expected a finite number)"
+
+
+def test_numbers_of_numpy_are_numbers(tree: Tree) -> None:
+    expected = evaluate_lvis(tree, [row(score=0.25)])
+    numpys = row(image_id=np.int64(5), category_id=np.int32(1), bbox=np.array([10, 20, 30, 40]), score=np.float32(0.25))
+    assert evaluate_lvis(tree, [numpys]) == expected
+    assert evaluate_lvis(tree, [numpys, row(image_id=6)]) == evaluate_lvis(tree, [row(score=0.25), row(image_id=6)])
+    assert "results[1] (annotations has no image 7)" in refused(tree, [numpys, row(image_id=np.int64(7))])[0]
 
 
 @pytest.mark.parametrize(
@@ -185,13 +197,12 @@ def test_many_are_counted_and_the_first_named(tree: Tree, monkeypatch: pytest.Mo
 def test_masks_that_are_none(tree: Tree, mask: object) -> None:
     for results in ([row(segmentation=mask)], [row(), row(segmentation=mask)]):
         told = refused(tree, results, "segm")
-        place = len(results) - 1
-        assert f"1 of {len(results)} results have a malformed segmentation" in told[0]
-        assert "(100x100 for the first)" in told[0]
-        assert told[0].endswith(f"results[{place}]")
+        where = f"results: 1 bad results among the first {len(results)}: results[{len(results) - 1}] ("
+        assert told[0].startswith(where)
+        assert any(word in told[0] for word in ("segmentation is", "a polygon is", "its RLE"))
         assert "polygons" in told[1]
     tree["annotations"][1]["segmentation"] = mask
-    assert refused(tree, [row()], "segm")[0].endswith("annotations[1]")
+    assert refused(tree, [row()], "segm")[0].startswith("annotations: 1 bad entries: annotation 6 (")
 
 
 @pytest.mark.parametrize("at_once", [1, 2, 100])
@@ -200,14 +211,15 @@ def test_all_malformed_masks_are_counted(tree: Tree, monkeypatch: pytest.MonkeyP
     texts = ["", RLE["counts"], RLE["counts"] + "~", RLE["counts"] + "1", RLE["counts"] + "Q", "o" * 100 + "0"]
     results = [row(segmentation={**RLE, "counts": text}) for text in texts] + [row(segmentation=None)]
     message = refused(tree, results, "segm")[0]
-    assert "6 of 7 results" in message
-    assert message.endswith("results[0], results[2], results[3] and 3 more")
+    assert message.startswith('results: 6 bad results among the first 7: results[0] (its RLE counts are ""')
+    assert [f"results[{place}] (" in message for place in range(4)] == [True, False, True, True]
+    assert message.endswith("its image of 10,000) and 3 more")
 
 
 def test_masks_need_masks(tree: Tree) -> None:
     boxes_only = {name: value for name, value in row().items() if name != "segmentation"}
     told = refused(tree, [boxes_only], "segm")
-    assert "1 of 1 results have no 'segmentation'" in told[0]
+    assert told[0] == "results: 1 bad results among the first 1: results[0] (segmentation is missing)"
     columns = {"image_id": [5], "category_id": [1], "boxes": [[1, 2, 3, 4]], "scores": [0.5]}
     assert "columns of boxes cannot be evaluated as masks" in refused(tree, columns, "segm")[0]
 
@@ -215,7 +227,7 @@ def test_masks_need_masks(tree: Tree) -> None:
 def test_a_box_with_some_masks_only(tree: Tree, monkeypatch: pytest.MonkeyPatch) -> None:
     without = {name: value for name, value in row().items() if name != "bbox"}
     told = refused(tree, [row(), without], "segm")
-    assert told[0].endswith("1 of 2 results have no bbox, others have one: results[1]")
+    assert told[0].endswith("results[1] (has no bbox, others have one)")
     assert "with every result, or with none" in told[1]
     monkeypatch.setattr(detections, "PART_ROWS", 1)
     assert "some results have a bbox, others have none" in refused(tree, [row(), without], "segm")[0]
@@ -230,9 +242,10 @@ def test_a_box_with_some_masks_only(tree: Tree, monkeypatch: pytest.MonkeyPatch)
         ({"image_id": 5}, "columns of results do not go together"),
         ({"image_id": [5.0]}, "the column image_id is of float64, not of whole numbers"),
         ({"scores": ["a"]}, "the column scores is of <U1, not of numbers"),
-        ({"scores": [np.nan]}, "1 of 1 results have a score that is not finite (nan for the first): results[0]"),
-        ({"boxes": [[0, 0, -1, 1]]}, "1 of 1 results have a box that is not finite, or of negative width or height"),
-        ({"image_id": [7]}, "1 of 1 results are for an image that annotations does not have (ids 7): results[0]"),
+        ({"scores": [np.nan]}, "results: 1 bad results among the first 1: results[0] (score is nan, expected a finite"),
+        ({"boxes": [[0, 0, -1, 1]]}, "results[0] (bbox is [0.0, 0.0, -1.0, 1.0], of negative width or height)"),
+        ({"boxes": [[0, 0, np.inf, 1]]}, "results[0] (bbox is [0.0, 0.0, inf, 1.0], expected 4 finite numbers)"),
+        ({"image_id": [7]}, "results[0] (annotations has no image 7)"),
     ],
 )
 def test_columns_that_cannot_be_used(tree: Tree, changes: Tree, message: str) -> None:
@@ -252,4 +265,4 @@ def test_files_are_named(tree: Tree, tmp_path: Path) -> None:
     truth.write_text(json.dumps(tree))
     results.write_text(json.dumps([row(image_id=7)]))
     message, _ = refused(truth, results)
-    assert message == (f"{results}: 1 of 1 results are for an image that {truth} does not have (ids 7): results[0]")
+    assert message == f"{results}: 1 bad results among the first 1: results[0] ({truth} has no image 7)"

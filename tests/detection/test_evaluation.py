@@ -213,7 +213,7 @@ def test_masks_in_every_form_are_the_same() -> None:
     counts = [10 * 100 + 20, *[40, 60] * 29, 40, 40 + 60 * 100]
     forms = [rle, {**rle, "counts": rle["counts"].encode()}, {**rle, "counts": counts}, polygon]
     for of_truth in forms[:1] + forms[2:]:
-        tree = one_image({"category_id": 1, "segmentation": of_truth, "area": 1200})
+        tree = one_image({"category_id": 1, "bbox": box, "segmentation": of_truth, "area": 1200})
         for form in forms:
             row = {"image_id": 5, "category_id": 1, "segmentation": form, "score": 0.5}
             assert evaluate_lvis(tree, [row], "segm")["ap"] == FULL
