@@ -39,11 +39,12 @@ def read_parts(path: str | Path) -> Iterator[list[Any]]:
                 yield part
                 text += more
             yield json.loads(f"[{text}")
-    except (ValueError, OSError) as error:
-        if isinstance(error, InputError):
-            raise
-        reason = getattr(error, "strerror", None) or error
-        raise InputError(f"{path} is not readable JSON: {reason}", _HINT) from None
+    except InputError:
+        raise
+    except OSError as error:
+        raise InputError(f"{path} cannot be read: {error.strerror}", "check the path") from None
+    except (ValueError, RecursionError) as error:
+        raise InputError(f"{path} is not readable JSON: {error}", _HINT) from None
 
 
 def _complete(text: str) -> tuple[list[Any], str]:

@@ -43,6 +43,7 @@ def test_parts_are_the_list(tmp_path: Path, monkeypatch: pytest.MonkeyPatch, ind
         ('[{"a": 1}, {"a": 1}, {"a" 1}]', "is not readable JSON"),
         ("[]]", "is not readable JSON: Extra data"),
         ("[1,]", "is not readable JSON"),
+        ("[" * 100_000, "is not readable JSON: maximum recursion depth"),
     ],
 )
 def test_other_files_are_named(
@@ -58,7 +59,7 @@ def test_other_files_are_named(
 
 
 def test_a_file_that_is_not_there_or_not_text(tmp_path: Path) -> None:
-    with pytest.raises(InputError, match=r"none\.json is not readable JSON: No such file"):
+    with pytest.raises(InputError, match=r"none\.json cannot be read: No such file"):
         list(json_parts.read_parts(tmp_path / "none.json"))
     (tmp_path / "binary.json").write_bytes(b"\xff\xfe\x00")
     with pytest.raises(InputError, match=r"binary\.json is not readable JSON"):
