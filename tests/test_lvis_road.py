@@ -275,6 +275,8 @@ def test_a_class_that_is_there_and_verified_not_to_be_is_told(photos: Path, run_
     outcome = check(run_cli, tree, photos)
     told = "neg_category_ids has category {}, annotated in it"
     assert (outcome.code, outcome.out) == (2, f"image 20\t{told.format(3)}\nimage 20\t{told.format(7)}\n")
+    tree["annotations"] = [{**tree["annotations"][0], "image_id": 10, "category_id": 99}]
+    assert check(run_cli, tree, photos).out == "annotation 3\tthere is no category 99\n"
 
 
 def test_several_faults_are_all_told(photos: Path, run_cli: RunCli) -> None:

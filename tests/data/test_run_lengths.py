@@ -42,6 +42,7 @@ def test_no_masks() -> None:
         b"P",  # says that more follows
         b"1P",
         b"1/",  # one before "0"
+        b"/1",
         b"1p",  # one after the last character
         b"1\xff",
         b"@",  # a first run of -16

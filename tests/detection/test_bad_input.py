@@ -122,6 +122,12 @@ def test_a_file_that_is_no_annotations(tmp_path: Path) -> None:
             "results[2] (annotations has no image 8)",
             "split",
         ),
+        (
+            [row(score=None, image_id=7), row(image_id=7), row(category_id=1.5)],
+            "3: results[0] (score is null, expected a finite number), results[1] (annotations has no image 7), "
+            "results[2] (category_id is 1.5, expected a whole number)",
+            "a result has",
+        ),
         ([row(), row(category_id=9)], "results[1] (annotations has no category 9)", "split"),
         ([row(), {"image_id": 5}], "results[1] (category_id is missing)", "a result has image_id"),
         ([row(), 3], "results[1] (is 3, not an object)", "a result has image_id"),
@@ -129,6 +135,7 @@ def test_a_file_that_is_no_annotations(tmp_path: Path) -> None:
         ([row(image_id=True)], "results[0] (image_id is true, expected a whole number)", ""),
         ([row(image_id=2**70)], f"results[0] (image_id is {2**70}, expected a whole number)", ""),
         ([row(score="0.5")], 'results[0] (score is "0.5", expected a finite number)', ""),
+        ([row(score=True)], "results[0] (score is true, expected a finite number)", ""),
         ([row(), row(score=None)], "results[1] (score is null, expected a finite number)", ""),
         ([row(score=float("nan"))], "results[0] (score is NaN, expected a finite number)", ""),
         ([row(bbox=[1, 2, 3])], "results[0] (bbox is [1, 2, 3], expected 4 finite numbers)", "[x, y, width, height]"),
