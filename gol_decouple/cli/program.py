@@ -38,7 +38,7 @@ def main() -> int:
         continues = not ONE_GO & set(sys.argv[1:2])
         if _is_main_process():  # of several processes, which are stopped together, one tells
             _print_error("stopped", f"{again}: it continues where it was" if continues else None)
-        return 143 if isinstance(stop, _Terminated) else 130
+        return _leave(143 if isinstance(stop, _Terminated) else 130)
     except Exception as error:
         failure = error if isinstance(error, GolDecoupleError) else machine_failure(error)
         if failure is None:
@@ -78,7 +78,21 @@ def _is_main_process() -> bool:
 def _fail(error: GolDecoupleError) -> int:
     if not isinstance(error, FailedElsewhere):
         _print_error(error.message, error.hint)
-    return error.exit_code
+    return _leave(error.exit_code)
+
+
+def _leave(code: int) -> int:
+    """The exit code after a failure; a process that is connected with others ends with it at once.
+
+    What Python would tear down then is a connection to processes that have gone, and its C++ code can abort on that.
+    """
+    connections = sys.modules.get("torch.distributed")
+    if connections is not None and connections.is_initialized():
+        for stream in (sys.stdout, sys.stderr):
+            with contextlib.suppress(OSError):
+                stream.flush()
+        os._exit(code)
+    return code
 
 
 def _print_error(message: str, hint: str | None) -> None:

@@ -58,7 +58,10 @@ def load_json(path: Path, object_hook: Callable[[Row], Row] | None = None) -> An
 
 def integers(rows: Sequence[Mapping[str, Any]], key: str, default: int | None = None) -> Column:
     """The whole numbers int64 [N] called `key`; `default` stands for those that are missing, which else are bad."""
-    values = [row.get(key, default) for row in rows]
+    try:
+        values = [row[key] for row in rows]
+    except KeyError:
+        values = [row.get(key, default) for row in rows]
     if set(map(type, values)) == {int} and (array := np.array(values)).dtype.kind == "i":
         return Column(array.astype(np.int64), {})
     found, bad = np.zeros(len(rows), np.int64), {}

@@ -124,9 +124,10 @@ class _Part(Detections):
 
 
 def _read_part(rows: Sequence[Any], bad: _Faults, truth: GroundTruth) -> _Part:
-    odd = [at for at, row in enumerate(rows) if type(row) is not dict and not isinstance(row, Mapping)]
-    bad.add(np.array(odd, dtype=np.int64), lambda at: f"is {shown(rows[at])}, not an object")
-    bad.refuse(len(rows))
+    if set(map(type, rows)) != {dict}:  # by far the fastest way to look at all of them
+        odd = np.flatnonzero([not isinstance(row, Mapping) for row in rows])
+        bad.add(odd, lambda at: f"is {shown(rows[at])}, not an object")
+        bad.refuse(len(rows))
     image_ids, category_ids = (bad.values(integers(rows, name)) for name in ("image_id", "category_id"))
     scores = bad.values(numbers(rows, "score", 0))
     images, categories = _places(bad, image_ids, category_ids, truth)
