@@ -137,7 +137,6 @@ def _bad_masks(data: LvisData, usable: NDArray[np.bool_], progress: Progress) ->
 def _reasons(segmentations: list[Any], sizes: NDArray[np.int64]) -> dict[int, str]:
     """What is wrong with each of N masks that are no good; sizes [N, 2] are height and width of the images."""
     reasons = faults(segmentations, sizes)
-    reasons |= {at: "segmentation is missing" for at, some in enumerate(segmentations) if some is None}
     whole = [at for at in range(len(segmentations)) if at not in reasons]
     areas = areas_of([to_rle(segmentations[at], *sizes[at].tolist()) for at in whole])
     return reasons | {whole[place]: "its mask is empty" for place in np.flatnonzero(areas == 0).tolist()}

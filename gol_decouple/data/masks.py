@@ -101,6 +101,8 @@ def mask_of(segmentation: Any, height: int, width: int, annotation_id: int) -> N
 
 def _fault_of_rle(segmentation: Any, height: int, width: int) -> str | None:
     """What is wrong with what is no list; of compressed counts, only their type is looked at."""
+    if segmentation is None:
+        return "segmentation is missing"
     if not isinstance(segmentation, dict):
         return f"segmentation is {shown(segmentation)}, expected polygons or RLE"
     size = segmentation.get("size")

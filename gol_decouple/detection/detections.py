@@ -161,7 +161,6 @@ def _add_negative_sides(boxes: Floats, bad: _Faults) -> None:
 def _masks(rows: Sequence[Mapping[str, Any]], sizes: Ints, bad: _Faults) -> list[Rle]:
     segmentations = [row.get("segmentation") for row in rows]
     found = faults(segmentations, sizes)
-    found |= {at: "segmentation is missing" for at in found if "segmentation" not in rows[at]}
     bad.add(np.array(sorted(found), dtype=np.int64), found.__getitem__)
     bad.refuse(len(rows))
     return [to_rle(mask, *size) for mask, size in zip(segmentations, sizes.tolist(), strict=True)]

@@ -77,7 +77,7 @@ def test_real_polygons_are_the_masks_of_pycocotools(real_data: Path, name: str) 
 
 GOOD = {"size": [8, 10], "counts": coco.encode(np.asfortranarray(np.eye(8, 10, dtype=np.uint8)))["counts"].decode()}
 MALFORMED = [
-    (None, "segmentation is null, expected polygons or RLE"),
+    (None, "segmentation is missing"),
     ("abc", 'segmentation is "abc", expected polygons or RLE'),
     ([], "segmentation is an empty list"),
     ([[]], "a polygon is [], expected at least three corners"),

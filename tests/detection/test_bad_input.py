@@ -98,7 +98,7 @@ def test_what_annotations_may_leave_out(tree: Tree) -> None:
         "2 of 2 annotations have no area: that of the box is taken",
     )
     same(evaluate_lvis(tree, [row()], evaluator="lvis"), expected)
-    assert "annotation 5 (segmentation is null, expected polygons or RLE)" in refused(tree, [row()], "segm")[0]
+    assert "annotation 5 (segmentation is missing)" in refused(tree, [row()], "segm")[0]
 
 
 def test_a_file_that_is_no_annotations(tmp_path: Path) -> None:
