@@ -3,7 +3,20 @@
 from gol_decouple.features.arrays import write
 from gol_decouple.features.layout import Classes, LinearWeights
 from gol_decouple.features.reader import FeaturesFile, open_features
+from gol_decouple.features.roi_arrays import Detection, Rois
+from gol_decouple.features.rois import Images, Regressor
 
 open = open_features
 
-__all__ = ["Classes", "FeaturesFile", "LinearWeights", "open", "open_features", "write"]
+__all__ = [
+    "Classes",
+    "Detection",
+    "FeaturesFile",
+    "Images",
+    "LinearWeights",
+    "Regressor",
+    "Rois",
+    "open",
+    "open_features",
+    "write",
+]

@@ -26,7 +26,7 @@ from gol_decouple.data.loading import VIEW, Batches, Key, in_batches
 from gol_decouple.data.transforms import Normalise
 from gol_decouple.distributed import ALONE, World
 from gol_decouple.errors import InputError
-from gol_decouple.features.layout import Block, Classes, Header, LinearWeights, SplitLayout, rows_per_block
+from gol_decouple.features.layout import Block, Header, LinearWeights, Samples, SplitLayout, rows_per_block
 from gol_decouple.features.writer import FeatureWriter
 from gol_decouple.progress import SILENT, Progress
 from gol_decouple.settings import Config
@@ -67,8 +67,7 @@ def extract(
     }
     layouts = {
         name: SplitLayout(
-            split.labels[orders[name]],
-            split.ids[orders[name]],
+            Samples(split.labels[orders[name]], split.ids[orders[name]]),
             config.features.views if name == "train" else 1,
             rows_per_block(header.row_bytes),
         )
@@ -190,7 +189,7 @@ class _WriterThread:
 def _header(model: ImageClassifier, dataset: Dataset, config: Config) -> Header:
     classifier = LinearWeights(*map(_numpy, (model.classifier.weight, model.classifier.bias)))
     return Header(
-        classes=Classes(dataset.class_names, dataset.train_counts),
+        class_names=dataset.class_names,
         dtype=config.features.dtype,
         feature_size=model.classifier.in_features,
         classifier=classifier if model.has_classifier else None,

@@ -23,7 +23,10 @@ _KNOWN_FILTERS = {h5py.h5z.FILTER_DEFLATE, h5py.h5z.FILTER_SHUFFLE, h5py.h5z.FIL
 # Many texts can share one stored text; reading few at a time bounds what a small file can unfold to.
 _TEXTS_AT_ONCE = 16
 # The types whose bytes NumPy can take as they lie.
-_PLAIN_TYPES = (h5py.h5t.IEEE_F16LE, h5py.h5t.IEEE_F32LE, h5py.h5t.STD_U32LE, h5py.h5t.STD_U8LE)
+_PLAIN_TYPES = (
+    *(h5py.h5t.IEEE_F16LE, h5py.h5t.IEEE_F32LE),
+    *(h5py.h5t.STD_I64LE, h5py.h5t.STD_U32LE, h5py.h5t.STD_U8LE),
+)
 
 
 @contextmanager
@@ -83,6 +86,16 @@ class UntrustedFile:
         if value is not None and (not isinstance(value, int | float) or int(value) != value):
             raise self.error(f"has an attribute {name!r} of {value!r}, expected an integer")
         return None if value is None else int(value)
+
+    def numbers(self, name: str, group: str = "") -> tuple[float, ...] | None:
+        """An attribute that is a list [N] of numbers, or None."""
+        node = self._find(group)
+        if node is None or name not in node.attrs:
+            return None
+        entry = node.attrs.get_id(name)
+        if entry.shape is None or len(entry.shape) != 1 or entry.dtype.kind not in "iuf":
+            raise self.error(f"has an attribute {name!r} that is no list of numbers")
+        return tuple(float(value) for value in node.attrs[name])
 
     def array(self, name: str, ndim: int, kinds: str) -> NDArray[Any]:
         """A small dataset, whole; `kinds` are the NumPy dtype kinds that it may have."""

@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import hashlib
 import json
 from collections.abc import Iterator, Mapping
 from dataclasses import dataclass, field
@@ -12,6 +11,7 @@ import numpy as np
 from numpy.typing import NDArray
 
 from gol_decouple.errors import InputError
+from gol_decouple.features.rois import ClassImages, ImageRows, Regressor
 
 FORMAT = "gol-decouple features"
 VERSION = 1
@@ -28,7 +28,9 @@ _KINDS: dict[str, tuple[type, ...]] = {"text": (str,), "number": (int, float)}
 
 @dataclass(frozen=True)
 class LinearWeights:
-    """A linear classifier: `weight` float32 [C, D] and `bias` float32 [C]."""
+    """A linear classifier: `weight` float32 [columns, D] and `bias` float32 [columns]; of detection, C + 1 columns, the
+    last one for background, else C.
+    """
 
     weight: NDArray[np.float32]
     bias: NDArray[np.float32]
@@ -36,13 +38,31 @@ class LinearWeights:
 
 @dataclass(frozen=True)
 class Classes:
-    """The classes in label order: `names`, and `train_counts` int64 [C], the train samples of each."""
+    """The classes in label order: `names`, `train_counts` int64 [C], the train samples (of detection, the RoIs that are
+    not background) of each, and, of detection, `images` that hold each.
+    """
 
     names: list[str]
     train_counts: NDArray[np.int64]
+    images: ClassImages | None = None
 
     def __len__(self) -> int:
         return len(self.names)
+
+    @property
+    def image_counts(self) -> NDArray[np.int64] | None:
+        """Annotated train images that hold each class, [C]; None where each sample is an image."""
+        return None if self.images is None else self.images.counts
+
+    @property
+    def frequency(self) -> NDArray[np.str_] | None:
+        """Of "r", "c", "f", rare, common and frequent, [C]; None where each sample is an image."""
+        return None if self.images is None else self.images.frequency
+
+    @property
+    def num_images(self) -> int | None:
+        """How many annotated train images there are; None where each sample is one."""
+        return None if self.images is None else self.images.num_images
 
 
 @dataclass(frozen=True)
@@ -50,36 +70,74 @@ class Header:
     """Everything about a features file that is known before its features are.
 
     Attributes:
+        class_names: in label order.
         dtype: "float16" or "float32", of the features.
         feature_size: D.
         classifier: the stage-one Softmax classifier, if there is one.
         origin: where the features come from: `backbone`, `dataset`, `transform` (each a mapping of plain values).
         row_order_seed: seed of the order of rows; None where rows stand as they were given.
+        class_images: of a file of detection, whose rows are RoIs, the images that hold each class; else None.
+        regressor: the box regressor of detection, if there is one.
     """
 
-    classes: Classes
+    class_names: list[str]
     dtype: str
     feature_size: int
     classifier: LinearWeights | None = None
     origin: Mapping[str, Any] = field(default_factory=dict)
     row_order_seed: int | None = None
+    class_images: ClassImages | None = None
+    regressor: Regressor | None = None
 
     @property
     def row_bytes(self) -> int:
         return self.feature_size * np.dtype(self.dtype).itemsize
 
+    @property
+    def is_detection(self) -> bool:
+        """Whether rows are RoIs: label C is background, -1 a row that is none."""
+        return self.class_images is not None
+
+    @property
+    def classifier_shape(self) -> tuple[int, int]:
+        """What a classifier's weight is."""
+        return len(self.class_names) + self.is_detection, self.feature_size
+
+    @property
+    def classes_told(self) -> str:
+        """How many classes there are, in words."""
+        return f"{len(self.class_names)} classes{' and background' if self.is_detection else ''}"
+
 
 @dataclass(frozen=True)
-class SplitLayout:
-    """Rows of one split, in file order: `labels` int64 [N], `ids` int64 [N], and the number of views V."""
+class Samples:
+    """Rows that are samples: `labels` int64 [N] and `ids` int64 [N]."""
 
     labels: NDArray[np.int64]
     ids: NDArray[np.int64]
+
+    def __len__(self) -> int:
+        return len(self.labels)
+
+
+@dataclass(frozen=True)
+class SplitLayout:
+    """Rows of one split, in file order: samples, or those that images own; and the number of views V.
+
+    The labels of RoIs are found with their features, those of samples are known before.
+    """
+
+    rows: Samples | ImageRows
     num_views: int
     rows_per_block: int
 
     def __len__(self) -> int:
-        return len(self.labels)
+        return len(self.rows)
+
+    @property
+    def images(self) -> ImageRows | None:
+        """What owns the rows; None where they are samples."""
+        return self.rows if isinstance(self.rows, ImageRows) else None
 
     @property
     def blocks_per_view(self) -> int:
@@ -139,9 +197,9 @@ def plain_origin(origin: Any) -> dict[str, Any]:
     return tree
 
 
-def rows_per_block(row_bytes: int) -> int:
-    """Rows of a block of about 1 MiB, at least one."""
-    return max(1, BLOCK_BYTES // row_bytes)
+def rows_per_block(row_bytes: int, rois_per_image: int = 1) -> int:
+    """Rows of a block of about 1 MiB, at least one; of RoIs, those of whole images."""
+    return max(1, BLOCK_BYTES // (row_bytes * rois_per_image)) * rois_per_image
 
 
 def blocks(name: str, split: SplitLayout) -> Iterator[Block]:
@@ -150,40 +208,3 @@ def blocks(name: str, split: SplitLayout) -> Iterator[Block]:
         for index in range(split.blocks_per_view):
             start = index * split.rows_per_block
             yield Block(name, view, index, start, min(start + split.rows_per_block, len(split)))
-
-
-def plan_hash(header: Header, splits: Mapping[str, SplitLayout]) -> str:
-    """sha256 of everything but the features: two files with equal plans are the same file, done or not."""
-    digest = hashlib.sha256(describe(header).encode())
-    digest.update(header.classes.train_counts.astype("<i8").tobytes())
-    if header.classifier is not None:
-        digest.update(header.classifier.weight.astype("<f4").tobytes())
-        digest.update(header.classifier.bias.astype("<f4").tobytes())
-    for name in sorted(splits):
-        split = splits[name]
-        digest.update(f"{name} {len(split)} {split.num_views} {split.rows_per_block}".encode())
-        digest.update(split.labels.astype("<i8").tobytes())
-        digest.update(split.ids.astype("<i8").tobytes())
-    return digest.hexdigest()
-
-
-def fingerprint(plan: str, tables: Mapping[str, NDArray[np.uint32]]) -> str:
-    """sha256 of a finished file's plan and of its blocks' checksums, uint32 [V, blocks] a split."""
-    digest = hashlib.sha256(plan.encode())
-    for name in sorted(tables):
-        digest.update(tables[name].astype("<u4").tobytes())
-    return digest.hexdigest()
-
-
-def describe(header: Header) -> str:
-    """The header's plain values as canonical JSON."""
-    tree = {
-        "format": FORMAT,
-        "version": VERSION,
-        "dtype": header.dtype,
-        "feature_size": header.feature_size,
-        "class_names": header.classes.names,
-        "row_order_seed": header.row_order_seed,
-        "origin": header.origin,
-    }
-    return json.dumps(tree, sort_keys=True, separators=(",", ":"))

@@ -1,12 +1,12 @@
-"""What a features file says of itself: header, labels, ids and where the features lie, read once and checked."""
+"""What a features file holds but features: header, labels and where everything lies, read once and checked."""
 
 from __future__ import annotations
 
 import hashlib
-import json
 import os
-from collections.abc import Iterator, Mapping
-from contextlib import AbstractContextManager, contextmanager
+import zlib
+from collections.abc import Mapping
+from contextlib import AbstractContextManager
 from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
@@ -14,54 +14,54 @@ from typing import Any
 import numpy as np
 from numpy.typing import NDArray
 
-from gol_decouple.class_stats import class_counts
-from gol_decouple.data import SPLITS
 from gol_decouple.errors import InputError
 from gol_decouple.features import hdf5
+from gol_decouple.features.columns import LABELS, Column, columns_of
 from gol_decouple.features.hdf5 import UntrustedFile
-from gol_decouple.features.layout import (
-    FORMAT,
-    VERSION,
-    Classes,
-    Header,
-    LinearWeights,
-    SplitLayout,
-    fingerprint,
-    label_outside,
-    numbered_classes,
-    plain_origin,
-    plan_hash,
-    rows_per_block,
-)
+from gol_decouple.features.layout import FORMAT, VERSION, Header, Samples, SplitLayout, blocks
+from gol_decouple.features.parts import check_counts, naming, read_plan
+from gol_decouple.features.plan import fingerprint, plan_hash
+from gol_decouple.features.rois import num_rois, roi_counts
 
 
 @dataclass(frozen=True)
-class StoredSplit:
-    """A split as found in a file.
+class StoredColumn:
+    """A column as found in a split.
 
     Attributes:
-        offset: where its features begin, in bytes; None where they have to be read through HDF5.
-        crcs: the block table, uint32 [V, blocks]; None where there is none.
+        offset: where it begins, in bytes; None where it has to be read through HDF5.
+        crcs: its block table, uint32 [V, blocks]; None where there is none.
     """
 
-    layout: SplitLayout
+    column: Column
     offset: int | None
     crcs: NDArray[np.uint32] | None
 
 
 @dataclass(frozen=True)
+class StoredSplit:
+    """A split as found in a file: its columns by name, its labels [N], and of detection the RoIs [I] of each image."""
+
+    layout: SplitLayout
+    columns: dict[str, StoredColumn]
+    labels: NDArray[np.int64]
+    num_rois: NDArray[np.int64] | None = None
+
+
+@dataclass(frozen=True)
 class Stored:
-    """A features file's metadata, checked."""
+    """A features file's metadata and labels, checked."""
 
     path: Path
     header: Header
     splits: dict[str, StoredSplit]
+    train_counts: NDArray[np.int64]
     fingerprint: str
 
     @property
     def checked(self) -> bool:
-        """Whether every block has a checksum."""
-        return all(split.crcs is not None for split in self.splits.values())
+        """Whether every block has checksums."""
+        return not _without_table(self.splits)
 
 
 def read(path: Path) -> Stored:
@@ -79,22 +79,24 @@ def read(path: Path) -> Stored:
         sealed = file.has("complete") or file.has("fingerprint")
         if sealed and file.array("complete", 1, "u").tolist() != [1]:
             raise file.error("is incomplete: the process that wrote it did not finish")
-        header, splits = _read_all(file)
-        found = fingerprint(
-            _plan(header, splits), {name: split.crcs for name, split in splits.items() if split.crcs is not None}
-        )
+        header, layouts = read_plan(file)
+        splits = {name: _read_split(file, name, header, layout) for name, layout in layouts.items()}
+        counts = roi_counts(splits["train"].labels, len(header.class_names))
+        check_counts(file, "classes/train_counts", counts, "the counts of its train labels")
+        tables = {
+            (name, stored.column.name): stored.crcs
+            for name, split in splits.items()
+            for stored in split.columns.values()
+            if stored.crcs is not None
+        }
+        found = fingerprint(plan_hash(header, layouts), tables)
         if sealed and file.array("fingerprint", 1, "u").tobytes() != found.encode("ascii"):
             raise file.error("is damaged: its metadata, labels or block table do not match its fingerprint")
-        if any(split.crcs is None for split in splits.values()):
+        if _without_table(splits):
             # Nothing tells its features from those of a former file of this name, but the file's own age and size.
             status = path.stat()
             found = hashlib.sha256(f"{found} {status.st_size} {status.st_mtime_ns}".encode()).hexdigest()
-        return Stored(path, header, splits, found)
-
-
-def read_plan(file: UntrustedFile) -> str:
-    """The plan of a file, finished or not, made anew from all that it covers."""
-    return _plan(*_read_all(file))
+        return Stored(path, header, splits, counts, found)
 
 
 def read_unfinished(path: Path) -> tuple[Header, dict[str, SplitLayout]]:
@@ -104,23 +106,23 @@ def read_unfinished(path: Path) -> tuple[Header, dict[str, SplitLayout]]:
         InputError: it cannot be read.
     """
     with reading(path) as file:
-        header, splits = _read_all(file)
-        return header, {name: split.layout for name, split in splits.items()}
+        return read_plan(file)
 
 
-def read_rows(path: Path, split: str, view: int, start: int, stop: int) -> NDArray[Any]:
-    """Rows of a split whose features cannot be read as bytes, [stop - start, D], through HDF5; little-endian.
+def read_rows(path: Path, split: str, column: Column, view: int, start: int, stop: int) -> NDArray[Any]:
+    """Rows of a column that cannot be read as bytes, [stop - start, width], through HDF5; little-endian.
 
     Raises:
         InputError: they cannot be read or unpacked.
     """
     with reading(path) as file:
-        dataset = file.dataset(f"{split}/features")
+        dataset = file.dataset(f"{split}/{column.name}")
         try:
-            rows: NDArray[Any] = dataset[view, start:stop]
+            rows: NDArray[Any] = dataset[view, start:stop] if column.has_views else dataset[start:stop]
         except OSError as error:
-            raise file.error(f"is damaged in {split}, rows {start}..{stop - 1} of view {view}: {error}") from error
-        return rows.astype(rows.dtype.newbyteorder("<"), copy=False)
+            what = split if column.has_views else f"{split} {column.name}"
+            raise file.error(f"is damaged in {what}, rows {start}..{stop - 1} of view {view}: {error}") from error
+        return rows.astype(column.dtype, copy=False).reshape(len(rows), -1)
 
 
 def reading(path: Path) -> AbstractContextManager[UntrustedFile]:
@@ -136,9 +138,8 @@ def rebuild_hint(path: Path) -> str:
     return f"write {path} again from its source (gol_decouple.features.write, or gol-decouple stage1)"
 
 
-def split_names(file: UntrustedFile) -> list[str]:
-    """The splits a file has, in their usual order."""
-    return [name for name in SPLITS if file.has(name)]
+def _without_table(splits: Mapping[str, StoredSplit]) -> bool:
+    return any(stored.crcs is None for split in splits.values() for stored in split.columns.values())
 
 
 def _check_format(file: UntrustedFile) -> None:
@@ -151,95 +152,41 @@ def _check_format(file: UntrustedFile) -> None:
         raise file.error(f"has {told}; this program reads {VERSION}", "update gol-decouple" if newer else None)
 
 
-def _plan(header: Header, splits: Mapping[str, StoredSplit]) -> str:
-    return plan_hash(header, {name: split.layout for name, split in splits.items()})
-
-
-def _read_all(file: UntrustedFile) -> tuple[Header, dict[str, StoredSplit]]:
-    names = split_names(file)
-    if "train" not in names:
-        raise file.error("has no train split")
-    kinds = {name: _feature_kind(file, name) for name in names}
-    if len(set(kinds.values())) > 1:
-        told = ", ".join(f"{name} {dtype} of size {size}" for name, (dtype, size) in kinds.items())
-        raise file.error(f"has features that differ: {told}")
-    dtype, size = kinds["train"]
-    splits = {name: _read_split(file, name) for name in names}
-    classes = _read_classes(file, {name: split.layout.labels for name, split in splits.items()})
-    classifier = _read_classifier(file, (len(classes), size)) if file.has("classifier") else None
-    seed = file.integer("row_order_seed")
-    return Header(classes, dtype, size, classifier, _read_origin(file), seed), splits
-
-
-def _feature_kind(file: UntrustedFile, name: str) -> tuple[str, int]:
-    """Dtype and D of a split."""
-    features = file.dataset(f"{name}/features")
-    if features.ndim != 3 or features.dtype.name not in ("float16", "float32") or 0 in features.shape:
-        raise file.error(
-            f"has {name}/features of {features.dtype} {list(features.shape)}, expected float16 or float32 [V, N, D]"
-        )
-    return features.dtype.name, features.shape[2]
-
-
-def _read_split(file: UntrustedFile, name: str) -> StoredSplit:
-    features = file.dataset(f"{name}/features")
-    views, count, size = features.shape
-    if name != "train" and views > 1:
-        raise file.error(f"has {views} views of {name}; only train can have more than one")
+def _read_split(file: UntrustedFile, name: str, header: Header, layout: SplitLayout) -> StoredSplit:
+    columns = {column.name: _read_column(file, name, column, layout) for column in columns_of(header)}
+    if isinstance(layout.rows, Samples):
+        return StoredSplit(layout, columns, layout.rows.labels)
     labels = file.integers(f"{name}/labels")
-    ids = file.integers(f"{name}/ids") if file.has(f"{name}/ids") else np.arange(count, dtype=np.int64)
-    if len(labels) != count or len(ids) != count:
-        raise file.error(f"has {count} {name} features, but {len(labels)} labels and {len(ids)} ids")
-    per_block = file.integer("rows_per_block", name)
-    if per_block is not None and per_block < 1:
-        raise file.error(f"has {per_block} rows_per_block in {name}")
-    layout = SplitLayout(labels, ids, views, per_block or rows_per_block(size * features.dtype.itemsize))
+    if (crcs := columns[LABELS.name].crcs) is not None:
+        _check_labels(file, name, labels, layout, crcs)
+    with naming(file, f"{name} labels: "):
+        counts = num_rois(labels, layout.rows.rois_per_image, len(header.class_names))
+    check_counts(file, f"{name}/images/num_rois", counts, f"how many {name} rows of each image have a label")
+    return StoredSplit(layout, columns, labels, counts)
+
+
+def _read_column(file: UntrustedFile, name: str, column: Column, layout: SplitLayout) -> StoredColumn:
+    where, shape = f"{name}/{column.name}", column.shape(layout)
+    dataset = file.dataset(where)
+    kinds = "iu" if column == LABELS else "f"
+    if dataset.shape != shape or dataset.dtype.kind not in kinds:
+        raise file.error(f"has {where} of {dataset.dtype} {list(dataset.shape)}, expected {list(shape)}")
+    if column != LABELS and dataset.dtype.itemsize != np.dtype(column.dtype).itemsize:
+        raise file.error(f"has {where} of {dataset.dtype}, expected {np.dtype(column.dtype).name}")
     crcs = None
-    if file.has(f"{name}/block_crc32"):
-        crcs = file.array(f"{name}/block_crc32", 2, "u").astype(np.uint32)
-        if per_block is None or crcs.shape != (views, layout.blocks_per_view):
-            raise file.error(f"has a block table of {list(crcs.shape)} for {name}, which does not fit rows_per_block")
-    return StoredSplit(layout, file.find_offset(f"{name}/features"), crcs)
+    if file.has(table := f"{name}/{column.table}"):
+        crcs = file.array(table, 2, "u").astype(np.uint32)
+        if file.integer("rows_per_block", name) is None or crcs.shape != (layout.num_views, layout.blocks_per_view):
+            told = f"has a block table of {list(crcs.shape)} for {where}, which does not fit rows_per_block"
+            raise file.error(told)
+    return StoredColumn(column, file.find_offset(where), crcs)
 
 
-def _read_classes(file: UntrustedFile, labels: Mapping[str, NDArray[np.int64]]) -> Classes:
-    if file.has("classes/names"):
-        names = file.texts("classes/names")
-    else:
-        with _naming(file):
-            names = numbered_classes(labels)
-    for split, part in labels.items():
-        if (bad := label_outside(part, len(names))) is not None:
-            raise file.error(f"has label {bad} in {split}, outside 0..{len(names) - 1}")
-    counts = class_counts(labels["train"], len(names))
-    told = file.integers("classes/train_counts") if file.has("classes/train_counts") else counts
-    if not np.array_equal(told, counts):
-        raise file.error("has classes/train_counts that are not the counts of its train labels")
-    return Classes(names, counts)
-
-
-def _read_classifier(file: UntrustedFile, shape: tuple[int, int]) -> LinearWeights:
-    weight, bias = (file.array(f"classifier/{name}", ndim, "f") for name, ndim in (("weight", 2), ("bias", 1)))
-    if weight.shape != shape or bias.shape != shape[:1]:
-        raise file.error(
-            f"has a classifier of {list(weight.shape)} and {list(bias.shape)}, but {shape[0]} classes and features of "
-            f"size {shape[1]}"
-        )
-    if not (np.isfinite(weight).all() and np.isfinite(bias).all()):
-        raise file.error("has a classifier that holds NaN or infinity")
-    return LinearWeights(weight.astype(np.float32), bias.astype(np.float32))
-
-
-def _read_origin(file: UntrustedFile) -> dict[str, Any]:
-    text = file.attribute("origin")
-    with _naming(file):
-        return plain_origin({} if text is None else json.loads(text))
-
-
-@contextmanager
-def _naming(file: UntrustedFile) -> Iterator[None]:
-    """Makes errors of what is also used apart from files name the file."""
-    try:
-        yield
-    except InputError as error:
-        raise file.error(f"cannot be used: {error.message}", error.hint) from None
+def _check_labels(
+    file: UntrustedFile, name: str, labels: NDArray[np.int64], layout: SplitLayout, crcs: NDArray[np.uint32]
+) -> None:
+    """Refuse labels of RoIs that do not match their checksums."""
+    for block in blocks(name, layout):
+        if zlib.crc32(labels[block.start : block.stop].astype("<i8").tobytes()) != int(crcs[0, block.index]):
+            rows = f"{block.start}..{block.stop - 1}"
+            raise file.error(f"is damaged: {name} labels of rows {rows} do not match their checksum")

@@ -1,11 +1,8 @@
-"""Reading features: arrays that are sliced like NumPy's, each block checked against its checksum once."""
+"""A features file as its user sees it: splits, classes, and the layers that were trained with the backbone."""
 
 from __future__ import annotations
 
-import os
-import zlib
-from collections.abc import Iterator
-from contextlib import contextmanager, nullcontext
+from functools import cached_property
 from pathlib import Path
 from typing import Any
 
@@ -14,7 +11,10 @@ from numpy.typing import NDArray
 
 from gol_decouple.errors import InputError
 from gol_decouple.features import metadata
-from gol_decouple.features.layout import Classes, LinearWeights
+from gol_decouple.features.blocked import FeatureArray, RowArray
+from gol_decouple.features.columns import BOXES, IOU
+from gol_decouple.features.layout import Classes, LinearWeights, Samples
+from gol_decouple.features.rois import ImageRows, Images, Regressor
 
 
 class FeaturesFile:
@@ -43,13 +43,24 @@ class FeaturesFile:
 
     @property
     def classes(self) -> Classes:
-        """Class names and train counts, in label order."""
-        return self._stored.header.classes
+        """Class names and train counts, in label order; of detection, with the images that hold each."""
+        header = self._stored.header
+        return Classes(header.class_names, self._stored.train_counts, header.class_images)
 
     @property
     def classifier(self) -> LinearWeights | None:
         """The stage-one Softmax classifier, or None."""
         return self._stored.header.classifier
+
+    @property
+    def is_detection(self) -> bool:
+        """Whether rows are RoIs: label C is background, -1 a row that is none, and a split has boxes."""
+        return self._stored.header.is_detection
+
+    @property
+    def regressor(self) -> Regressor | None:
+        """The box regressor of detection, or None."""
+        return self._stored.header.regressor
 
     @property
     def feature_size(self) -> int:
@@ -73,166 +84,62 @@ class FeaturesFile:
 
 
 class SplitFeatures:
-    """One split: `features` [V, N, D], `labels` int64 [N], `ids` int64 [N]; each slices to NumPy."""
+    """One split: `features` [V, N, D], `labels` int64 [N], `ids` int64 [N]; each slices to NumPy.
+
+    RoIs have no ids; those are 0..N-1.
+    """
 
     def __init__(self, stored: metadata.Stored, name: str) -> None:
-        layout = stored.splits[name].layout
+        self._stored = stored
+        self._name = name
+        self._split = stored.splits[name]
         self.features = FeatureArray(stored, name)
-        self.labels: NDArray[np.int64] = layout.labels
-        self.ids: NDArray[np.int64] = layout.ids
+        self.labels: NDArray[np.int64] = self._split.labels
 
     def __len__(self) -> int:
         return len(self.labels)
 
+    @cached_property
+    def ids(self) -> NDArray[np.int64]:
+        """Which sample each row is, for its user; int64 [N]."""
+        rows = self._split.layout.rows
+        return rows.ids if isinstance(rows, Samples) else np.arange(len(rows), dtype=np.int64)
 
-class FeatureArray:
-    """Features [V, N, D] on disk, indexed like a NumPy array with slices, integers, lists and masks, one an axis.
-
-    A slice of rows is read in one go; scattered rows block by block, so memory holds what was asked for and one block.
-    """
-
-    def __init__(self, stored: metadata.Stored, name: str) -> None:
-        self._path = stored.path
-        self._name = name
-        self._split = stored.splits[name]
-        self._row_bytes = stored.header.row_bytes
-        layout = self._split.layout
-        self.shape = (layout.num_views, len(layout), stored.header.feature_size)
-        self.dtype = np.dtype(stored.header.dtype).newbyteorder("<")
-        self._verified = np.zeros((layout.num_views, layout.blocks_per_view), dtype=np.bool_)
-
-    def __len__(self) -> int:
-        return self.shape[0]
-
-    def __getitem__(self, key: Any) -> NDArray[Any]:
-        """What NumPy would give for `key`.
+    @cached_property
+    def boxes(self) -> RowArray:
+        """Float32 [N, 4]: x1, y1, x2, y2 in pixels of the original image.
 
         Raises:
-            InputError: a block's bytes do not match its checksum, are not finite, or can no longer be read.
+            InputError: it is no file of detection. So do `ious`, `images` and `image_index`.
         """
-        view_key, row_key, feature_key = _split_key(key)
-        views, view_index = _needed(view_key, self.shape[0])
-        rows, row_index = _needed(row_key, self.shape[1])
-        parts = [self._read_view(int(view), rows) for view in views]
-        if len(parts) == 1:
-            read = parts[0][None]
-        else:
-            read = np.stack(parts) if parts else np.empty((0, len(rows), self.shape[2]), self.dtype)
-        picked: NDArray[Any] = read[view_index, row_index, feature_key]
-        return picked
+        self._images()
+        return RowArray(self._stored, self._name, BOXES)
+
+    @cached_property
+    def ious(self) -> RowArray:
+        """Float32 [N]: the largest IoU of each RoI with an annotated box."""
+        self._images()
+        return RowArray(self._stored, self._name, IOU)
+
+    @cached_property
+    def images(self) -> Images:
+        """What the rows are of."""
+        rows, num_rois = self._images()
+        return Images(rows.ids, rows.heights, rows.widths, num_rois, rows.rois_per_image)
 
     @property
-    def rows_per_block(self) -> int:
-        """Rows of a view that are written and checked together; its last block may have fewer."""
-        return min(self._split.layout.rows_per_block, self.shape[1])
+    def image_index(self) -> NDArray[np.int64]:
+        """Which of `images` each row is of, int64 [N]."""
+        rows, _ = self._images()
+        return np.repeat(np.arange(len(rows.ids)), rows.rois_per_image)
 
-    @property
-    def blocks_per_view(self) -> int:
-        return self._split.layout.blocks_per_view
-
-    def read_block(self, view: int, index: int, out: NDArray[Any], descriptor: int | None = None) -> int:
-        """Read a block into the first rows of `out` [rows_per_block or more, D], which has the array's dtype.
-
-        Returns how many rows it has. `descriptor` is one that `opened` gave.
-
-        Raises:
-            InputError: as for slices.
-        """
-        start = index * self.rows_per_block
-        stop = min(start + self.rows_per_block, self.shape[1])
-        self._verify(view, start, self._fetch(view, start, stop, out[: stop - start], descriptor))
-        return stop - start
-
-    @contextmanager
-    def opened(self) -> Iterator[int]:
-        """The file's descriptor, for reads of many blocks; other reads open the file and leave nothing open.
-
-        Raises:
-            InputError: the file can no longer be opened, or a read within fails.
-        """
-        try:
-            descriptor = os.open(self._path, os.O_RDONLY)
-            try:
-                yield descriptor
-            finally:
-                os.close(descriptor)
-        except OSError as error:
+    def _images(self) -> tuple[ImageRows, NDArray[np.int64]]:
+        rows, num_rois = self._split.layout.images, self._split.num_rois
+        if rows is None or num_rois is None:
             raise InputError(
-                f"{self._path} can no longer be read: {error.strerror}", metadata.rebuild_hint(self._path)
-            ) from error
-
-    def _read_view(self, view: int, rows: range | NDArray[np.int64]) -> NDArray[Any]:
-        """Rows of one view, given in ascending order without repetition."""
-        if len(rows) == 0:
-            return np.empty((0, self.shape[2]), self.dtype)
-        if rows[-1] - rows[0] == len(rows) - 1:
-            return self._read_rows(view, int(rows[0]), int(rows[-1]) + 1)
-        scattered = np.asarray(rows)
-        ends = np.flatnonzero(np.diff(scattered // self._split.layout.rows_per_block)) + 1
-        parts = []
-        for part in np.split(scattered, ends):
-            parts.append(self._read_rows(view, int(part[0]), int(part[-1]) + 1)[part - part[0]])
-        return np.concatenate(parts)
-
-    def _read_rows(self, view: int, start: int, stop: int) -> NDArray[Any]:
-        """Rows that follow each other, their blocks checked."""
-        rows = self._fetch(view, start, stop)
-        self._verify(view, start, rows)
-        return rows
-
-    def _fetch(
-        self, view: int, start: int, stop: int, out: NDArray[Any] | None = None, descriptor: int | None = None
-    ) -> NDArray[Any]:
-        """Rows that follow each other, unchecked; in `out`, if it is given."""
-        rows = np.empty((stop - start, self.shape[2]), self.dtype) if out is None else out
-        if self._split.offset is None:
-            rows[:] = metadata.read_rows(self._path, self._name, view, start, stop)
-            return rows
-        with nullcontext(descriptor) if descriptor is not None else self.opened() as opened:
-            first_byte = self._split.offset + (view * self.shape[1] + start) * self._row_bytes
-            self._read_into(rows.reshape(-1).view(np.uint8).data, opened, first_byte)
-        return rows
-
-    def _read_into(self, buffer: memoryview, descriptor: int, offset: int) -> None:
-        while buffer:
-            count = os.preadv(descriptor, [buffer], offset)
-            if count == 0:
-                raise InputError(f"{self._path} is truncated in {self._name}", metadata.rebuild_hint(self._path))
-            buffer, offset = buffer[count:], offset + count
-
-    def _verify(self, view: int, start: int, rows: NDArray[Any]) -> None:
-        """Check the blocks that hold `rows`, which begin at row `start`, each the first time it is read."""
-        per_block, stop = self._split.layout.rows_per_block, start + len(rows)
-        for index in range(start // per_block, -(-stop // per_block)):
-            if self._verified[view, index]:
-                continue
-            first, last = index * per_block, min((index + 1) * per_block, self.shape[1])
-            inside = start <= first and last <= stop
-            block = rows[first - start : last - start] if inside else self._fetch(view, first, last)
-            self._verify_block(block, view, index)
-            self._verified[view, index] = True
-
-    def _verify_block(self, block: NDArray[Any], view: int, index: int) -> None:
-        first = index * self._split.layout.rows_per_block
-        crcs = self._split.crcs
-        if crcs is not None and zlib.crc32(block.reshape(-1).view(np.uint8).data) != int(crcs[view, index]):
-            raise InputError(
-                f"{self._path} is damaged: {self._name} rows {first}..{first + len(block) - 1} of view {view} do not "
-                "match their checksum",
-                metadata.rebuild_hint(self._path),
+                f"{self._stored.path} holds samples, not RoIs", "docs/features-format.md says what RoIs are"
             )
-        # Our writer refuses such values, but any program may write the format, checksums included.
-        if not _all_finite(block):
-            row = first + int(np.argmin(np.isfinite(block).all(axis=1)))
-            raise InputError(f"{self._path}: {self._name} features of row {row}, view {view} hold NaN or infinity")
-
-
-def _all_finite(block: NDArray[Any]) -> bool:
-    """By the exponents' bits: NumPy tests half-precision numbers one by one."""
-    half = block.dtype.itemsize == 2
-    bits: NDArray[Any] = block.view("<u2" if half else "<u4")
-    exponent = 0x7C00 if half else 0x7F800000
-    return bool((bits & exponent).max() < exponent)
+        return rows, num_rois
 
 
 def open_features(path: str | Path) -> FeaturesFile:
@@ -242,36 +149,3 @@ def open_features(path: str | Path) -> FeaturesFile:
         InputError: the file is missing, foreign, incomplete or damaged, or refers to other files.
     """
     return FeaturesFile(metadata.read(Path(path)))
-
-
-def _split_key(key: Any) -> tuple[Any, Any, Any]:
-    """A NumPy index into three axes, one part an axis, with what is left out filled in."""
-    parts = list(key) if isinstance(key, tuple) else [key]
-    dots = [position for position, part in enumerate(parts) if part is Ellipsis]
-    if len(dots) == 1:
-        parts[dots[0] : dots[0] + 1] = [slice(None)] * (4 - len(parts))
-    parts += [slice(None)] * (3 - len(parts))
-    if len(parts) != 3 or len(dots) > 1:
-        raise IndexError(f"features have 3 axes (view, row, feature), which {key!r} does not fit")
-    return parts[0], parts[1], parts[2]
-
-
-def _needed(key: Any, count: int) -> tuple[range | NDArray[np.int64], Any]:
-    """The positions of an axis that `key` asks for, ascending, and the index that does among them what `key` does
-    among all.
-    """
-    if isinstance(key, slice):
-        wanted = range(count)[key]
-        return (wanted, slice(None)) if wanted.step > 0 else (wanted[::-1], slice(None, None, -1))
-    index = np.asarray(key)
-    if index.dtype == np.bool_ and index.shape == (count,):
-        index = np.flatnonzero(index)
-    elif index.size == 0:
-        index = index.astype(np.int64)
-    if index.dtype.kind not in "iu":
-        raise IndexError(f"{key!r} is no index of an axis of {count}: use integers, slices, or masks of that length")
-    outside = (index < -count) | (index >= count)
-    if outside.any():
-        raise IndexError(f"index {index[outside].flat[0]} is out of bounds for an axis of {count}")
-    needed, local = np.unique(np.where(index < 0, index + count, index), return_inverse=True)
-    return needed, int(local.item()) if index.ndim == 0 else local.reshape(index.shape)

@@ -9,13 +9,18 @@ from collections.abc import Mapping, Sequence
 from contextlib import ExitStack
 from dataclasses import dataclass
 from pathlib import Path
+from typing import Any
 
 import numpy as np
+from numpy.typing import NDArray
 
 from gol_decouple.errors import InputError
 from gol_decouple.features import metadata, store
-from gol_decouple.features.layout import Block, Header, SplitLayout, plan_hash
-from gol_decouple.features.writer import FeatureWriter, log_path, read_logs, shard_path
+from gol_decouple.features.columns import Column, columns_of
+from gol_decouple.features.layout import Block, Header, SplitLayout
+from gol_decouple.features.logs import Crcs, log_path, read_logs, shard_path
+from gol_decouple.features.plan import plan_hash
+from gol_decouple.features.writer import FeatureWriter
 from gol_decouple.progress import SILENT, Progress
 
 
@@ -25,14 +30,21 @@ class _Shard:
 
     path: Path
     descriptor: int
-    offsets: Mapping[str, int]
-    crcs: Mapping[tuple[str, int, int], int]
+    offsets: Mapping[store.Key, int]
+    crcs: Mapping[tuple[str, int, int], Crcs]
 
-    def read(self, block: Block, rows_before: int, row_bytes: int) -> bytes | None:
-        """A block's bytes, or None if they are not what was written."""
-        start = self.offsets[block.split] + (rows_before + block.start) * row_bytes
-        data = os.pread(self.descriptor, (block.stop - block.start) * row_bytes, start)
-        return data if zlib.crc32(data) == self.crcs[block.split, block.view, block.index] else None
+    def read(self, block: Block, rows_before: int, columns: Sequence[Column]) -> dict[str, NDArray[Any]] | None:
+        """A block's columns by name, or None if their bytes are not what was written."""
+        parts = []
+        for column in columns:
+            start = self.offsets[block.split, column.name] + (rows_before + block.start) * column.row_bytes
+            parts.append(os.pread(self.descriptor, (block.stop - block.start) * column.row_bytes, start))
+        if tuple(map(zlib.crc32, parts)) != self.crcs[block.split, block.view, block.index]:
+            return None
+        return {
+            column.name: np.frombuffer(part, column.dtype).reshape(-1, *column.row)
+            for column, part in zip(columns, parts, strict=True)
+        }
 
 
 def find_shards(path: Path) -> list[Path]:
@@ -79,9 +91,7 @@ def _join(
             pending = writer.pending
             with progress.bar("merging", len(pending), "blocks") as bar:
                 for block in pending:
-                    data = _block(block, shards, len(splits[block.split]), header.row_bytes, path)
-                    rows = np.frombuffer(data, np.dtype(header.dtype).newbyteorder("<"))
-                    writer.write(block, rows.reshape(-1, header.feature_size))
+                    writer.write(block, **_block(block, shards, len(splits[block.split]), columns_of(header), path))
                     bar.advance(1)
             writer.publish()
 
@@ -102,17 +112,19 @@ def _open(path: Path, plan: str, stack: ExitStack) -> _Shard:
         raise InputError(f"{path} has changed while it was read")
     descriptor = os.open(path, os.O_RDONLY)
     stack.callback(os.close, descriptor)
-    return _Shard(path, descriptor, offsets.features, read_logs(path))
+    return _Shard(path, descriptor, offsets.columns, read_logs(path))
 
 
-def _block(block: Block, shards: list[_Shard], num_rows: int, row_bytes: int, path: Path) -> bytes:
-    """A block's bytes from the shard that has it."""
+def _block(
+    block: Block, shards: list[_Shard], num_rows: int, columns: Sequence[Column], path: Path
+) -> dict[str, NDArray[Any]]:
+    """A block's columns from the shard that has it."""
     where = f"{block.split} rows {block.start}..{block.stop - 1}, view {block.view}"
     hint = "repeat the command that wrote the shards: it continues"
     damaged = None
     for shard in shards:
         if (block.split, block.view, block.index) in shard.crcs:
-            data = shard.read(block, block.view * num_rows, row_bytes)
+            data = shard.read(block, block.view * num_rows, columns)
             if data is not None:
                 return data
             damaged = shard.path

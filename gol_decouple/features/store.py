@@ -20,82 +20,132 @@ import numpy as np
 from numpy.typing import NDArray
 
 import gol_decouple
+from gol_decouple.class_stats import class_counts
 from gol_decouple.errors import InputError
 from gol_decouple.features import metadata
-from gol_decouple.features.layout import FORMAT, VERSION, Header, SplitLayout
+from gol_decouple.features.columns import columns_of
+from gol_decouple.features.layout import FORMAT, VERSION, Header, Samples, SplitLayout
+from gol_decouple.features.parts import read_plan
+from gol_decouple.features.plan import plan_hash
+from gol_decouple.features.rois import ImageRows
 
 ALIGNMENT = 4096
 _FINGERPRINT_BYTES = 64
 
 
+# A split and one of its columns.
+Key = tuple[str, str]
+
+
 @dataclass(frozen=True)
 class Offsets:
-    """Where the parts that are filled in later lie in a created file, in bytes."""
+    """Where the parts that are filled in later lie in a created file, in bytes.
 
-    features: dict[str, int]
-    tables: dict[str, int]
+    Attributes:
+        columns, tables: of each column, and of the checksums of its blocks.
+        counts: of what follows from the labels of RoIs, by the dataset's name.
+    """
+
+    columns: dict[Key, int]
+    tables: dict[Key, int]
+    counts: dict[str, int]
     fingerprint: int
     complete: int
 
 
 def create(path: Path, header: Header, splits: Mapping[str, SplitLayout]) -> Offsets:
-    """Write a features file without its features: metadata, labels and ids, and room for everything else.
+    """Write a features file without its features: everything that is known before, and room for the rest.
 
     Raises:
         InputError: a class name that is no text.
         OSError: the disk does not take it.
     """
-    features, tables = {}, {}
+    columns, tables = {}, {}
     with _creating(path) as file:
-        file.attrs.update(
-            {
-                "format": np.bytes_(FORMAT),
-                "version": VERSION,
-                "created_by": np.bytes_(f"gol-decouple {gol_decouple.__version__}"),
-                "dtype": np.bytes_(header.dtype),
-                "origin": np.bytes_(json.dumps(header.origin, sort_keys=True)),
-            }
-        )
-        if header.row_order_seed is not None:
-            file.attrs["row_order_seed"] = header.row_order_seed
-        classes = _group(file, "classes")
-        classes["names"] = _texts(header.classes.names)
-        classes["train_counts"] = header.classes.train_counts
-        if header.classifier is not None:
-            classifier = _group(file, "classifier")
-            classifier["weight"] = header.classifier.weight.astype(np.float32)
-            classifier["bias"] = header.classifier.bias.astype(np.float32)
+        _add_header(file, header)
         for name, split in splits.items():
             group = _group(file, name)
-            group["labels"] = split.labels
-            group["ids"] = split.ids
             group.attrs["rows_per_block"] = split.rows_per_block
-            shape = (split.num_views, len(split), header.feature_size)
-            features[name] = _reserve(group, "features", shape, header.dtype)
-            tables[name] = _reserve(group, "block_crc32", (split.num_views, split.blocks_per_view), "<u4")
+            if isinstance(split.rows, Samples):
+                group["labels"] = split.rows.labels
+                group["ids"] = split.rows.ids
+            else:
+                _add_images(group, split.rows)
+            for column in columns_of(header):
+                columns[name, column.name] = _reserve(group, column.name, column.shape(split), column.dtype)
+                shape = (split.num_views, split.blocks_per_view)
+                tables[name, column.name] = _reserve(group, column.table, shape, "<u4")
+        if isinstance(train := splits["train"].rows, Samples):
+            file["classes/train_counts"] = class_counts(train.labels, len(header.class_names))
         return Offsets(
-            features,
+            columns,
             tables,
+            {name: _reserve(file, name, shape, "<i8") for name, shape in count_shapes(header, splits).items()},
             fingerprint=_reserve(file, "fingerprint", (_FINGERPRINT_BYTES,), "u1"),
             complete=_reserve(file, "complete", (1,), "u1"),
         )
+
+
+def count_shapes(header: Header, splits: Mapping[str, SplitLayout]) -> dict[str, tuple[int, ...]]:
+    """Name and shape of the datasets that follow from the labels of RoIs."""
+    if not header.is_detection:
+        return {}
+    of_images = {f"{name}/images/num_rois": (len(s.images.ids),) for name, s in splits.items() if s.images is not None}
+    return {"classes/train_counts": (len(header.class_names),), **of_images}
 
 
 def find_offsets(path: Path, plan: str) -> Offsets | None:
     """The offsets of an unfinished file, or None if it is not one of this plan or its metadata is damaged."""
     try:
         with metadata.reading(path) as file:
-            if metadata.read_plan(file) != plan:
+            header, splits = read_plan(file)
+            if plan_hash(header, splits) != plan:
                 return None
-            names = metadata.split_names(file)
+            keys = [(name, column) for name in splits for column in columns_of(header)]
             return Offsets(
-                {name: file.offset(f"{name}/features") for name in names},
-                {name: file.offset(f"{name}/block_crc32") for name in names},
+                {(name, column.name): file.offset(f"{name}/{column.name}") for name, column in keys},
+                {(name, column.name): file.offset(f"{name}/{column.table}") for name, column in keys},
+                {name: file.offset(name) for name in count_shapes(header, splits)},
                 file.offset("fingerprint"),
                 file.offset("complete"),
             )
     except InputError:
         return None
+
+
+def _add_header(file: h5py.File, header: Header) -> None:
+    file.attrs.update(
+        {
+            "format": np.bytes_(FORMAT),
+            "version": VERSION,
+            "created_by": np.bytes_(f"gol-decouple {gol_decouple.__version__}"),
+            "dtype": np.bytes_(header.dtype),
+            "origin": np.bytes_(json.dumps(header.origin, sort_keys=True)),
+        }
+    )
+    if header.row_order_seed is not None:
+        file.attrs["row_order_seed"] = header.row_order_seed
+    classes = _group(file, "classes")
+    classes["names"] = _texts(header.class_names)
+    if (images := header.class_images) is not None:
+        classes["image_counts"] = images.counts
+        classes["frequency"] = _texts(images.frequency.tolist())
+        classes.attrs["num_images"] = images.num_images
+    for name, layer in (("classifier", header.classifier), ("regressor", header.regressor)):
+        if layer is not None:
+            group = _group(file, name)
+            group["weight"] = layer.weight.astype(np.float32)
+            group["bias"] = layer.bias.astype(np.float32)
+    if header.regressor is not None:
+        file["regressor"].attrs["coder_weights"] = np.array(header.regressor.coder_weights, np.float64)
+
+
+def _add_images(split: h5py.Group, images: ImageRows) -> None:
+    group = _group(split, "images")
+    for name in ("ids", "heights", "widths"):
+        group[name] = getattr(images, name)
+    split.attrs["rois_per_image"] = images.rois_per_image
+    split["image_index"] = np.repeat(np.arange(len(images.ids), dtype=np.int32), images.rois_per_image)
 
 
 @contextmanager
@@ -126,7 +176,7 @@ def _texts(names: Sequence[str]) -> NDArray[np.bytes_]:
     return np.array(encoded, dtype=h5py.string_dtype(length=max(map(len, [b"-", *encoded]))))
 
 
-def _group(file: h5py.File, name: str) -> h5py.Group:
+def _group(file: h5py.Group, name: str) -> h5py.Group:
     properties = h5py.h5p.create(h5py.h5p.GROUP_CREATE)
     properties.set_obj_track_times(False)
     return h5py.Group(h5py.h5g.create(file.id, name.encode(), gcpl=properties))

@@ -13,7 +13,7 @@ from typing import Any, TypeVar
 import numpy as np
 from numpy.typing import NDArray
 
-from gol_decouple.features.reader import FeatureArray
+from gol_decouple.features.blocked import FeatureArray
 
 T = TypeVar("T")
 _END: Any = object()

@@ -4,7 +4,6 @@ from __future__ import annotations
 
 import fcntl
 import os
-import re
 import zlib
 from collections.abc import Iterator, Mapping
 from contextlib import ExitStack
@@ -17,12 +16,14 @@ import numpy as np
 from numpy.typing import NDArray
 
 from gol_decouple.distributed import ALONE, World
-from gol_decouple.errors import EnvironmentFailure, InputError
+from gol_decouple.errors import EnvironmentFailure
 from gol_decouple.features import store
-from gol_decouple.features.layout import Block, Header, SplitLayout, blocks, fingerprint, plan_hash
+from gol_decouple.features.columns import LABELS, Column, as_stored, columns_of
+from gol_decouple.features.layout import Block, Header, SplitLayout, blocks
+from gol_decouple.features.logs import Crcs, log_line, log_path, logs_of, read_logs, shard_path
+from gol_decouple.features.plan import fingerprint, plan_hash
+from gol_decouple.features.rois import num_rois, roi_counts
 from gol_decouple.files import disk_errors, publish
-
-_LOG_LINE = re.compile(r"^(\w{1,16}) (\d{1,9}) (\d{1,9}) (\d{1,10})$", re.MULTILINE)
 
 
 class FeatureWriter:
@@ -60,7 +61,8 @@ class FeatureWriter:
         self._plan = plan_hash(header, splits)
         self._partial = shard_path(path, world.rank) if shard else path.with_name(f"{path.name}.partial")
         self._log_path = log_path(self._partial, None if shard else world.rank)
-        self._crcs: dict[Block, int] = {}
+        self._columns = columns_of(header)
+        self._crcs: dict[Block, Crcs] = {}
         self._own: list[Block] = []
 
     def __enter__(self) -> Self:
@@ -90,27 +92,28 @@ class FeatureWriter:
         """The blocks that this process has still to write."""
         return [block for block in self._own if block not in self._crcs]
 
-    def write(self, block: Block, rows: NDArray[Any]) -> None:
-        """Write the features of a block, [stop - start, D] in a float dtype; log it once it is on the disk.
+    def write(self, block: Block, features: NDArray[Any], **of_rois: NDArray[Any]) -> None:
+        """Write a block: features [stop - start, D] in a float dtype; log it once it is on the disk.
+
+        Args:
+            of_rois: of detection, `labels`, `boxes` and `iou` of the rows, [stop - start] and [stop - start, 4].
 
         Raises:
-            InputError: wrong shape, not finite, or too large for the file's dtype.
+            InputError: wrong shape, or values that cannot be (see docs/features-format.md), too large ones included.
             EnvironmentFailure: the disk does not take it.
         """
-        expected = (block.stop - block.start, self._header.feature_size)
-        if rows.shape != expected:
-            raise InputError(
-                f"{block.split} rows {block.start}..{block.stop - 1} have features of {list(rows.shape)}, expected "
-                f"{list(expected)}"
-            )
-        buffer = as_stored(rows, self._header.dtype, block).tobytes()
+        split, given = self._splits[block.split], {"features": features, **of_rois}
+        parts = [
+            (column, as_stored(column, given[column.name], block, self._header, split).tobytes())
+            for column in self._columns
+        ]
         with disk_errors(self.path):
-            _write_all(self._descriptor, buffer, self._offset(block))
-            self._crcs[block] = zlib.crc32(buffer)
+            for column, data in parts:
+                _write_all(self._descriptor, data, self._offset(block, column))
+            self._crcs[block] = tuple(zlib.crc32(data) for _, data in parts)
             if self._resume:
                 os.fdatasync(self._descriptor)
-                # The line break comes first: what a crash left of the line before cannot spoil this one.
-                self._log.write(f"\n{block.split} {block.view} {block.index} {self._crcs[block]}\n".encode("ascii"))
+                self._log.write(log_line(block, self._crcs[block]))
 
     def publish(self) -> None:
         """Write the block table, mark the file complete, and rename it into place, once every process is done.
@@ -121,17 +124,24 @@ class FeatureWriter:
         written = self._writers.gather(self._crcs)
         self._writers.on_main(lambda: self._publish({block: crc for crcs in written for block, crc in crcs.items()}))
 
-    def _publish(self, crcs: Mapping[Block, int]) -> None:
+    def _publish(self, crcs: Mapping[Block, Crcs]) -> None:
         if missing := sum(block not in crcs for block in self._blocks()):
             raise EnvironmentFailure(
                 f"{self._partial} lacks {missing} blocks", "run the same command again: it continues"
             )
-        tables = {name: np.zeros((s.num_views, s.blocks_per_view), "<u4") for name, s in self._splits.items()}
-        for block, crc in crcs.items():
-            tables[block.split][block.view, block.index] = crc
+        tables = {
+            (name, column.name): np.zeros((split.num_views, split.blocks_per_view), "<u4")
+            for name, split in self._splits.items()
+            for column in self._columns
+        }
+        for block, of_columns in crcs.items():
+            for column, crc in zip(self._columns, of_columns, strict=True):
+                tables[block.split, column.name][block.view, block.index] = crc
         with disk_errors(self.path):
-            for name, table in tables.items():
-                _write_all(self._descriptor, table.tobytes(), self._offsets.tables[name])
+            for key, table in tables.items():
+                _write_all(self._descriptor, table.tobytes(), self._offsets.tables[key])
+            for name, counts in self._counts().items():
+                _write_all(self._descriptor, counts.astype("<i8").tobytes(), self._offsets.counts[name])
             digest = fingerprint(self._plan, tables).encode("ascii")
             _write_all(self._descriptor, digest, self._offsets.fingerprint)
             os.fsync(self._descriptor)
@@ -139,7 +149,7 @@ class FeatureWriter:
             publish(self._partial, self.path)
         self._remove_logs()
 
-    def _open(self, stack: ExitStack) -> tuple[store.Offsets, dict[Block, int]]:
+    def _open(self, stack: ExitStack) -> tuple[store.Offsets, dict[Block, Crcs]]:
         """Open the partial file, or make it; returns where its parts lie, and the checksums of the blocks it has."""
         with disk_errors(self.path):
             self._descriptor = self._open_partial()
@@ -188,63 +198,37 @@ class FeatureWriter:
         for path in logs_of(self._partial):
             path.unlink(missing_ok=True)
 
-    def _offset(self, block: Block) -> int:
+    def _offset(self, block: Block, column: Column) -> int:
         row = block.view * len(self._splits[block.split]) + block.start
-        return self._offsets.features[block.split] + row * self._header.row_bytes
+        return self._offsets.columns[block.split, column.name] + row * column.row_bytes
 
-    def _blocks_done(self) -> Iterator[tuple[Block, int]]:
-        """Logged blocks whose bytes match their checksum."""
+    def _read(self, block: Block, column: Column) -> bytes:
+        return os.pread(self._descriptor, (block.stop - block.start) * column.row_bytes, self._offset(block, column))
+
+    def _blocks_done(self) -> Iterator[tuple[Block, Crcs]]:
+        """Logged blocks whose bytes match their checksums."""
         logged = read_logs(self._partial)
         for block in self._blocks():
-            crc = logged.get((block.split, block.view, block.index))
-            size = (block.stop - block.start) * self._header.row_bytes
-            if crc is not None and crc == zlib.crc32(os.pread(self._descriptor, size, self._offset(block))):
-                yield block, crc
+            crcs = logged.get((block.split, block.view, block.index))
+            if crcs is not None and crcs == tuple(zlib.crc32(self._read(block, column)) for column in self._columns):
+                yield block, crcs
 
-
-def shard_path(path: Path, rank: int) -> Path:
-    """Where a process writes its share of the features file `path`, if each writes a file of its own."""
-    return path.with_name(f"{path.name}.shard.{rank}")
-
-
-def log_path(partial: Path, rank: int | None = None) -> Path:
-    """Where a process logs the blocks it has written to `partial`; None: the only one that writes there."""
-    return partial.with_name(f"{partial.name}.log" if rank is None else f"{partial.name}.{rank}.log")
-
-
-def logs_of(partial: Path) -> list[Path]:
-    """The logs of every process that has written to `partial`."""
-    rank = re.compile(rf"{re.escape(partial.name)}(\.\d+)?\.log")
-    return sorted(path for path in partial.parent.iterdir() if rank.fullmatch(path.name))
-
-
-def read_logs(partial: Path) -> dict[tuple[str, int, int], int]:
-    """The checksum of each (split, view, block index) that was written to `partial`."""
-    texts = [path.read_text(encoding="ascii", errors="replace") for path in logs_of(partial)]
-    lines = [line for text in texts for line in _LOG_LINE.finditer(text)]
-    return {(line[1], int(line[2]), int(line[3])): int(line[4]) for line in lines}
-
-
-def as_stored(rows: NDArray[Any], dtype: str, block: Block) -> NDArray[Any]:
-    """Features [N, D] of a block in the file's dtype, little-endian.
-
-    Raises:
-        InputError: a value is not finite, or overflows the dtype.
-    """
-    if not (finite := np.isfinite(rows).all(axis=1)).all():
-        row = block.start + int(np.argmin(finite))
-        raise InputError(f"{block.split} features of row {row}, view {block.view} hold NaN or infinity")
-    with np.errstate(over="ignore"):
-        stored = np.ascontiguousarray(rows, dtype=np.dtype(dtype).newbyteorder("<"))
-    if not (finite := np.isfinite(stored).all(axis=1)).all():
-        row = int(np.argmin(finite))
-        hint = "use float32 (features.dtype)" if dtype == "float16" else "scale the features down"
-        raise InputError(
-            f"{block.split} features of row {block.start + row}, view {block.view} reach "
-            f"{np.abs(rows[row]).max():g}, which overflows {dtype}",
-            hint,
-        )
-    return stored
+    def _counts(self) -> dict[str, NDArray[np.int64]]:
+        """What follows from the labels of RoIs, by the dataset's name."""
+        if not self._header.is_detection:
+            return {}
+        num_classes = len(self._header.class_names)
+        of_classes, of_images = np.zeros(num_classes, np.int64), {}
+        for name, split in self._splits.items():
+            assert split.images is not None
+            per_image = []
+            for block in blocks(name, split):
+                labels = np.frombuffer(self._read(block, LABELS), LABELS.dtype)
+                per_image.append(num_rois(labels, split.images.rois_per_image, num_classes))
+                if name == "train":
+                    of_classes += roi_counts(labels, num_classes)
+            of_images[f"{name}/images/num_rois"] = np.concatenate(per_image)
+        return {"classes/train_counts": of_classes, **of_images}
 
 
 def _write_all(descriptor: int, data: bytes, offset: int) -> None:

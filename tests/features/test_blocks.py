@@ -11,7 +11,7 @@ from test_reader import LABELS, ROWS_PER_BLOCK, D, N, V, X, flip, hand_made, off
 
 from gol_decouple import features
 from gol_decouple.errors import InputError
-from gol_decouple.features.reader import FeatureArray, _all_finite
+from gol_decouple.features.blocked import FeatureArray, _all_finite
 
 BLOCKS_PER_VIEW = 4  # of 8, 8, 8 and 6 rows
 

@@ -26,8 +26,8 @@ def run(example: str) -> None:
     exec(compile(example, str(PAGE), "exec"), {})
 
 
-def test_there_are_two_examples() -> None:
-    assert len(EXAMPLES) == 2
+def test_there_are_three_examples() -> None:
+    assert len(EXAMPLES) == 3
 
 
 def test_a_file_from_arrays_goes_through_stage_two(folder: Path, run_cli: RunCli) -> None:
@@ -42,8 +42,21 @@ def test_a_file_from_arrays_goes_through_stage_two(folder: Path, run_cli: RunCli
     assert len(list((folder / "runs" / "my_features" / "stage2").iterdir())) >= 1
 
 
-def test_a_minimal_file_is_read_and_reported_as_unchecked(folder: Path, run_cli: RunCli) -> None:
+def test_rois_of_another_framework_come_back(folder: Path) -> None:
     run(EXAMPLES[1])
+    file = features.open("my_rois.h5")
+    assert file.checked
+    assert file.is_detection
+    assert file.classifier is not None and file.classifier.weight.shape == (4, 16)
+    assert file.regressor is not None and file.regressor.weight.shape == (3, 4, 16)
+    images = file["test"].images
+    np.testing.assert_array_equal(images.ids, np.arange(60, 80))
+    assert set(images.num_rois.tolist()) <= {4, 5, 6, 7, 8}
+    assert file.classes.frequency is not None and file.classes.frequency.tolist() == ["c", "c", "r"]
+
+
+def test_a_minimal_file_is_read_and_reported_as_unchecked(folder: Path, run_cli: RunCli) -> None:
+    run(EXAMPLES[2])
     file = features.open("bare_features.h5")
     assert (file.checked, file.splits, file.feature_size) == (False, ["train", "test"], 3)
     assert file["train"].features.shape == (1, 248, 3)
@@ -58,7 +71,7 @@ def test_the_minimal_file_is_minimal(folder: Path, part: str) -> None:
     """Every part of it is required."""
     import h5py
 
-    run(EXAMPLES[1])
+    run(EXAMPLES[2])
     with h5py.File("bare_features.h5", "r+") as file:
         del (file.attrs if part in file.attrs else file)[part]
     with pytest.raises(InputError, match="bare_features"):

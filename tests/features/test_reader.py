@@ -306,7 +306,7 @@ def test_checksums_do_not_vouch_for_nan(tmp_path: Path, split: str, monkeypatch:
     """Another program's writer may store what ours refuses, with a block table that is right."""
     parts = {name: (np.ones((4, 3), np.float32), np.array([0, 1, 0, 1])) for name in ("train", "test")}
     parts[split][0][2, 1] = np.nan
-    monkeypatch.setattr("gol_decouple.features.writer.as_stored", lambda rows, dtype, block: rows)
+    monkeypatch.setattr("gol_decouple.features.writer.as_stored", lambda column, rows, *_: rows)
     path = features.write(tmp_path / "a.h5", parts)
     file = features.open(path)
     assert file.checked

@@ -19,7 +19,7 @@ from test_reader import ROWS_PER_BLOCK, D, N, V, X, flip, hand_made, offset_of, 
 
 from gol_decouple import features
 from gol_decouple.errors import InputError
-from gol_decouple.features.reader import FeatureArray
+from gol_decouple.features.blocked import FeatureArray
 from gol_decouple.features.stream import Pass, ShuffleBuffer, read_ahead
 
 BLOCKS_PER_VIEW = 4  # of 8, 8, 8 and 6 rows

@@ -19,7 +19,7 @@ import pytest
 from gol_decouple import features
 from gol_decouple.errors import EnvironmentFailure, InputError
 from gol_decouple.features import store
-from gol_decouple.features.layout import Block, Classes, Header, LinearWeights, SplitLayout
+from gol_decouple.features.layout import Block, Header, LinearWeights, Samples, SplitLayout
 from gol_decouple.features.writer import FeatureWriter
 
 D, PER_BLOCK = 4, 8
@@ -35,14 +35,15 @@ def make_writer(path: Path, bias: float = 0, relabelled: int = 0, **options: Any
     labels = {name: np.arange(rows.shape[1]) % 3 for name, rows in ROWS.items()}
     labels["test"][0] = relabelled
     header = Header(
-        Classes(["a", "b", "c"], np.bincount(labels["train"]).astype(np.int64)),
+        ["a", "b", "c"],
         "float32",
         D,
         LinearWeights(np.ones((3, D), np.float32), np.full(3, bias, np.float32)),
         row_order_seed=7,
     )
     layouts = {
-        name: SplitLayout(labels[name], np.arange(rows.shape[1]), len(rows), PER_BLOCK) for name, rows in ROWS.items()
+        name: SplitLayout(Samples(labels[name], np.arange(rows.shape[1])), len(rows), PER_BLOCK)
+        for name, rows in ROWS.items()
     }
     return FeatureWriter(path, header, layouts, **options)
 
