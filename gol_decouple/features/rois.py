@@ -7,6 +7,7 @@ from dataclasses import dataclass
 import numpy as np
 from numpy.typing import NDArray
 
+from gol_decouple.class_stats import class_counts
 from gol_decouple.errors import InputError
 
 # The label of rows that are no RoI; that of background is the number of classes.
@@ -113,7 +114,7 @@ def num_rois(labels: NDArray[np.int64], rois_per_image: int, num_classes: int, f
     if low < UNUSED or high > num_classes:
         raise InputError(f"label {low if low < UNUSED else high} is outside {UNUSED}..{num_classes}")
     used = (labels != UNUSED).reshape(-1, rois_per_image)
-    counts = used.sum(1)
+    counts: NDArray[np.int64] = used.sum(1, dtype=np.int64)
     ordered = (used == (np.arange(rois_per_image) < counts[:, None])).all(1)
     if not ordered.all():
         row = first_row + int(np.argmin(ordered)) * rois_per_image
@@ -121,11 +122,11 @@ def num_rois(labels: NDArray[np.int64], rois_per_image: int, num_classes: int, f
             f"rows {row}..{row + rois_per_image - 1}, which are of one image, have a RoI after one with label {UNUSED}",
             "an image's RoIs come first, then rows with label -1",
         )
-    return counts.astype(np.int64)
+    return counts
 
 
 def roi_counts(labels: NDArray[np.int64], num_classes: int) -> NDArray[np.int64]:
     """RoIs of each class, [C], by labels [N], which may be those of background and of rows that are no RoI."""
     # Places 0 and C + 1 are those of rows that are no RoI, and of background.
-    counts: NDArray[np.int64] = np.bincount(labels + 1, minlength=num_classes + 2)[1:-1].astype(np.int64)
+    counts: NDArray[np.int64] = class_counts(labels + 1, num_classes + 2)[1:-1]
     return counts

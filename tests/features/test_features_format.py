@@ -47,12 +47,15 @@ def test_rois_of_another_framework_come_back(folder: Path) -> None:
     file = features.open("my_rois.h5")
     assert file.checked
     assert file.is_detection
-    assert file.classifier is not None and file.classifier.weight.shape == (4, 16)
-    assert file.regressor is not None and file.regressor.weight.shape == (3, 4, 16)
+    assert file.classifier is not None
+    assert file.classifier.weight.shape == (4, 16)
+    assert file.regressor is not None
+    assert file.regressor.weight.shape == (3, 4, 16)
     images = file["test"].images
     np.testing.assert_array_equal(images.ids, np.arange(60, 80))
     assert set(images.num_rois.tolist()) <= {4, 5, 6, 7, 8}
-    assert file.classes.frequency is not None and file.classes.frequency.tolist() == ["c", "c", "r"]
+    assert file.classes.frequency is not None
+    assert file.classes.frequency.tolist() == ["c", "c", "r"]
 
 
 def test_a_minimal_file_is_read_and_reported_as_unchecked(folder: Path, run_cli: RunCli) -> None:
