@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import typer
 
-from benchmarks import alternatives, defaults, engine, extraction, losses, lvis, published, streaming
+from benchmarks import alternatives, defaults, engine, extraction, losses, lvis, published, roi_boxes, streaming
 
 app = typer.Typer(add_completion=False, pretty_exceptions_enable=False, help=__doc__)
 for command in (engine.epoch, engine.together, streaming.reading, streaming.streaming, alternatives.alternatives):
@@ -13,6 +13,7 @@ app.command("extraction")(extraction.main)
 app.command("losses")(losses.main)
 app.command("lvis")(lvis.main)
 app.command("published")(published.main)
+app.command("roi-boxes")(roi_boxes.main)
 app.add_typer(defaults.app, name="defaults", help="The study behind stage two's defaults (docs/defaults.md).")
 
 

@@ -103,7 +103,7 @@ def test_thousands_of_boxes() -> None:
     """So many that torchvision takes the classes one by one, rather than side by side in one plane."""
     case = made(0, classes=40, num_rois=80)
     settings = DetectionSettings(max_detections=300)
-    assert int((case.scores(case.rois.features) > settings.score_threshold).sum()) > 3000
+    assert int((case.scores(case.rois.features) > settings.score_threshold).sum()) > 2000
     same(ours(case, settings), by_torchvision(case, settings))
 
 
