@@ -73,7 +73,7 @@ def paper_top1(manifest: dict[str, Any]) -> float | None:
         return None
     if manifest.get("trained_on", "train") != "train":
         return None
-    backbone, counts = _architecture(manifest["backbone"]), Counts.of(manifest["train_counts"])
+    backbone, counts = architecture(manifest["backbone"]), Counts.of(manifest["train_counts"])
     for figure in TABLE_4:
         if (figure.backbone, figure.counts) == (backbone, counts):
             if manifest["stage"] == 1 and manifest["activation"] == "softmax":
@@ -83,6 +83,6 @@ def paper_top1(manifest: dict[str, Any]) -> float | None:
     return None
 
 
-def _architecture(backbone: str | None) -> str | None:
+def architecture(backbone: str | None) -> str | None:
     """`resnet50` of `timm:resnet50.a1_in1k`."""
     return backbone and backbone.rpartition(":")[2].partition(".")[0]

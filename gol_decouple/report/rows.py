@@ -9,6 +9,8 @@ from typing import Any
 
 from gol_decouple import runs
 from gol_decouple.class_stats import GROUPS
+from gol_decouple.detection.annotations import FREQUENCIES
+from gol_decouple.detection.figures import REPORTED
 from gol_decouple.errors import InputError
 from gol_decouple.files import read_json
 from gol_decouple.metrics import ACCURACIES, CALIBRATION
@@ -19,6 +21,10 @@ Row = dict[str, Any]
 _METRICS = (*ACCURACIES, *(f"num_{group}" for group in GROUPS))
 # What `gains.add_gains` fills in, in points: the gain and the bounds of its interval.
 GAINS = tuple(f"gain_{name}{part}" for name in ACCURACIES for part in ("", "_low", "_high"))
+# Of runs of detection, in points: AP of masks, None where only boxes were evaluated, and AP of boxes.
+MASK_AP = REPORTED
+BOX_AP = tuple(f"{name}_box" for name in REPORTED)
+_DETECTION = ("test_settings", *MASK_AP, *BOX_AP, *(f"num_{letter}" for letter in FREQUENCIES))
 # Every row has these keys, in this order; accuracies are percentages, None for an empty group.
 FIELDS = (
     *("run", "dataset", "imbalance_factor", "backbone", "stage", "method"),
@@ -42,6 +48,7 @@ FIELDS = (
     ),
     *_METRICS,
     *CALIBRATION,
+    *_DETECTION,
     *("baseline", *GAINS),
     *("seconds", "paper_top1", "features", "path"),
 )
@@ -79,6 +86,15 @@ def by_setting(rows: Sequence[Row]) -> list[list[Row]]:
 def settings_text(row: Row) -> str:
     """The settings in which a row differs from its method, as `--set` takes them."""
     return " ".join(f"{name}={value}" for name, value in sorted(row["changed_settings"].items()))
+
+
+def tested_with(row: Row) -> str:
+    """What the detections of a row were found and evaluated with."""
+    told = row["test_settings"]
+    return (
+        f"score threshold {told['score_threshold']:g}, NMS {told['nms_threshold']:g}, {told['max_detections']} "
+        f"detections an image, {told['images']:,} images of {told['annotations']}"
+    )
 
 
 def train_counts(row: Row) -> list[int]:
@@ -125,10 +141,14 @@ def _row(folder: Path) -> Row:
     try:
         settings = manifest["settings"]
         choice = _choice(folder / runs.CHOICE)
+        detection, metrics = _detection(manifest.get("detection")), manifest["metrics"]
+        if detection["test_settings"] is not None:  # whose RoIs need not have been classified
+            metrics = dict.fromkeys(_METRICS) | metrics
         values = {
             **manifest,
-            **{name: manifest["metrics"][name] for name in _METRICS},
-            **{name: manifest["metrics"].get(name) for name in CALIBRATION},
+            **{name: metrics[name] for name in _METRICS},
+            **detection,
+            **{name: metrics.get(name) for name in CALIBRATION},
             "run": run_folder(folder).name,
             "start": settings.get("start"),
             "started_from": manifest.get("started_from"),
@@ -147,6 +167,19 @@ def _row(folder: Path) -> Row:
         return {name: values[name] for name in FIELDS}
     except (KeyError, TypeError) as error:
         raise _no_manifest(folder, error) from None
+
+
+def _detection(told: dict[str, Any] | None) -> Row:
+    """The fields of `figures.manifest_of`, all None for a run of classification."""
+    if told is None:
+        return dict.fromkeys(_DETECTION)
+    masks = dict.fromkeys(REPORTED) if told["masks"] is None else told["masks"]
+    return {
+        "test_settings": {**told["settings"], "annotations": told["annotations"], "images": told["images"]},
+        **{name: masks[name] for name in REPORTED},
+        **{name: told["boxes"][of] for name, of in zip(BOX_AP, REPORTED, strict=True)},
+        **{f"num_{letter}": told[f"num_{letter}"] for letter in FREQUENCIES},
+    }
 
 
 def _no_manifest(folder: Path, error: Exception) -> InputError:

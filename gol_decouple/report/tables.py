@@ -5,19 +5,19 @@ from __future__ import annotations
 import csv
 import io
 import json
-import statistics
 from collections.abc import Iterator, Sequence
 from typing import Any
 
 from rich.console import Console
 
 from gol_decouple.class_stats import GROUPS
-from gol_decouple.methods import NEAREST_MEAN
 from gol_decouple.report import choices
+from gol_decouple.report.cells import mean_and_deviation, recipe
+from gol_decouple.report.detection_tables import detection_tables
 from gol_decouple.report.gain_tables import gain_tables
 from gol_decouple.report.layout import EMPTY, TextTable, markdown, print_table
 from gol_decouple.report.paper import SOURCE
-from gol_decouple.report.rows import FIELDS, Row, by_setting, settings_text
+from gol_decouple.report.rows import FIELDS, Row, by_setting, settings_text, tested_with
 
 # Below this difference, in points, accuracy over samples and over classes is one figure: the test set is balanced.
 SAME_POINTS = 0.05
@@ -35,7 +35,9 @@ def to_csv(rows: Sequence[Row]) -> str:
     writer.writeheader()
     for row in rows:
         tried = None if row["tried"] is None else json.dumps(row["tried"])
-        writer.writerow(row | {"changed_settings": settings_text(row), "tried": tried})
+        settings = tested_with(row) if row["test_settings"] else None
+        texts = {"changed_settings": settings_text(row), "tried": tried, "test_settings": settings}
+        writer.writerow(row | texts)
     return text.getvalue().rstrip("\n")
 
 
@@ -53,8 +55,11 @@ def print_tables(rows: Sequence[Row], console: Console) -> None:
 
 
 def dataset_tables(rows: Sequence[Row]) -> list[TextTable]:
-    """Rows that can be compared, those with the same data, backbone and group sizes, as one table each."""
-    return [_table(members) for members in _comparable(rows)]
+    """Rows that can be compared, those with the same data, backbone and group sizes, as one table each.
+
+    Rows of detections have tables of their own (see `detection_tables`).
+    """
+    return [_table(members) for members in _comparable(rows)] + [table for _, table in detection_tables(rows)]
 
 
 def _all_tables(rows: Sequence[Row]) -> Iterator[tuple[int, TextTable]]:
@@ -62,11 +67,14 @@ def _all_tables(rows: Sequence[Row]) -> Iterator[tuple[int, TextTable]]:
     for members in _comparable(rows):
         yield 3, _table(members)
         yield from ((4, table) for table in gain_tables(members, _metrics(members)))
+    yield from detection_tables(rows)
 
 
 def _comparable(rows: Sequence[Row]) -> list[list[Row]]:
     groups: dict[tuple[Any, ...], list[Row]] = {}
     for row in rows:
+        if row["test_settings"] is not None:
+            continue
         sizes = tuple(row[f"num_{group}"] for group in GROUPS)
         key = (row["dataset"], row["imbalance_factor"], row["backbone"], row["split"], *sizes)
         groups.setdefault(key, []).append(row)
@@ -83,8 +91,8 @@ def _table(rows: list[Row]) -> TextTable:
     cells = []
     for seeds in by_setting(rows):
         row = seeds[0]
-        texts = [*([str(row["run"])] if several_runs else []), row["method"], _recipe(row), str(len(seeds))]
-        texts += [_mean_and_deviation([seed[name] for seed in seeds]) for name in metrics.values()]
+        texts = [*([str(row["run"])] if several_runs else []), row["method"], recipe(row), str(len(seeds))]
+        texts += [mean_and_deviation([seed[name] for seed in seeds]) for name in metrics.values()]
         texts += [EMPTY if row["paper_top1"] is None else f"{row['paper_top1']:.1f}"] if has_paper else []
         cells.append(texts)
     run = "" if several_runs else f"{first['run']}: "
@@ -104,34 +112,6 @@ def _metrics(rows: Sequence[Row]) -> dict[str, str]:
     return metrics | {f"{group} ({rows[0][f'num_{group}']})": f"top1_{group}" for group in GROUPS}
 
 
-def _recipe(row: Row) -> str:
-    """Where the classifier comes from and how long it trained; every changed setting is named."""
-    if row["stage"] == 1 and row["epochs"] == 0:
-        return f"stage one, {'random weights' if row['started_from'] == 'random' else 'loaded'}"
-    begin = "stage one" if row["stage"] == 1 else "fresh" if row["start"] == "fresh" else "from stage one"
-    if row["stage"] == 2 and row["started_from"] not in (None, "fresh", "stage_one"):
-        begin = "from a Softmax classifier trained on the features"
-    if row["classifier"] == NEAREST_MEAN:
-        begin = "class means"
-    told = ("start", "lr", "epochs", "views")
-    others = {name: value for name, value in row["changed_settings"].items() if name not in told}
-    changed = [f"{row['views']} views"] if row["views"] > 1 else []
-    changed += [f"{name} {value}" for name, value in sorted(others.items())]
-    changed += [] if row["trained_on"] == "train" else [f"trained on {row['trained_on']}"]
-    changed += choices.in_recipe(row)
-    if row["epochs"] == 0:
-        return ", ".join([begin, "not trained", *changed])
-    return ", ".join([begin, f"{row['epochs']} epochs", f"lr {row['lr']:g}", *changed])
-
-
 def _differs(row: Row) -> bool:
     balanced = row["top1_balanced"]
     return balanced is not None and abs(row["top1"] - balanced) > SAME_POINTS
-
-
-def _mean_and_deviation(values: list[float | None]) -> str:
-    present = [value for value in values if value is not None]
-    if not present:
-        return EMPTY
-    mean = f"{statistics.fmean(present):.1f}"
-    return f"{mean}±{statistics.stdev(present):.1f}" if len(present) > 1 else mean

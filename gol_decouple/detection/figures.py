@@ -1,0 +1,71 @@
+"""What a manifest says of detections: the one form that stages write and the report reads. NumPy only.
+
+`manifest["detection"]` is the object that `manifest_of` makes; the AP of every class lies beside it, in `CLASS_AP`.
+"""
+
+from __future__ import annotations
+
+import csv
+import io
+from collections.abc import Mapping
+from dataclasses import asdict
+from pathlib import Path
+from typing import Any
+
+from gol_decouple.detection.annotations import FREQUENCIES, Annotations
+from gol_decouple.detection.settings import DetectionSettings
+from gol_decouple.files import write_text
+
+Figures = Mapping[str, Any]
+
+CLASS_AP = "per_class_ap.csv"
+# What the report prints of boxes and of masks.
+REPORTED = ("ap", "ap50", "ap75", *(f"ap_{letter}" for letter in FREQUENCIES))
+
+
+def manifest_of(
+    annotations: Annotations, settings: DetectionSettings, boxes: Figures, masks: Figures | None
+) -> dict[str, Any]:
+    """What a manifest says of the detections of one classifier.
+
+    Args:
+        annotations: that they were evaluated with.
+        settings: that they were found with.
+        boxes: figures of `evaluate_lvis` for bbox.
+        masks: the same for segm; None where boxes alone were evaluated.
+
+    Returns:
+        settings (`DetectionSettings` as an object); annotations, the name of the file, and images, how many it has;
+        num_r, num_c and num_f, its rare, common and frequent classes (None if it does not say); boxes and masks, all
+        figures but `per_class`, in points.
+    """
+    letters = annotations.frequencies
+    numbers = {f"num_{name}": None if letters is None else int((letters == name).sum()) for name in FREQUENCIES}
+    return {
+        "settings": asdict(settings),
+        "annotations": Path(annotations.name).name,
+        "images": len(annotations.image_ids),
+        **numbers,
+        "boxes": _summary(boxes),
+        "masks": None if masks is None else _summary(masks),
+    }
+
+
+def save_class_ap(folder: Path, annotations: Annotations, boxes: Figures, masks: Figures | None) -> None:
+    """Write `per_class_ap.csv` into `folder`: the AP of every class in points; empty where nothing defines it.
+
+    Its columns are class (the label), category_id, name, frequency, ap (of masks) and ap_box.
+    """
+    text = io.StringIO()
+    table = csv.writer(text, lineterminator="\n")
+    table.writerow(("class", "category_id", "name", "frequency", "ap", "ap_box"))
+    letters = annotations.frequencies
+    for label, category_id in enumerate(annotations.category_ids.tolist()):
+        points = [None if figures is None else figures["per_class"][category_id] for figures in (masks, boxes)]
+        row = (annotations.category_names[label], "" if letters is None else letters[label])
+        table.writerow((label, category_id, *row, *("" if value is None else f"{value:.4f}" for value in points)))
+    write_text(folder / CLASS_AP, text.getvalue())
+
+
+def _summary(figures: Figures) -> dict[str, Any]:
+    return {name: value for name, value in figures.items() if name != "per_class"}
