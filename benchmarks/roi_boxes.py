@@ -20,6 +20,8 @@ from gol_decouple.detection.settings import DetectionSettings
 SIZE = (480, 640)
 OBJECTS = 40
 SETTINGS = DetectionSettings()
+# Of the classifiers' weights: how much the scores of a RoI differ.
+SHARPNESS = {"flat": 0.05, "sharp": 0.3}
 
 
 def main(
@@ -27,21 +29,32 @@ def main(
     classes: int = 1203,
     feature_size: int = 1024,
     scorers: int = 8,
-    images: int = 4,
-    rounds: int = 3,
+    images: int = 3,
+    rounds: int = 5,
     threads: int = 1,
     out: Path | None = None,
 ) -> None:
     """An image's boxes by one classifier and by several, beside torchvision's and beside the classifiers alone."""
     torch.set_num_threads(threads)
     stream = torch.Generator().manual_seed(0)
-    weights = [torch.randn(classes + 1, feature_size, generator=stream) * 0.05 for _ in range(scorers)]
     regressor = BoxRegressor(
         torch.randn(classes, 4, feature_size, generator=stream) * 0.01, torch.randn(classes, 4, generator=stream) * 0.1
     )
     rois = [_rois(stream, num_rois, feature_size) for _ in range(images)]
+    figures: dict[str, Any] = {}
+    for name, scale in SHARPNESS.items():
+        weights = [torch.randn(classes + 1, feature_size, generator=stream) * scale for _ in range(scorers)]
+        scores = torch.stack([_scorer(weights[0])(one.features) for one in rois])
+        figures[f"{name} scores: share above the threshold"] = round(float((scores > 1e-4).float().mean()), 3)
+        found = _measured(rois, weights, regressor, rounds)
+        figures |= {f"{name} scores: {what}": value for what, value in found.items()}
+    report("roi-boxes", figures, out)
+
+
+def _measured(rois: list[ImageRois], weights: list[Tensor], regressor: BoxRegressor, rounds: int) -> dict[str, Any]:
     ours = [_scorer(weight) for weight in weights]
     theirs = [_Torchvision(weight, regressor) for weight in weights]
+    several = len(weights)
     for one in rois:
         for found, expected in zip(detect_boxes(one, regressor, ours, SETTINGS), theirs, strict=True):
             _compare(found, expected(one))
@@ -49,23 +62,23 @@ def main(
     def some(function: Callable[[ImageRois], Any]) -> Callable[[], int]:
         return lambda: len([function(one) for one in rois])
 
-    measured = rates(
+    speed = rates(
         {
             "torchvision": some(theirs[0]),
             "the classifier alone": some(lambda one: ours[0](one.features)),
-            "ours, 1": some(lambda one: detect_boxes(one, regressor, ours[:1], SETTINGS)),
-            f"ours, {scorers}": some(lambda one: detect_boxes(one, regressor, ours, SETTINGS)),
+            "1 classifier": some(lambda one: detect_boxes(one, regressor, ours[:1], SETTINGS)),
+            f"{several} classifiers": some(lambda one: detect_boxes(one, regressor, ours, SETTINGS)),
         },
         rounds,
     )
-    several = measured[f"ours, {scorers}"]
-    figures: dict[str, Any] = {f"{name}, seconds an image": times(found) for name, found in measured.items()}
-    figures["torchvision / ours, time"] = spread(measured["ours, 1"], measured["torchvision"])
-    figures[f"{scorers} x torchvision / ours for {scorers}, time"] = spread(
-        [scorers * rate for rate in several], measured["torchvision"]
+    figures: dict[str, Any] = {f"{name}, seconds an image": times(found) for name, found in speed.items()}
+    figures["torchvision / 1 classifier, time"] = spread(speed["1 classifier"], speed["torchvision"])
+    repeated = [rate / several for rate in speed["torchvision"]]
+    figures[f"{several} x torchvision / {several} classifiers, time"] = spread(
+        speed[f"{several} classifiers"], repeated
     )
-    figures["ours / the classifier alone, time"] = spread(measured["the classifier alone"], measured["ours, 1"])
-    report("roi-boxes", figures, out)
+    figures["1 classifier / the classifier alone, time"] = spread(speed["the classifier alone"], speed["1 classifier"])
+    return figures
 
 
 def _rois(stream: torch.Generator, number: int, feature_size: int) -> ImageRois:
