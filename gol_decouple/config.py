@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import itertools
 import tomllib
+import types
 import typing
 from collections.abc import Iterable, Iterator, Mapping
 from pathlib import Path
@@ -211,11 +212,18 @@ def _sections(model: type[BaseModel], prefix: str = "") -> Iterator[tuple[str, t
 def _section_at(model: type[BaseModel], keys: list[str]) -> type[BaseModel]:
     for key in keys:
         field = model.model_fields.get(key)
-        inner = field.annotation if field else None
-        if not (isinstance(inner, type) and issubclass(inner, BaseModel)):
+        inner = _section_of(field.annotation) if field else None
+        if inner is None:
             break
         model = inner
     return model
+
+
+def _section_of(annotation: Any) -> type[BaseModel] | None:
+    """The section that a field of this type is, or may be; None for a value."""
+    optional = typing.get_origin(annotation) in (typing.Union, types.UnionType)
+    kinds = typing.get_args(annotation) if optional else (annotation,)
+    return next((kind for kind in kinds if isinstance(kind, type) and issubclass(kind, BaseModel)), None)
 
 
 def _flatten(tree: Mapping[str, Any], prefix: str = "") -> Iterator[tuple[str, Any]]:

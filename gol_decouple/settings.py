@@ -73,15 +73,25 @@ class ListsConfig(_Section):
     test: FilePath = None
 
 
+class AnnotationsConfig(_Section):
+    """The files of data.kind = "lvis", JSON in LVIS's format; names in the folder, or absolute."""
+
+    folder: FilePath = None  # that holds the files; unset: data.path
+    train: FilePath = None
+    val: FilePath = None
+
+
 class DataConfig(_Section):
     """Which images, and how long their tail is."""
 
-    kind: Literal["digits", "cifar10", "cifar100", "npz", "folder", "list"]
+    kind: Literal["digits", "cifar10", "cifar100", "npz", "folder", "list", "lvis"]
     name: str | None = None  # shown in reports; the kind, or the name of the npz file, folder or list, where unset
     # npz: the file; folder: the one with train/CLASS/IMAGE; list: the one that the lists' paths start from;
-    # cifar10, cifar100: the one that holds the download
+    # lvis: the one with the images; cifar10, cifar100: the one that holds the download
     path: FilePath = None
     lists: ListsConfig = ListsConfig()
+    annotations: AnnotationsConfig = AnnotationsConfig()
+    limit: Positive | None = None  # lvis: at most so many images of each split, a random choice drawn from data.seed
     # list: a text file in the lists' folder, one name a line in label order, or `label name` a line
     class_names: FilePath = None
     skip: FilePath = None  # list, folder: a text file of images to leave out, as `gol-decouple check` prints them
@@ -134,6 +144,31 @@ class BackboneConfig(_Section):
     trainable: tuple[str, ...] | None = None
 
 
+class DetectorConfig(_Section):
+    """A Mask R-CNN around the backbone, for images with boxes and masks; sizes are in pixels."""
+
+    mask_predictor: Literal["standard", "normalized"] = "standard"  # normalized: cosine, with temperature 20
+    # Of the shorter side, as long as the longer one stays within max_size; training draws one for each image.
+    train_min_sizes: Annotated[tuple[Positive, ...], Field(min_length=1)] = (640, 672, 704, 736, 768, 800)
+    min_size: Positive = 800
+    max_size: Positive = 1333
+    rois_per_image: Positive = 512  # sampled in training, and cached of each train image
+    foreground_fraction: Annotated[Float, Field(gt=0, le=1)] = 0.25  # of the sampled RoIs, at most
+    proposals: Positive = 1000  # of an image that the RPN keeps, of which train RoIs are sampled
+    val_rois_per_image: Positive = 1000  # cached of each val image: the proposals that the RPN is surest of
+    repeat_threshold: Share = 1e-3  # of stage1.sampler = "repeat_factor": images of rarer classes come more often
+    # Of testing: detections below the score are dropped, as are those that overlap a better one of their class by nms.
+    score_threshold: Fraction = 1e-4
+    nms: Annotated[Float, Field(gt=0, le=1)] = 0.5
+    max_detections: Positive = 300  # of an image
+
+    @model_validator(mode="after")
+    def _sized(self) -> DetectorConfig:
+        if max(self.min_size, *self.train_min_sizes) > self.max_size:
+            raise PydanticCustomError("size", "max_size should not be smaller than min_size and train_min_sizes")
+        return self
+
+
 class Stage1Config(_Section):
     """Training of the Softmax model."""
 
@@ -141,9 +176,10 @@ class Stage1Config(_Section):
     epochs: Count  # 0: no training, only features
     # The length that milestones and warm-up are written for; unset: the file's own epochs.
     recipe_epochs: Positive | None = None
+    max_steps: Positive | None = None  # of the optimiser, after which training ends, wherever its schedule is
     batch_size: Positive = 64  # images a step of the optimiser, in all processes and passes together
     passes: Positive = 1  # forward and backward passes that each process takes for its share of a batch
-    sampler: Literal["random", "class_balanced"] = "random"
+    sampler: Literal["random", "class_balanced", "repeat_factor"] = "random"  # repeat_factor: of images with boxes
     lr: Rate = 0.1
     lr_batch_size: Positive | None = None  # what lr is written for: it is scaled by batch_size over this; unset: not
     momentum: Fraction = 0.9
@@ -261,7 +297,14 @@ class Config(_Section):
     data: DataConfig
     transform: TransformConfig = TransformConfig()
     backbone: BackboneConfig
+    detector: DetectorConfig | None = None  # of data.kind = "lvis", and there never None
     stage1: Stage1Config
     features: FeaturesConfig = FeaturesConfig()
     stage2: Stage2Config = Stage2Config()
     methods: dict[str, MethodConfig] = {}  # what replaces a method's own settings on this data; stage2 replaces both
+
+    @model_validator(mode="before")
+    @classmethod
+    def _with_detector(cls, values: Any) -> Any:
+        data = values.get("data") if isinstance(values, dict) else None
+        return {"detector": {}} | values if isinstance(data, dict) and data.get("kind") == "lvis" else values

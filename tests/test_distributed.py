@@ -21,7 +21,7 @@ from gol_decouple import features
 from gol_decouple.backbones import ImageClassifier, with_sync_batchnorm
 from gol_decouple.config import load_config
 from gol_decouple.data.dataset import Dataset, make_split
-from gol_decouple.data.loading import EpochKeys
+from gol_decouple.data.loading import EpochKeys, by_labels
 from gol_decouple.distributed import ALONE, FIRST_PORT, PORTS, World, first_host, joined
 from gol_decouple.errors import InputError
 from gol_decouple.features import layout
@@ -288,8 +288,8 @@ def test_two_processes_make_the_step_of_one(
 @pytest.mark.parametrize("passes", [1, 2, 7])
 def test_every_image_of_an_epoch_is_in_one_pass_of_one_process(size: int, passes: int) -> None:
     labels = np.zeros(29, np.int64)
-    plain = [key for batch in EpochKeys(labels, 9, seed=4) for key in batch]
-    shares = [EpochKeys(labels, 9, 4, passes=passes, world=World(rank, size)) for rank in range(size)]
+    plain = [key for batch in EpochKeys(by_labels(labels, 4), 9) for key in batch]
+    shares = [EpochKeys(by_labels(labels, 4), 9, passes, world=World(rank, size)) for rank in range(size)]
     counted = []
     for keys in shares:
         told, batches = list(keys.passes()), list(keys)

@@ -5,6 +5,7 @@ from __future__ import annotations
 from typing import Any
 
 from gol_decouple.backbones import BACKBONES
+from gol_decouple.backbones.detector_resolving import refuse_detector_settings, resolve_detector
 from gol_decouple.errors import InputError
 from gol_decouple.settings import PLAIN, Config
 
@@ -16,7 +17,8 @@ def resolve(config: Config) -> Config:
     A size that is set stands alone: images are then squeezed to it unless `transform.resize` says otherwise.
 
     Raises:
-        InputError: an unknown backbone, one without the published weights that are asked for, or no size.
+        InputError: an unknown backbone, one without the published weights that are asked for, no size, or settings of
+            detectors for images of one label, or the reverse.
     """
     backbone, transform = config.backbone, config.transform
     if backbone.pretrained and config.stage1.checkpoint is not None:
@@ -24,6 +26,9 @@ def resolve(config: Config) -> Config:
             f"backbone.pretrained = true, but stage1.checkpoint = {config.stage1.checkpoint!r}",
             "stage one starts from one of them: --set backbone.pretrained=false",
         )
+    if config.data.kind == "lvis":
+        return resolve_detector(config)
+    refuse_detector_settings(config)
     filled = _own_input(backbone.name, backbone.pretrained)
     if transform.size is not None:
         filled = {key: value for key, value in filled.items() if key not in ("size", "resize")}

@@ -11,7 +11,7 @@ from gol_decouple.data.images import ImageFiles
 from gol_decouple.data.repeats import with_repeats_told
 from gol_decouple.data.skipping import without_skipped
 from gol_decouple.errors import InputError
-from gol_decouple.settings import DataConfig, ListsConfig
+from gol_decouple.settings import AnnotationsConfig, DataConfig, ListsConfig
 
 __all__ = ["SPLITS", "Dataset", "Split", "load_data", "tell"]
 
@@ -68,9 +68,14 @@ def _refuse_unused(config: DataConfig, where: str) -> None:
     """Settings for images in files or in lists would do nothing, silently, with another kind of data."""
     if config.skip and config.kind not in IN_FILES:
         raise InputError(f"data.skip leaves out images in files, but {where} has none", "leave it unset")
-    for key, default in (("lists", ListsConfig()), ("class_names", None)):
-        if config.kind != "list" and getattr(config, key) != default:
-            raise InputError(f"data.{key} is set, but {where} has no lists", "--set data.kind=list")
+    for key, default, kind, has in (
+        ("lists", ListsConfig(), "list", "lists"),
+        ("class_names", None, "list", "lists"),
+        ("annotations", AnnotationsConfig(), "lvis", "annotations"),
+        ("limit", None, "lvis", "annotations"),
+    ):
+        if config.kind != kind and getattr(config, key) != default:
+            raise InputError(f"data.{key} is set, but {where} has no {has}", f"--set data.kind={kind}")
 
 
 def _with_missing_splits(dataset: Dataset, config: DataConfig, where: str) -> Dataset:

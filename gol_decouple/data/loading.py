@@ -3,9 +3,9 @@
 from __future__ import annotations
 
 import math
-from collections.abc import Iterable, Iterator, Sequence
+from collections.abc import Callable, Iterable, Iterator, Sequence
 from itertools import pairwise
-from typing import Any, NamedTuple
+from typing import Any, Generic, NamedTuple, TypeVar
 
 import numpy as np
 import torch
@@ -20,6 +20,8 @@ from gol_decouple.distributed import ALONE, World
 from gol_decouple.errors import InputError, few
 from gol_decouple.runtime import default_workers, generator, stream_seed
 from gol_decouple.settings import TransformConfig
+
+B = TypeVar("B")
 
 # Random streams: the order of an epoch's images, and the augmentations of an epoch or a view.
 ORDER, EPOCH, VIEW = 0, 1, 2
@@ -59,15 +61,51 @@ class _Images(TorchDataset["Item | InputError"]):
         return torch.from_numpy(image), int(self._split.labels[key.image])
 
 
-class Batches:
-    """Iterates over batches of a split's images in the order of `keys`, as often as wanted.
+class Loaded(Generic[B]):
+    """Iterates over batches in the order of `keys`, as often as wanted, loaded in worker processes.
 
     Args:
+        source: gives an item, or an error, by key.
         keys: the batches; what it yields may differ from one pass to the next.
-        seed: of all augmentations.
+        collate: makes a batch of its items, or an error.
         workers: processes that decode and transform; None: by the machine, 0: this one.
         pinned: in memory from which a GPU copies faster.
     """
+
+    def __init__(
+        self,
+        source: TorchDataset[Any],
+        keys: Iterable[Sequence[Key]],
+        collate: Callable[[list[Any]], B | InputError],
+        workers: int | None = None,
+        pinned: bool = False,
+    ) -> None:
+        processes = default_workers() if workers is None else workers
+        self._loader: DataLoader[Any] = DataLoader(
+            source,
+            batch_sampler=keys,  # type: ignore[arg-type]  # keys, not integers
+            collate_fn=collate,
+            num_workers=processes,
+            persistent_workers=processes > 0,
+            pin_memory=pinned,
+            worker_init_fn=one_thread,
+        )
+
+    def __iter__(self) -> Iterator[B]:
+        """The batches.
+
+        Raises:
+            InputError: an image that cannot be decoded, or that does not fit into its batch.
+        """
+        for batch in self._loader:
+            if isinstance(batch, InputError):
+                # A new one: raised here itself, it would keep this frame, and so the workers, alive.
+                raise InputError(batch.message, batch.hint)
+            yield batch
+
+
+class Batches(Loaded[Batch]):
+    """Batches of a split's images and labels; arguments are those of `Loaded`, and `seed`, of all augmentations."""
 
     def __init__(
         self,
@@ -78,28 +116,7 @@ class Batches:
         workers: int | None = None,
         pinned: bool = False,
     ) -> None:
-        processes = default_workers() if workers is None else workers
-        self._loader: DataLoader[Any] = DataLoader(
-            _Images(split, transform, seed),
-            batch_sampler=keys,  # type: ignore[arg-type]  # keys, not integers
-            collate_fn=_collate,
-            num_workers=processes,
-            persistent_workers=processes > 0,
-            pin_memory=pinned,
-            worker_init_fn=one_thread,
-        )
-
-    def __iter__(self) -> Iterator[Batch]:
-        """The batches.
-
-        Raises:
-            InputError: an image that cannot be decoded, or images of different sizes in a batch.
-        """
-        for batch in self._loader:
-            if isinstance(batch, InputError):
-                # A new one: raised here itself, it would keep this frame, and so the workers, alive.
-                raise InputError(batch.message, batch.hint)
-            yield batch
+        super().__init__(_Images(split, transform, seed), keys, _collate, workers, pinned)
 
 
 class Pass(NamedTuple):
@@ -119,47 +136,81 @@ class Pass(NamedTuple):
     is_last: bool
 
 
+# The images of an epoch, [M], in their order.
+Order = Callable[[int], NDArray[np.int64]]
+
+
+def by_labels(labels: NDArray[np.int64], seed: int, sampler: str = "random") -> Order:
+    """Epochs of a sampler over images with labels [N], drawn from (seed, epoch)."""
+
+    def order(epoch: int) -> NDArray[np.int64]:
+        if sampler == "random":
+            # NumPy's draws, not those of `samplers.random`: the figures in the documents were made in this order.
+            return np.random.default_rng(stream_seed(seed, ORDER, epoch)).permutation(len(labels))
+        return samplers.get(sampler)(torch.from_numpy(labels), generator(seed, ORDER, epoch), 0.0).numpy()
+
+    return order
+
+
+def by_factors(factors: torch.Tensor, seed: int) -> Order:
+    """Epochs that have image i factors[i] times on average, drawn from (seed, epoch); they differ in length."""
+    return lambda epoch: samplers.repeated(factors, generator(seed, ORDER, epoch)).numpy()
+
+
 class EpochKeys:
-    """Keys of one epoch in an order drawn from (seed, epoch); set `epoch`, then iterate.
+    """Keys of one epoch; set `epoch`, then iterate.
 
     Args:
         batch_size: of a step of the optimiser, in all processes together.
         passes: that each process takes for its share of a batch.
         world: the processes; this one's share of each batch is what it yields.
+        least: images in a pass, where there are as many. BatchNorm needs two.
+        max_steps: in all epochs together; those after it have none.
     """
 
     def __init__(
         self,
-        labels: NDArray[np.int64],
+        order: Order,
         batch_size: int,
-        seed: int,
-        sampler: str = "random",
         passes: int = 1,
         world: World = ALONE,
+        least: int = 2,
+        max_steps: int | None = None,
     ) -> None:
         self.epoch = 0
-        self._labels = labels
+        self._order = order
         self._batch_size = batch_size
-        self._seed = seed
-        self._sampler = sampler
         self._passes = passes
         self._world = world
+        self._least = least
+        self._max_steps = max_steps
+        self._lengths: dict[int, int] = {}
 
     def __len__(self) -> int:
-        """Steps of the optimiser."""
-        return math.ceil(len(self._labels) / self._batch_size)
+        """Steps of the optimiser in the epoch, as if there were no `max_steps`."""
+        return math.ceil(self._length(self.epoch) / self._batch_size)
+
+    @property
+    def images(self) -> int:
+        """How many images the epoch visits in all processes, up to `max_steps`; one that comes again counts again."""
+        length = self._length(self.epoch)
+        if self._max_steps is None:
+            return length
+        before = sum(math.ceil(self._length(epoch) / self._batch_size) for epoch in range(self.epoch))
+        return min(length, max(0, self._max_steps - before) * self._batch_size)
 
     def __iter__(self) -> Iterator[list[Key]]:
         # By position, not by image: a sampler may draw an image several times.
-        keys = [Key(image, (EPOCH, self.epoch, position)) for position, image in enumerate(self._order().tolist())]
+        order = self._order(self.epoch)[: self.images].tolist()
+        keys = [Key(image, (EPOCH, self.epoch, position)) for position, image in enumerate(order)]
         for batch in in_batches(keys, self._batch_size):
             for part in self._shares(len(batch)):
                 yield [batch[index] for index in part] or batch[:1]
 
     def passes(self) -> Iterator[Pass]:
         """What each batch that iterating yields is."""
-        for step in range(len(self)):
-            step_images = min(self._batch_size, len(self._labels) - step * self._batch_size)
+        for step, start in enumerate(range(0, self.images, self._batch_size)):
+            step_images = min(self._batch_size, self.images - start)
             shares = self._shares(step_images)
             for number, part in enumerate(shares):
                 yield Pass(step, number, len(part), step_images, number == len(shares) - 1)
@@ -167,18 +218,16 @@ class EpochKeys:
     def _shares(self, images: int) -> list[range]:
         """Which of a step's images this process's passes are over; as many passes in each process."""
         world = self._world
-        passes = max(1, min(self._passes, images // (2 * world.size)))  # BatchNorm needs two images
+        passes = max(1, min(self._passes, images // (self._least * world.size)))
         parts, first = world.size * passes, world.rank * passes
         # Rounded up, so that the main process, whose BatchNorm statistics count, has images wherever there are any.
         bounds = [-(-images * part // parts) for part in range(first, first + passes + 1)]
         return [range(start, stop) for start, stop in pairwise(bounds)]
 
-    def _order(self) -> NDArray[np.int64]:
-        if self._sampler == "random":
-            # NumPy's draws, not those of `samplers.random`: the figures in the documents were made in this order.
-            return np.random.default_rng(stream_seed(self._seed, ORDER, self.epoch)).permutation(len(self._labels))
-        draws = generator(self._seed, ORDER, self.epoch)
-        return samplers.get(self._sampler)(torch.from_numpy(self._labels), draws, 0.0).numpy()
+    def _length(self, epoch: int) -> int:
+        if epoch not in self._lengths:
+            self._lengths[epoch] = len(self._order(epoch))
+        return self._lengths[epoch]
 
 
 def clean_keys(indices: Iterable[int], batch_size: int) -> list[list[Key]]:

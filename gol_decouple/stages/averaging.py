@@ -2,26 +2,27 @@
 
 from __future__ import annotations
 
-from typing import Any, cast
+from typing import Any, Generic, TypeVar, cast
 
+from torch import nn
 from torch.optim.swa_utils import AveragedModel, get_ema_multi_avg_fn
 
-from gol_decouple.backbones import ImageClassifier
+M = TypeVar("M", bound=nn.Module)
 
 
-class MovingAverage:
+class MovingAverage(Generic[M]):
     """average = decay * average + (1 - decay) * weights, after every step; the first step's weights begin it."""
 
-    def __init__(self, model: ImageClassifier, decay: float) -> None:
+    def __init__(self, model: M, decay: float) -> None:
         average = get_ema_multi_avg_fn(decay)  # type: ignore[no-untyped-call]
         self._averaged = AveragedModel(model, multi_avg_fn=average, use_buffers=True)
 
     @property
-    def model(self) -> ImageClassifier:
+    def model(self) -> M:
         """The model with the averaged weights and BatchNorm statistics."""
-        return cast(ImageClassifier, self._averaged.module)
+        return cast(M, self._averaged.module)
 
-    def update(self, model: ImageClassifier) -> None:
+    def update(self, model: M) -> None:
         """Take the weights of a step into the average."""
         self._averaged.update_parameters(model)
 

@@ -10,21 +10,26 @@ from typing import Any
 from gol_decouple.errors import InputError
 from gol_decouple.files import write_text
 
-FIELDS = ("epoch", "lr", "train_loss", "accuracy", "images_per_second", "seconds")
+BEFORE, AFTER = ("epoch", "lr", "train_loss"), ("images_per_second", "seconds")
+FIELDS = (*BEFORE, "accuracy", *AFTER)  # of an image classifier
 
 
 class TrainingLog:
-    """The rows of `log.csv` in a run's folder, one an epoch, with the keys FIELDS.
+    """The rows of `log.csv` in a run's folder, one an epoch, with the keys BEFORE, `columns` and AFTER.
 
     Args:
         tensorboard: also write every row as scalars below `tensorboard/`.
         is_main: whether this process is the one that writes.
+        columns: what the task that is trained has of its own.
 
     Raises:
         InputError: TensorBoard is asked for and not installed.
     """
 
-    def __init__(self, folder: Path, tensorboard: bool = False, is_main: bool = True) -> None:
+    def __init__(
+        self, folder: Path, tensorboard: bool = False, is_main: bool = True, columns: tuple[str, ...] = ("accuracy",)
+    ) -> None:
+        self._fields = (*BEFORE, *columns, *AFTER)
         self.rows: list[dict[str, Any]] = []
         self._folder = folder
         self._writer: Any = None
@@ -51,7 +56,7 @@ class TrainingLog:
     def write(self) -> None:
         """Write `log.csv`."""
         text = io.StringIO()
-        writer = csv.DictWriter(text, FIELDS, lineterminator="\n")
+        writer = csv.DictWriter(text, self._fields, lineterminator="\n")
         writer.writeheader()
         writer.writerows(self.rows)
         write_text(self._folder / "log.csv", text.getvalue())

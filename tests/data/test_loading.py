@@ -11,7 +11,7 @@ from PIL import Image
 
 from gol_decouple.data import Dataset, Split
 from gol_decouple.data.images import ImageFiles
-from gol_decouple.data.loading import EPOCH, VIEW, Batches, EpochKeys, Key, _Images, check_sizes, clean_keys
+from gol_decouple.data.loading import EPOCH, VIEW, Batches, EpochKeys, Key, _Images, by_labels, check_sizes, clean_keys
 from gol_decouple.errors import InputError
 from gol_decouple.settings import TransformConfig
 
@@ -85,7 +85,7 @@ def test_a_key_without_a_draw_is_the_clean_view() -> None:
 
 
 def test_an_epoch_visits_every_image_once_in_another_order() -> None:
-    keys = EpochKeys(np.zeros(10, np.int64), 4, seed=0)
+    keys = EpochKeys(by_labels(np.zeros(10, np.int64), 0), 4)
     first = list(keys)
     assert list(keys) == first
     keys.epoch = 1
@@ -101,14 +101,15 @@ def test_an_epoch_visits_every_image_once_in_another_order() -> None:
 
 def test_an_epochs_order_is_that_of_the_seed() -> None:
     orders = [
-        [key.image for batch in EpochKeys(np.zeros(10, np.int64), 4, seed) for key in batch] for seed in (0, 0, 1)
+        [key.image for batch in EpochKeys(by_labels(np.zeros(10, np.int64), seed), 4) for key in batch]
+        for seed in (0, 0, 1)
     ]
     assert orders[0] == orders[1] != orders[2]
 
 
 def test_a_class_balanced_epoch_augments_an_image_anew_each_time_it_is_drawn() -> None:
     labels = np.array([0] * 10 + [1] * 2)
-    keys = EpochKeys(labels, 5, seed=0, sampler="class_balanced")
+    keys = EpochKeys(by_labels(labels, 0, "class_balanced"), 5)
     assert [len(batch) for batch in keys] == [5, 5, 2]
     drawn = [key for batch in keys for key in batch]
     assert np.bincount([labels[key.image] for key in drawn]).tolist() == [6, 6]
@@ -149,7 +150,7 @@ def test_files_come_as_arrays_do(tmp_path: Path) -> None:
 
 def test_batches_are_equal_in_any_number_of_processes() -> None:
     def two_epochs(workers: int) -> list[list[tuple[torch.Tensor, torch.Tensor]]]:
-        keys = EpochKeys(np.zeros(11, np.int64), 4, seed=3)
+        keys = EpochKeys(by_labels(np.zeros(11, np.int64), 3), 4)
         batches = Batches(split(noise(11, 8, 8)), ALL, keys, seed=3, workers=workers)
         first = list(batches)
         keys.epoch = 1

@@ -185,7 +185,7 @@ def test_the_logs_accuracy_is_the_averages(tmp_path: Path, config: Config) -> No
         for model, favourite in ((training._model, 0), (training.model, 2)):
             model.classifier.weight.zero_()
             model.classifier.bias.copy_(torch.eye(3)[favourite])
-    assert set(training._predict("test").tolist()) == {2}
+    assert set(training.task.predict(training.model, "test").tolist()) == {2}
 
 
 def test_an_interrupted_run_ends_bit_equal_with_its_average(

@@ -15,8 +15,9 @@ from gol_decouple.config import load_config
 from gol_decouple.data import load_data
 from gol_decouple.progress import SILENT
 from gol_decouple.settings import Config
+from gol_decouple.stages.classification import MIXUP
 from gol_decouple.stages.mixup import mix
-from gol_decouple.stages.training import MIXUP, Trainer
+from gol_decouple.stages.training import Trainer
 
 LABELS = torch.tensor([0, 2, 1, 1, 0, 2])
 
@@ -104,7 +105,7 @@ def test_the_loss_is_the_mixed_cross_entropy(tmp_path: Path, small_config: Path,
         result, others, share = mix(images(), 1.0, runtime.generator(0, MIXUP, epoch, step))
         with torch.inference_mode():
             logits = training.model(result).numpy().astype(np.float64)
-            loss = float(training._loss(images(), LABELS, epoch, step))
+            loss = float(training.task._loss(training.model, images(), LABELS, epoch, step))
         log_softmax = logits - np.log(np.exp(logits).sum(axis=1, keepdims=True))
         one_hot = np.eye(3)[LABELS.numpy()]
         target = share * one_hot + (1.0 - share) * one_hot[others.numpy()]
@@ -134,4 +135,4 @@ def test_a_model_trained_with_mixup_learns(tmp_path: Path, small_config: Path) -
     training = trainer(load_config(str(small_config), ["stage1.mixup=0.2"]), tmp_path)
     training.run(SILENT)
     labels = load_data(load_config(str(small_config)).data).splits["test"].labels
-    assert np.mean(training._predict("test") == labels) > 0.4
+    assert np.mean(training.task.predict(training.model, "test") == labels) > 0.4

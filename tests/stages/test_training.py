@@ -156,7 +156,7 @@ def test_the_loss_is_the_cross_entropy_of_smoothed_labels(tmp_path: Path, small_
     labels = torch.tensor([2, 0, 1, 1])
     training.model.eval()
     with torch.inference_mode():
-        loss = float(training._loss(images, labels, 0, 0))
+        loss = float(training.task._loss(training.model, images, labels, 0, 0))
         logits = training.model(images).numpy().astype(np.float64)
     log_softmax = logits - np.log(np.exp(logits).sum(axis=1, keepdims=True))
     targets = (1 - smoothing) * np.eye(3)[labels.numpy()] + smoothing / 3
@@ -171,7 +171,7 @@ def test_an_epoch_visits_classes_as_the_sampler_says(
     orders = []
     for epoch in range(2):
         training._keys.epoch = epoch
-        batches = list(training._batches)
+        batches = list(training.task.batches)
         assert [len(labels) for _, labels in batches] == [16] * 4 + [3]
         images, labels = (torch.cat(parts) for parts in zip(*batches, strict=True))
         assert sorted(torch.bincount(labels, minlength=3).tolist()) == visits
@@ -183,7 +183,7 @@ def test_an_epoch_visits_classes_as_the_sampler_says(
 
 def test_an_image_drawn_twice_in_an_epoch_is_augmented_twice(tmp_path: Path, small_config: Path) -> None:
     settings = ["stage1.sampler=class_balanced", "transform.crop_padding=3"]
-    batches = list(trainer(load_config(str(small_config), settings), tmp_path)._batches)
+    batches = list(trainer(load_config(str(small_config), settings), tmp_path).task.batches)
     images, labels = (torch.cat(parts) for parts in zip(*batches, strict=True))
     blue = images[labels == 2]
     assert len(blue) >= 22

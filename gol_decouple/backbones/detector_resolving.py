@@ -1,0 +1,66 @@
+"""A detector's config with what it leaves to the backbone filled in; settings that do nothing there are refused."""
+
+from __future__ import annotations
+
+from collections.abc import Iterable
+from typing import Any
+
+from pydantic import BaseModel
+
+from gol_decouple.errors import InputError
+from gol_decouple.settings import Config, TransformConfig
+
+# What torchvision's weights take; a detector is given images of every size.
+MEAN, STD = (0.485, 0.456, 0.406), (0.229, 0.224, 0.225)
+_OF_IMAGES = ("is for images of one label", "leave it unset: a detector has detector.min_size and transform.flip")
+_OF_LISTS = ("is not for annotations in LVIS's format", "leave it unset")
+# Settings that a detector would silently leave aside.
+_UNUSED: tuple[tuple[str, tuple[str, ...], tuple[str, str]], ...] = (
+    ("transform", tuple(TransformConfig.model_fields.keys() - {"flip", "mean", "std"}), _OF_IMAGES),
+    ("stage1", ("mixup", "label_smoothing", "sync_batchnorm"), _OF_IMAGES),
+    ("features", ("views",), ("is for images of one label", "leave it unset: each image has many RoIs")),
+    (
+        "data",
+        ("lists", "class_names", "skip", "val_fraction", "test_fraction", "imbalance_factor", "imbalance_type"),
+        _OF_LISTS,
+    ),
+)
+
+
+def resolve_detector(config: Config) -> Config:
+    """`config`, of `data.kind = "lvis"`, with the normalisation that its backbone takes.
+
+    Raises:
+        InputError: a setting that only images of one label have, or a sampler that needs one label.
+    """
+    for section, keys, (why, hint) in _UNUSED:
+        for key in _changed(getattr(config, section), sorted(keys)):
+            raise InputError(f"{section}.{key} {why}, and data.kind = 'lvis' has boxes", hint)
+    if config.stage1.sampler == "class_balanced":
+        raise InputError(
+            "stage1.sampler = 'class_balanced' needs images of one label, and data.kind = 'lvis' has boxes",
+            "--set stage1.sampler=repeat_factor",
+        )
+    own = {"mean": MEAN, "std": STD}
+    unset = {key: value for key, value in own.items() if getattr(config.transform, key) is None}
+    return config.model_copy(update={"transform": config.transform.model_copy(update=unset)})
+
+
+def refuse_detector_settings(config: Config) -> None:
+    """Refuse what only a detector has, in a config of images with one label.
+
+    Raises:
+        InputError: there is such a setting.
+    """
+    where = f"data.kind = {config.data.kind!r} has no boxes"
+    if config.detector is not None:
+        raise InputError(f"there is a section [detector], but {where}", "--set data.kind=lvis, or leave it out")
+    if config.stage1.sampler == "repeat_factor":
+        hint = "--set stage1.sampler=class_balanced"
+        raise InputError(f"stage1.sampler = 'repeat_factor' is for images with boxes, but {where}", hint)
+
+
+def _changed(section: BaseModel, keys: Iterable[str]) -> list[str]:
+    """Those of a section's keys that are not what they are by default."""
+    defaults: dict[str, Any] = {key: type(section).model_fields[key].default for key in keys}
+    return [key for key, default in defaults.items() if getattr(section, key) != default]

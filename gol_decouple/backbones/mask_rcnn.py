@@ -1,0 +1,161 @@
+"""torchvision's Mask R-CNN on an FPN, around any of torchvision's ResNets.
+
+The state has torchvision's own names and class order (background first), so that a model of ours can be loaded there;
+`class_order` converts.
+"""
+
+from __future__ import annotations
+
+import difflib
+from functools import partial
+from typing import Any, NamedTuple
+
+import torch
+from torch import nn
+from torch.nn import functional as F
+from torchvision import models
+from torchvision.models.detection import MaskRCNN
+from torchvision.models.detection.backbone_utils import resnet_fpn_backbone
+from torchvision.models.detection.transform import GeneralizedRCNNTransform
+from torchvision.ops import FrozenBatchNorm2d
+
+from gol_decouple.backbones.detector_resolving import MEAN, STD
+from gol_decouple.errors import InputError
+from gol_decouple.runtime import stream_seed
+from gol_decouple.settings import DetectorConfig, TransformConfig
+
+LIBRARY = "torchvision"
+# The name that stands for a ResNet-50 within torchvision's own Mask R-CNN, of which there are weights trained on COCO.
+COCO_DETECTOR = "maskrcnn_resnet50_fpn"
+BODIES = (
+    *("resnet18", "resnet34", "resnet50", "resnet101", "resnet152"),
+    *("resnext50_32x4d", "resnext101_32x8d", "resnext101_64x4d", "wide_resnet50_2", "wide_resnet101_2"),
+)
+GROUPS = 32  # of GroupNorm
+MASK_TEMPERATURE = 20.0
+_HINT = f"choose torchvision:NAME of {', '.join((*BODIES, COCO_DETECTOR))}"
+
+
+class Body(NamedTuple):
+    """The ResNet that a backbone's name stands for.
+
+    Attributes:
+        architecture: torchvision's name of it.
+        weights: the name of its published weights among torchvision's models, with a tag if the user gave one.
+        of_detector: whether those are of a whole Mask R-CNN.
+    """
+
+    architecture: str
+    weights: str
+    of_detector: bool
+
+
+def body_of(name: str) -> Body:
+    """The ResNet called `torchvision:resnet50`, with a tag of its weights or without, or torchvision's Mask R-CNN's.
+
+    Raises:
+        InputError: no such ResNet, or no weights of that tag.
+    """
+    library, _, model_name = name.partition(":")
+    architecture, _, tag = model_name.partition(".")
+    if library != LIBRARY or architecture not in (*BODIES, COCO_DETECTOR):
+        near = difflib.get_close_matches(architecture, (*BODIES, COCO_DETECTOR), n=1)
+        guess = f"did you mean {LIBRARY}:{near[0]}? " if near else ""
+        message = f"backbone {name!r} cannot be a detector's: it is none of torchvision's ResNets"
+        raise InputError(message, f"{guess}{_HINT}")
+    tags = [known for known in models.get_model_weights(architecture).__members__ if known != "DEFAULT"]
+    if tag and tag not in tags:
+        raise InputError(f"unknown backbone {name!r}", f"{architecture} has weights {', '.join(tags)}")
+    of_detector = architecture == COCO_DETECTOR
+    return Body("resnet50" if of_detector else architecture, model_name, of_detector)
+
+
+def build_detector(
+    name: str,
+    num_classes: int,
+    seed: int,
+    settings: DetectorConfig,
+    transform: TransformConfig,
+    frozen_batchnorm: bool,
+) -> MaskRCNN:
+    """A freshly initialised Mask R-CNN for C classes and background, its weights drawn from `seed`.
+
+    Its input are images [3, H, W] of floats in [0, 1], of any size; it normalises and resizes them itself, in training
+    mode to a random one of `train_min_sizes`, else to `min_size`.
+
+    Args:
+        frozen_batchnorm: for weights trained elsewhere, whose statistics then stand still, since a detector's batches
+            are too small to move them. A body that begins with random weights has GroupNorm instead: its statistics
+            are those of one image, so neither batches nor processes change what it learns.
+
+    Raises:
+        InputError: no backbone has that name, or not one for detectors.
+    """
+    body = body_of(name)
+    norm = FrozenBatchNorm2d if frozen_batchnorm else partial(nn.GroupNorm, GROUPS)
+    with torch.random.fork_rng(devices=[]):
+        torch.manual_seed(stream_seed(seed))
+        backbone = resnet_fpn_backbone(
+            backbone_name=body.architecture, weights=None, norm_layer=norm, trainable_layers=5
+        )
+        model = MaskRCNN(
+            backbone,
+            num_classes + 1,
+            rpn_pre_nms_top_n_train=2 * settings.proposals,
+            rpn_post_nms_top_n_train=settings.proposals,
+            rpn_pre_nms_top_n_test=settings.proposals,
+            rpn_post_nms_top_n_test=settings.proposals,
+            box_batch_size_per_image=settings.rois_per_image,
+            box_positive_fraction=settings.foreground_fraction,
+            box_score_thresh=settings.score_threshold,
+            box_nms_thresh=settings.nms,
+            box_detections_per_img=settings.max_detections,
+        )
+        if settings.mask_predictor == "normalized":
+            _normalize(model.roi_heads.mask_predictor)
+    model.transform = Resizing(settings, transform)
+    # Coordinates and losses in bfloat16 would be off by pixels: what decides on boxes, classes and masks is float32.
+    for module in (model.rpn.head, model.roi_heads.box_predictor, model.roi_heads.mask_predictor):
+        module.register_forward_hook(_in_float32)
+    return model
+
+
+class Resizing(GeneralizedRCNNTransform):  # type: ignore[misc]  # torchvision has no types  # type: ignore[misc]  # torchvision has no types
+    """torchvision's normalisation and resizing, with one size of its own for evaluation."""
+
+    def __init__(self, settings: DetectorConfig, transform: TransformConfig) -> None:
+        mean, std = list(transform.mean or MEAN), list(transform.std or STD)
+        super().__init__((settings.min_size,), settings.max_size, mean, std)
+        self._sizes = {True: settings.train_min_sizes, False: (settings.min_size,)}
+        self.train(self.training)
+
+    def train(self, mode: bool = True) -> Resizing:
+        """Random sizes in training, one size else."""
+        super().train(mode)
+        self.min_size = self._sizes[mode]
+        return self
+
+
+class NormalizedConv2d(nn.Conv2d):
+    """A 1x1 convolution of directions: the cosine of each pixel and each filter, times a temperature, plus the bias.
+
+    The normalised mask predictor of Seesaw Loss (Wang et al., CVPR 2021, section 3.3), which GOL takes too.
+    """
+
+    def forward(self, x: torch.Tensor) -> torch.Tensor:
+        directions = F.normalize(self.weight, dim=1, eps=1e-6)
+        return F.conv2d(MASK_TEMPERATURE * F.normalize(x, dim=1, eps=1e-6), directions, self.bias)
+
+
+def _normalize(mask_predictor: nn.Module) -> None:
+    """Replace the predictor's last convolution by one of directions, which begins with its weights."""
+    last = mask_predictor.get_submodule("mask_fcn_logits")
+    normalized = NormalizedConv2d(last.in_channels, last.out_channels, 1)  # type: ignore[arg-type]
+    normalized.load_state_dict(last.state_dict())
+    mask_predictor.set_submodule("mask_fcn_logits", normalized)
+
+
+def _in_float32(_module: nn.Module, _inputs: Any, output: Any) -> Any:
+    if isinstance(output, torch.Tensor):
+        return output.float()
+    return type(output)(_in_float32(_module, _inputs, part) for part in output)
