@@ -17,6 +17,7 @@ from torchvision import models
 from torchvision.models.detection import MaskRCNN
 from torchvision.models.detection.backbone_utils import resnet_fpn_backbone
 from torchvision.models.detection.transform import GeneralizedRCNNTransform
+from torchvision.models.resnet import BasicBlock, Bottleneck
 from torchvision.ops import FrozenBatchNorm2d
 
 from gol_decouple.backbones.detector_resolving import MEAN, STD
@@ -111,6 +112,8 @@ def build_detector(
             box_nms_thresh=settings.nms,
             box_detections_per_img=settings.max_detections,
         )
+        if not frozen_batchnorm:
+            _begin_as_shortcuts(backbone.body)
         if settings.mask_predictor == "normalized":
             _normalize(model.roi_heads.mask_predictor)
     model.transform = Resizing(settings, transform)
@@ -145,6 +148,18 @@ class NormalizedConv2d(nn.Conv2d):
     def forward(self, x: torch.Tensor) -> torch.Tensor:
         directions = F.normalize(self.weight, dim=1, eps=1e-6)
         return F.conv2d(MASK_TEMPERATURE * F.normalize(x, dim=1, eps=1e-6), directions, self.bias)
+
+
+def _begin_as_shortcuts(body: nn.Module) -> None:
+    """Let each residual block begin as its shortcut alone (Goyal et al., 2017, section 5.1).
+
+    Otherwise the maps grow from block to block, and a detector from random weights diverges in its first epoch.
+    """
+    for block in body.modules():
+        if isinstance(block, BasicBlock):
+            nn.init.zeros_(block.bn2.weight)
+        elif isinstance(block, Bottleneck):
+            nn.init.zeros_(block.bn3.weight)
 
 
 def _normalize(mask_predictor: nn.Module) -> None:

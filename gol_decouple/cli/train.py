@@ -57,7 +57,8 @@ def stage1(
     if find_place().rank:
         return
     if not runs.is_finished(folder):
-        to_stderr().say(f"next: gol-decouple merge {shlex.quote(str(folder))}")
+        if shards:
+            to_stderr().say(f"next: gol-decouple merge {shlex.quote(str(folder))}")
         return
     _tell_stage1(folder, runs_dir)
 

@@ -49,6 +49,8 @@ def load_data(config: DataConfig, look: bool = True) -> Dataset:
         InputError: data that is missing, malformed, or too small for the imbalance factor.
     """
     where = f"data.kind = {config.kind!r}"
+    if config.kind == "lvis":
+        raise InputError(f"{where} has images with boxes, not with one label", "data.lvis.load_annotated loads them")
     _refuse_unused(config, where)
     dataset = _LOADERS[config.kind](config)
     if config.skip:

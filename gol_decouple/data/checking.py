@@ -2,12 +2,16 @@
 
 from __future__ import annotations
 
+from pathlib import Path
+
 from gol_decouple.class_stats import GROUPS, group_masks
 from gol_decouple.data import load_data
 from gol_decouple.data.dataset import Dataset, tell
 from gol_decouple.data.images import LEAVE_OUT, BadImage, ImageFiles, try_all
 from gol_decouple.data.layouts import missing_hint
 from gol_decouple.data.loading import check_sizes, refuse_different_sizes
+from gol_decouple.data.lvis import annotation_files
+from gol_decouple.data.lvis_checking import check_annotations
 from gol_decouple.data.skipping import to_line
 from gol_decouple.errors import InputError, few
 from gol_decouple.progress import SILENT, Progress
@@ -24,6 +28,8 @@ def check_images(config: Config, progress: Progress = SILENT) -> tuple[list[str]
     Raises:
         InputError: data without which there is nothing to decode: no folder, a malformed list, an empty split.
     """
+    if config.data.kind == "lvis":
+        return _check_annotated(config, progress)
     dataset = load_data(config.data, look=False)
     tell(dataset, progress)
     for line in _summary(dataset):
@@ -45,6 +51,19 @@ def check_images(config: Config, progress: Progress = SILENT) -> tuple[list[str]
     if failure is None:
         progress.say(f"all {len(together):,} images of {dataset.name} decode")
     return [to_line(name, why.reason) for name, why in bad.items()], failure
+
+
+def _check_annotated(config: Config, progress: Progress) -> tuple[list[str], InputError | None]:
+    """All that `lvis_checking` looks at, of both files of annotations."""
+    lines: dict[str, None] = {}
+    failures: list[InputError] = []
+    for path in annotation_files(config.data).values():
+        found, failure = check_annotations(path, Path(config.data.path or ""), progress)
+        lines.update(dict.fromkeys(found))
+        failures += [failure] if failure is not None else []
+    for other in failures[1:]:
+        progress.warn(f"{other.message} ({other.hint})")
+    return list(lines), failures[0] if failures else None
 
 
 def _decode_all(images: ImageFiles, progress: Progress) -> tuple[dict[str, BadImage], set[tuple[int, int]]]:

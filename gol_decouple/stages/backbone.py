@@ -6,7 +6,6 @@ from contextlib import ExitStack
 from pathlib import Path
 
 import torch
-from safetensors.torch import save_file
 
 from gol_decouple import losses, methods, runs, runtime
 from gol_decouple.backbones import ImageClassifier, build_model
@@ -20,10 +19,10 @@ from gol_decouple.distributed import World, joined
 from gol_decouple.features import FeaturesFile, open_features
 from gol_decouple.features.extract import check_views, extract, weights_sha256
 from gol_decouple.features.shards import find_shards, merge, remove_shards
-from gol_decouple.files import atomic_path, write_json
 from gol_decouple.progress import SILENT, Progress
 from gol_decouple.settings import Config
 from gol_decouple.stages.manifest import finish
+from gol_decouple.stages.starting import begin, open_run, save_model
 from gol_decouple.stages.training import Trainer
 from gol_decouple.stages.training_log import seconds_of
 
@@ -47,7 +46,12 @@ def run_stage1(
         EnvironmentFailure: the disk is full, data or weights cannot be downloaded, or another process has stopped.
     """
     with joined(config.device) as (world, device):
-        return _run(resolve(config), runs_dir, overwrite, progress if world.is_main else SILENT, shards, world, device)
+        resolved, told = resolve(config), progress if world.is_main else SILENT
+        if resolved.detector is not None:
+            from gol_decouple.stages.detector import run_detector
+
+            return run_detector(resolved, runs_dir, overwrite, told, world, device)
+        return _run(resolved, runs_dir, overwrite, told, shards, world, device)
 
 
 def merge_run(folder: Path, device: str = "auto", progress: Progress = SILENT) -> None:
@@ -78,11 +82,8 @@ def _run(
     world: World,
     device: torch.device,
 ) -> Path:
-    for key, value in config.model_dump(exclude={"device"}).items():
-        world.check_same(f"the config's {key}", value)
-    folder, finished = world.on_main(lambda: runs.open_run(config, runs_dir, overwrite, progress))
+    folder, finished = open_run(config, runs_dir, overwrite, progress, world)
     if finished:
-        progress.say(f"{folder} is finished and kept as it is (--overwrite trains it again)")
         return folder
     check_views(config)
     methods.configured("softmax", runs.method_settings(config))  # a mistake there shall not wait for stage two
@@ -93,11 +94,11 @@ def _run(
     model, match = world.main_first(lambda: _model(config, dataset.num_classes, progress))
     trainer = Trainer(model, dataset, config, folder, world, device)
     with ExitStack() as stack:
-        world.on_main(lambda: _begin(stack, folder, config, match, overwrite))
+        world.on_main(lambda: begin(stack, folder, config, match, overwrite))
         progress.say(_plan(config, dataset, folder, world))
         trainer.run(progress)
         if world.is_main:
-            _save_model(trainer.model, folder / runs.MODEL)
+            save_model(trainer.model, folder / runs.MODEL)
         if shards:
             extract(trainer.model, dataset, config, folder / runs.FEATURES, progress, world, shard=True)
             world.gather(None)  # so that the command ends when all shards are written
@@ -127,13 +128,6 @@ def _model(config: Config, num_classes: int, progress: Progress) -> tuple[ImageC
     if backbone.trainable is not None:
         train_only(model, backbone.trainable)
     return model, match
-
-
-def _begin(stack: ExitStack, folder: Path, config: Config, match: Match | None, overwrite: bool) -> None:
-    stack.enter_context(runs.working_on(folder))
-    runs.create_run(folder, config, overwrite)
-    if match is not None:
-        write_json(folder / runs.CHECKPOINT, match.as_dict())
 
 
 def _finish(
@@ -186,12 +180,6 @@ def _features(
 def _is_of(features: FeaturesFile, model: ImageClassifier, dataset: Dataset) -> bool:
     found = [features.origin.get(part, {}).get("sha256") for part in ("backbone", "dataset")]
     return found == [weights_sha256(model), dataset.sha256]
-
-
-def _save_model(model: torch.nn.Module, path: Path) -> None:
-    tensors = {name: tensor.detach().cpu().contiguous() for name, tensor in model.state_dict().items()}
-    with atomic_path(path) as temporary:
-        save_file(tensors, temporary, metadata={"format": "pt"})
 
 
 def _plan(config: Config, dataset: Dataset, folder: Path, world: World) -> str:

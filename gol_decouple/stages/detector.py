@@ -1,0 +1,82 @@
+"""Stage one of a detector: train Mask R-CNN with a Softmax classifier, or load one."""
+
+from __future__ import annotations
+
+from contextlib import ExitStack
+from pathlib import Path
+
+import torch
+from torch import nn
+
+from gol_decouple import runs
+from gol_decouple.backbones.checkpoints import Match
+from gol_decouple.backbones.detector_weights import start_detector
+from gol_decouple.backbones.freezing import freeze_all_but
+from gol_decouple.data.annotated import AnnotatedDataset, tell_annotated
+from gol_decouple.data.lvis import load_annotated
+from gol_decouple.distributed import World
+from gol_decouple.progress import Progress
+from gol_decouple.settings import Config
+from gol_decouple.stages.starting import begin, open_run, save_model
+from gol_decouple.stages.training import Trainer
+
+
+def run_detector(
+    config: Config, runs_dir: Path, overwrite: bool, progress: Progress, world: World, device: torch.device
+) -> Path:
+    """Train or load the detector of a resolved config and save it; returns the run folder.
+
+    Raises:
+        InputError: a config, data or run folder that cannot be used, or training that diverges.
+        EnvironmentFailure: the disk is full, weights cannot be downloaded, or another process has stopped.
+    """
+    folder, finished = open_run(config, runs_dir, overwrite, progress, world)
+    if finished:
+        return folder
+    dataset = world.main_first(lambda: load_annotated(config.data))
+    world.check_same("the images (their sha256)", dataset.sha256)
+    tell_annotated(dataset, progress)
+    detector, match = world.main_first(lambda: _detector(config, dataset.num_classes, progress))
+    trainer = Trainer(detector, dataset, config, folder, world, device)
+    with ExitStack() as stack:
+        world.on_main(lambda: begin(stack, folder, config, match, overwrite))
+        progress.say(_plan(config, dataset, folder, world))
+        trainer.run(progress)
+        if world.is_main:
+            save_model(trainer.model, folder / runs.MODEL)
+        has_classifier = config.stage1.epochs > 0 or (match is not None and match.has_classifier)
+        write_roi_features(trainer.model, dataset, has_classifier, folder, progress)
+    return folder
+
+
+def write_roi_features(
+    detector: nn.Module, dataset: AnnotatedDataset, has_classifier: bool, folder: Path, progress: Progress
+) -> None:
+    """Where the features of RoIs (`detection.roi_sampling`) will be written and the run finished; not there yet."""
+    del detector, dataset, has_classifier
+    progress.say(f"the detector is in {folder / runs.MODEL}; features of RoIs are not written yet")
+
+
+def _detector(config: Config, num_classes: int, progress: Progress) -> tuple[nn.Module, Match | None]:
+    """The detector that stage one begins with, and what it took from a file if there is one."""
+    detector, match = start_detector(config, num_classes)
+    if match is not None:
+        progress.say(f"loaded {match.path}:\n{match.table()}")
+    elif not config.stage1.epochs:
+        progress.warn(
+            "nothing is trained and no weights are loaded: the features are those of a random detector "
+            "(--checkpoint, backbone.pretrained or stage1.epochs gives it weights)"
+        )
+    if config.backbone.trainable is not None:
+        freeze_all_but(detector.backbone.body, config.backbone.trainable)
+    return detector, match if config.stage1.checkpoint is not None else None
+
+
+def _plan(config: Config, dataset: AnnotatedDataset, folder: Path, world: World) -> str:
+    sizes = ", ".join(f"{len(split):,} {name}" for name, split in dataset.splits.items())
+    steps = f", at most {config.stage1.max_steps:,} steps" if config.stage1.max_steps is not None else ""
+    return (
+        f"stage one in {folder}: Mask R-CNN with {config.backbone.name} on {dataset.name} ({sizes} images, "
+        f"{dataset.num_classes} classes), {config.stage1.epochs} epochs{steps}"
+        + (f", {world.size} processes" if world.size > 1 else "")
+    )
