@@ -11,6 +11,7 @@ from dataclasses import dataclass
 from pathlib import Path
 from typing import TYPE_CHECKING
 
+import annotated
 import numpy as np
 import pytest
 import torch
@@ -256,3 +257,15 @@ def real_data() -> Path:
     if not path.is_dir():
         pytest.skip("no real data: set GOL_DECOUPLE_DATA to its folder, or put it at ../shared/data")
     return path
+
+
+@pytest.fixture(scope="session")
+def annotated_root(tmp_path_factory: pytest.TempPathFactory) -> Path:
+    """The images and annotations of `annotated.make`. Tests must not write into it."""
+    return annotated.make(tmp_path_factory.mktemp("annotated"))
+
+
+@pytest.fixture(scope="session")
+def detector_config(tmp_path_factory: pytest.TempPathFactory, annotated_root: Path) -> Path:
+    """A config for `annotated_root`: seconds on a CPU."""
+    return annotated.write_config(tmp_path_factory.mktemp("configs") / "tiny.toml", annotated_root)

@@ -11,7 +11,18 @@ from PIL import Image
 
 from gol_decouple.data import Dataset, Split
 from gol_decouple.data.images import ImageFiles
-from gol_decouple.data.loading import EPOCH, VIEW, Batches, EpochKeys, Key, _Images, by_labels, check_sizes, clean_keys
+from gol_decouple.data.loading import (
+    EPOCH,
+    VIEW,
+    Batches,
+    EpochKeys,
+    Key,
+    _Images,
+    by_factors,
+    by_labels,
+    check_sizes,
+    clean_keys,
+)
 from gol_decouple.errors import InputError
 from gol_decouple.settings import TransformConfig
 
@@ -119,6 +130,45 @@ def test_a_class_balanced_epoch_augments_an_image_anew_each_time_it_is_drawn() -
         assert len({data[key][0].numpy().tobytes() for key in drawn if key.image == image}) == 3
     keys.epoch = 1
     assert [key.image for batch in keys for key in batch] != [key.image for key in drawn]
+
+
+def test_an_epoch_of_factors_repeats_images_and_draws_each_visit() -> None:
+    keys = EpochKeys(by_factors(torch.tensor([1.0, 2.0, 3.5]), 0), 4, least=1)
+    lengths = set()
+    for epoch in range(20):
+        keys.epoch = epoch
+        drawn = [key for batch in keys for key in batch]
+        counts = np.bincount([key.image for key in drawn], minlength=3)
+        assert counts[:2].tolist() == [1, 2]
+        assert counts[2] in (3, 4)
+        assert [key.draw for key in drawn] == [(EPOCH, epoch, position) for position in range(len(drawn))]
+        assert keys.images == len(drawn)
+        assert len(keys) == len(list(keys)) == 2
+        lengths.add(len(drawn))
+    assert lengths == {6, 7}
+
+
+@pytest.mark.parametrize(("steps", "images"), [(1, [4, 0, 0]), (3, [10, 0, 0]), (5, [10, 8, 0]), (99, [10, 10, 10])])
+def test_steps_end_after_max_steps(steps: int, images: list[int]) -> None:
+    whole = EpochKeys(by_labels(np.zeros(10, np.int64), 0), 4)
+    keys = EpochKeys(by_labels(np.zeros(10, np.int64), 0), 4, max_steps=steps)
+    for epoch, wanted in enumerate(images):
+        whole.epoch = keys.epoch = epoch
+        assert keys.images == wanted
+        batches = list(keys)
+        assert batches == list(whole)[: len(batches)]
+        assert sum(len(batch) for batch in batches) == wanted
+        assert [part.step_images for part in keys.passes()] == [len(batch) for batch in batches]
+        assert len(keys) == 3, "the learning rate's schedule is that of the whole"
+
+
+def test_a_pass_has_the_images_that_the_model_needs() -> None:
+    def passes(least: int) -> list[int]:
+        keys = EpochKeys(by_labels(np.zeros(6, np.int64), 0), 6, passes=6, least=least)
+        return [len(batch) for batch in keys]
+
+    assert passes(2) == [2, 2, 2]
+    assert passes(1) == [1] * 6
 
 
 def test_clean_keys_are_batches_in_the_order_asked_for() -> None:

@@ -148,6 +148,27 @@ def test_the_rate_rises_with_every_step_of_the_warm_up(tmp_path: Path, small_con
     np.testing.assert_allclose([float(row["lr"]) for row in log(tmp_path)], [0.0, 0.05, 0.1])
 
 
+def test_max_steps_end_the_training_and_leave_its_schedule(tmp_path: Path, small_config: Path) -> None:
+    for name in ("whole", "cut"):
+        (tmp_path / name).mkdir()
+    whole = trainer(load_config(str(small_config), ["stage1.schedule=cosine"]), tmp_path / "whole")
+    cut = trainer(load_config(str(small_config), ["stage1.schedule=cosine", "stage1.max_steps=7"]), tmp_path / "cut")
+    rates: list[list[float]] = []
+    for training in (whole, cut):
+        used: list[float] = []
+        optimizer = training._optimizer
+        optimizer.register_step_pre_hook(lambda own, *_, used=used: used.append(own.param_groups[0]["lr"]))
+        training.run(SILENT)
+        rates.append(used)
+    assert len(rates[0]) == 15
+    assert rates[1] == rates[0][:7]
+    rows = log(tmp_path / "cut")
+    assert [row["epoch"] for row in rows] == ["1", "2"]
+    assert rows[0]["train_loss"] == log(tmp_path / "whole")[0]["train_loss"]
+    assert rows[0]["accuracy"] == ""
+    assert rows[1]["accuracy"] != "", "the last epoch that is run"
+
+
 @pytest.mark.parametrize("smoothing", [0.0, 0.1, 0.6])
 def test_the_loss_is_the_cross_entropy_of_smoothed_labels(tmp_path: Path, small_config: Path, smoothing: float) -> None:
     settings = [f"stage1.label_smoothing={smoothing}", "stage1.precision=float32", "device=cpu"]

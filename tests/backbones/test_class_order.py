@@ -1,0 +1,40 @@
+"""torchvision's class order and ours: background first, and last."""
+
+from __future__ import annotations
+
+import torch
+
+from gol_decouple.backbones.class_order import (
+    classifier_from_torchvision,
+    classifier_to_torchvision,
+    labels_from_torchvision,
+    labels_to_torchvision,
+    regressor_from_torchvision,
+)
+
+
+def test_labels_go_there_and_back() -> None:
+    ours = torch.tensor([-1, 0, 1, 2, 3])  # of three classes, 3 is background
+    assert labels_to_torchvision(ours, 3).tolist() == [-1, 1, 2, 3, 0]
+    assert labels_from_torchvision(torch.tensor([-1, 0, 1, 2, 3]), 3).tolist() == [-1, 3, 0, 1, 2]
+    assert torch.equal(labels_from_torchvision(labels_to_torchvision(ours, 3), 3), ours)
+
+
+def test_a_classifier_gives_the_same_logits_with_background_last() -> None:
+    layer, x = torch.nn.Linear(5, 4), torch.randn(6, 5)
+    weight, bias = classifier_from_torchvision(layer.weight, layer.bias)
+    theirs = layer(x)
+    torch.testing.assert_close(x @ weight.T + bias, theirs[:, [1, 2, 3, 0]])
+    back = classifier_to_torchvision(weight, bias)
+    assert torch.equal(back.weight, layer.weight)
+    assert torch.equal(back.bias, layer.bias)
+
+
+def test_a_regressor_gives_each_class_its_own_deltas_and_background_none() -> None:
+    layer, x = torch.nn.Linear(5, 16), torch.randn(5)
+    weight, bias = regressor_from_torchvision(layer.weight, layer.bias)
+    assert weight.shape == (3, 4, 5)
+    assert bias.shape == (3, 4)
+    deltas = layer(x)  # torchvision's: four of each class, background's first
+    for label in range(3):
+        torch.testing.assert_close(weight[label] @ x + bias[label], deltas[4 * (label + 1) : 4 * (label + 2)])
