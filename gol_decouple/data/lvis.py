@@ -14,7 +14,7 @@ from gol_decouple.data.lvis_counts import count, of_same_categories
 from gol_decouple.data.lvis_images import find_images
 from gol_decouple.data.lvis_json import read_annotations
 from gol_decouple.data.lvis_records import LvisData
-from gol_decouple.data.masks import fault
+from gol_decouple.data.masks import faults
 from gol_decouple.errors import InputError, few
 from gol_decouple.settings import DataConfig
 
@@ -133,16 +133,12 @@ def _limited(split: AnnotatedSplit, config: DataConfig, position: int) -> Annota
 
 def _refuse_without_masks(data: LvisData, split: AnnotatedSplit) -> None:
     annotations = data.annotations
-    owners = np.repeat(split.sizes, split.num_objects, axis=0).tolist()
-    bad: list[str] = []
-    for at, (height, width) in zip(split.masks.tolist(), owners, strict=True):
-        segmentation = annotations.segmentations[at]
-        reason = "has no segmentation" if segmentation is None else fault(segmentation, height, width)
-        if reason:
-            bad.append(f"annotation {annotations.ids[at]} ({reason})")
-    if bad:
+    segmentations = [annotations.segmentations[at] for at in split.masks.tolist()]
+    found = faults(segmentations, np.repeat(split.sizes, split.num_objects, axis=0))
+    if found:
+        named = few([f"annotation {annotations.ids[split.masks[at]]} ({found[at]})" for at in sorted(found)])
         hint = f"Mask R-CNN is trained on masks; gol-decouple check {data.name} prints every bad one"
-        raise InputError(f"{data.name}: {len(bad):,} annotations have no mask to train on: {few(bad)}", hint)
+        raise InputError(f"{data.name}: {len(found):,} annotations have no mask to train on: {named}", hint)
 
 
 def _refuse_other_sizes(split: AnnotatedSplit, name: str) -> None:

@@ -7,14 +7,14 @@ from typing import Any
 
 import numpy as np
 
-from gol_decouple.detection.annotations import Annotations
+from gol_decouple.data.lvis_records import positions
 from gol_decouple.detection.box_regression import BoxRegressor
-from gol_decouple.detection.columns import Bools, Ints, is_in, places_of, told_ids
-from gol_decouple.detection.evaluation import Evaluation
+from gol_decouple.detection.evaluation import Evaluation, is_in
+from gol_decouple.detection.ground_truth import Bools, GroundTruth, Ints
 from gol_decouple.detection.roi_boxes import ImageBoxes, ImageRois, Scorer, detect_boxes
 from gol_decouple.detection.settings import DetectionSettings
 from gol_decouple.detection.suppression import Boxes
-from gol_decouple.errors import InputError
+from gol_decouple.errors import InputError, few
 
 
 class Evaluated:
@@ -29,13 +29,13 @@ class Evaluated:
         InputError: the annotations do not have a category.
     """
 
-    def __init__(self, annotations: Annotations, category_ids: Ints) -> None:
-        self._annotations = annotations
-        self._categories = places_of(category_ids, annotations.category_ids)
+    def __init__(self, truth: GroundTruth, category_ids: Ints) -> None:
+        self._truth = truth
+        self._categories = positions(truth.category_ids, category_ids)
         if len(unknown := category_ids[self._categories < 0]):
             raise InputError(
-                f"{len(unknown):,} of {len(category_ids):,} classes are not among the categories of {annotations.name} "
-                f"(ids {told_ids(unknown)})",
+                f"{len(unknown):,} of {len(category_ids):,} classes are not among the categories of {truth.name} "
+                f"(ids {few([str(id_) for id_ in unknown])})",
                 "evaluate with annotations of the same dataset as the features",
             )
 
@@ -45,12 +45,12 @@ class Evaluated:
         Raises:
             InputError: the annotations do not have the image.
         """
-        annotations = self._annotations
-        image = places_of(np.array([image_id]), annotations.image_ids)[0]
+        truth = self._truth
+        image = positions(truth.image_ids, np.array([image_id]))[0]
         if image < 0:
             hint = "evaluate with annotations of the split that the features are of"
-            raise InputError(f"{annotations.name} has no image {image_id}, of which there are RoIs", hint)
-        return is_in(image * len(annotations.category_ids) + self._categories[labels], annotations.listed)
+            raise InputError(f"{truth.name} has no image {image_id}, of which there are RoIs", hint)
+        return is_in(image * len(truth.category_ids) + self._categories[labels], truth.listed)
 
 
 class BoxColumns:
@@ -133,6 +133,6 @@ def box_ap(
     The others, and errors, are those of `box_columns`; also raises InputError for classes that the annotations do not
     have.
     """
-    evaluated = Evaluated(prepared.annotations, category_ids)
+    evaluated = Evaluated(prepared.truth, category_ids)
     found = box_columns(images, regressor, scorers, category_ids, settings, evaluated)
     return [prepared.evaluate(columns, max_dets=settings.max_detections) for columns in found]

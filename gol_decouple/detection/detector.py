@@ -15,11 +15,11 @@ import torch
 from torch import Tensor
 
 from gol_decouple.backbones.class_order import labels_to_torchvision, regressor_from_torchvision
+from gol_decouple.data.masks import Rle
 from gol_decouple.detection.box_evaluation import Evaluated, with_sides
 from gol_decouple.detection.box_regression import BoxRegressor
-from gol_decouple.detection.columns import Ints
 from gol_decouple.detection.evaluation import Evaluation
-from gol_decouple.detection.masks import Rle
+from gol_decouple.detection.ground_truth import Ints
 from gol_decouple.detection.roi_boxes import ImageBoxes, ImageRois, Scorer, detect_boxes
 from gol_decouple.detection.settings import DetectionSettings
 
@@ -137,7 +137,7 @@ def detector_ap(
     The others, and errors, are those of `detector_results`; also raises InputError for classes that the annotations do
     not have.
     """
-    evaluated = Evaluated(prepared_boxes.annotations, category_ids)
+    evaluated = Evaluated(prepared_boxes.truth, category_ids)
     results: list[list[Result]] = [[] for _ in scorers]
     for found in detector_results(model, images, scorers, category_ids, settings, evaluated):
         for rows, more in zip(results, found, strict=True):

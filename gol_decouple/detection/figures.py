@@ -12,7 +12,8 @@ from dataclasses import asdict
 from pathlib import Path
 from typing import Any
 
-from gol_decouple.detection.annotations import FREQUENCIES, Annotations
+from gol_decouple.data.lvis_json import FREQUENCIES
+from gol_decouple.detection.ground_truth import GroundTruth
 from gol_decouple.detection.settings import DetectionSettings
 from gol_decouple.files import write_text
 
@@ -24,12 +25,12 @@ REPORTED = ("ap", "ap50", "ap75", *(f"ap_{letter}" for letter in FREQUENCIES))
 
 
 def manifest_of(
-    annotations: Annotations, settings: DetectionSettings, boxes: Figures, masks: Figures | None
+    truth: GroundTruth, settings: DetectionSettings, boxes: Figures, masks: Figures | None
 ) -> dict[str, Any]:
     """What a manifest says of the detections of one classifier.
 
     Args:
-        annotations: that they were evaluated with.
+        truth: annotations that they were evaluated with.
         settings: that they were found with.
         boxes: figures of `evaluate_lvis` for bbox.
         masks: the same for segm; None where boxes alone were evaluated.
@@ -39,19 +40,19 @@ def manifest_of(
         num_r, num_c and num_f, its rare, common and frequent classes (None if it does not say); boxes and masks, all
         figures but `per_class`, in points.
     """
-    letters = annotations.frequencies
+    letters = truth.frequencies
     numbers = {f"num_{name}": None if letters is None else int((letters == name).sum()) for name in FREQUENCIES}
     return {
         "settings": asdict(settings),
-        "annotations": Path(annotations.name).name,
-        "images": len(annotations.image_ids),
+        "annotations": Path(truth.name).name,
+        "images": len(truth.image_ids),
         **numbers,
         "boxes": _summary(boxes),
         "masks": None if masks is None else _summary(masks),
     }
 
 
-def save_class_ap(folder: Path, annotations: Annotations, boxes: Figures, masks: Figures | None) -> None:
+def save_class_ap(folder: Path, truth: GroundTruth, boxes: Figures, masks: Figures | None) -> None:
     """Write `per_class_ap.csv` into `folder`: the AP of every class in points; empty where nothing defines it.
 
     Its columns are class (the label), category_id, name, frequency, ap (of masks) and ap_box.
@@ -59,10 +60,10 @@ def save_class_ap(folder: Path, annotations: Annotations, boxes: Figures, masks:
     text = io.StringIO()
     table = csv.writer(text, lineterminator="\n")
     table.writerow(("class", "category_id", "name", "frequency", "ap", "ap_box"))
-    letters = annotations.frequencies
-    for label, category_id in enumerate(annotations.category_ids.tolist()):
+    letters = truth.frequencies
+    for label, category_id in enumerate(truth.category_ids.tolist()):
         points = [None if figures is None else figures["per_class"][category_id] for figures in (masks, boxes)]
-        row = (annotations.category_names[label], "" if letters is None else letters[label])
+        row = (truth.category_names[label], "" if letters is None else letters[label])
         table.writerow((label, category_id, *row, *("" if value is None else f"{value:.4f}" for value in points)))
     write_text(folder / CLASS_AP, text.getvalue())
 

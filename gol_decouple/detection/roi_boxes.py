@@ -16,7 +16,7 @@ from numpy.typing import NDArray
 from torch import Tensor
 
 from gol_decouple.detection.box_regression import BoxRegressor, DecodedBoxes
-from gol_decouple.detection.columns import Bools, Ints
+from gol_decouple.detection.ground_truth import Bools, Ints
 from gol_decouple.detection.settings import DetectionSettings
 from gol_decouple.detection.suppression import Boxes, Survivors
 from gol_decouple.errors import InputError

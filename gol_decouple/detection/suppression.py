@@ -5,7 +5,7 @@ from __future__ import annotations
 import numpy as np
 from numpy.typing import NDArray
 
-from gol_decouple.detection.columns import Bools, Ints
+from gol_decouple.detection.ground_truth import Bools, Ints
 
 Boxes = NDArray[np.float32]
 

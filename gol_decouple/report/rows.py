@@ -9,7 +9,7 @@ from typing import Any
 
 from gol_decouple import runs
 from gol_decouple.class_stats import GROUPS
-from gol_decouple.detection.annotations import FREQUENCIES
+from gol_decouple.data.lvis_json import FREQUENCIES
 from gol_decouple.detection.figures import REPORTED
 from gol_decouple.errors import InputError
 from gol_decouple.files import read_json

@@ -52,10 +52,10 @@ def test_a_file_is_called_by_its_name_and_may_say_nothing_of_frequencies(tmp_pat
     path = tmp_path / "val.json"
     path.write_text(json.dumps(TREE | {"categories": categories}))
     prepared = prepare(path)
-    told = manifest_of(prepared.annotations, SETTINGS, prepared.evaluate([]), None)
+    told = manifest_of(prepared.truth, SETTINGS, prepared.evaluate([]), None)
     assert told["annotations"] == "val.json"
     assert told["num_r"] is told["boxes"]["ap_r"] is None
-    save_class_ap(tmp_path, prepared.annotations, prepared.evaluate([]), None)
+    save_class_ap(tmp_path, prepared.truth, prepared.evaluate([]), None)
     assert (tmp_path / CLASS_AP).read_text().splitlines()[1] == "0,3,three,,,0.0000"
 
 
