@@ -81,6 +81,14 @@ def test_crowds_and_boxes_without_area_are_no_objects(copied: Path) -> None:
     assert any("1 of 6 annotations are boxes without area and left out" in note for note in data.notes)
 
 
+def test_labels_of_val_are_those_of_train(copied: Path) -> None:
+    def change(tree: Tree) -> None:
+        tree["categories"] = [row for row in tree["categories"] if row["id"] != 3]
+        tree["annotations"] = [row for row in tree["annotations"] if row["category_id"] != 3]
+
+    assert changed(copied, change, "val").splits["val"].image_labels == [[], [], [2, 1]]
+
+
 def test_taking_images_takes_their_objects(dataset: AnnotatedDataset) -> None:
     some = dataset.splits["train"].take(np.array([3, 0]))
     assert some.ids.tolist() == [104, 100]
