@@ -88,6 +88,13 @@ def test_boxes_are_in_pixels_of_the_original_image(detector: MaskRCNN, batch: Ba
         torch.testing.assert_close(rois.ious[-len(own) :], torch.ones(len(own)))
 
 
+def test_boxes_come_back_from_sizes_that_were_rounded(detector: MaskRCNN) -> None:
+    # 37x91 becomes 39x96: height and width by factors of their own.
+    target = {"boxes": torch.tensor([[10.0, 5.0, 80.0, 30.0]]), "labels": torch.tensor([1])}
+    (rois,) = train_rois(detector, [torch.rand(3, 37, 91)], [target], [1], 3, ALL)
+    torch.testing.assert_close(rois.boxes[-1], target["boxes"][0], rtol=0, atol=1e-4)
+
+
 @pytest.mark.parametrize(("rois", "fraction"), [(16, 0.25), (16, 1.0), (3, 1.0), (8, 0.5), (5, 0.1)])
 def test_as_many_of_objects_are_drawn_as_torchvision_draws(
     detector: MaskRCNN, batch: Batch, rois: int, fraction: float

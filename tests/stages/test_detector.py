@@ -174,6 +174,20 @@ def test_divergence_is_told(folder: Path, detector_config: Path) -> None:
         trainer(config, folder).run(SILENT)
 
 
+def test_one_loss_that_is_not_finite_is_enough(
+    folder: Path, detector_config: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    training = trainer(load_config(str(detector_config)), folder)
+
+    def losses(network: torch.nn.Module, *_: object) -> dict[str, torch.Tensor]:
+        nothing = 0.0 * next(network.parameters()).sum()
+        return {name: nothing + (float("nan") if name == "loss_mask" else 1.0) for name in Detection.columns}
+
+    monkeypatch.setattr(training.task, "losses", losses)
+    with pytest.raises(InputError, match=r"stage one diverged in epoch 1: the loss is nan in step 1"):
+        training.run(SILENT)
+
+
 def test_two_processes_train_one_detector(folder: Path, detector_config: Path) -> None:
     arguments = ["stage1", detector_config, "--runs-dir", folder, "--name", "two", "--set", "stage1.max_steps=3"]
     outcomes = two_processes(MAIN, *arguments)
