@@ -108,12 +108,27 @@ def names() -> list[str]:
     return list(_SAMPLERS)
 
 
-def get(name: str) -> Sampler:
+def get(name: str, background: int | None = None) -> Sampler:
     """The sampler called `name`.
+
+    Args:
+        background: the label of samples of no class, if there are any: they come once each, in between, and the sampler
+            is that of the others. (Random order is one of all.)
 
     Raises:
         InputError: there is none.
     """
     if name not in _SAMPLERS:
         raise unknown("sampler", name, _SAMPLERS)
-    return _SAMPLERS[name]
+    sampler = _SAMPLERS[name]
+    return sampler if background is None or name == "random" else _beside(sampler, background)
+
+
+def _beside(sampler: Sampler, background: int) -> Sampler:
+    def sample(labels: torch.Tensor, generator: torch.Generator, share_done: float) -> torch.Tensor:
+        foreground = (labels != background).nonzero().squeeze(1)
+        drawn = foreground[sampler(labels[foreground], generator, share_done)]
+        everything = torch.cat([drawn, (labels == background).nonzero().squeeze(1)])
+        return everything[torch.randperm(len(everything), generator=generator)]
+
+    return sample

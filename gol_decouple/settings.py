@@ -231,7 +231,7 @@ class FeaturesConfig(_Section):
 class MethodConfig(_Section):
     """A method's settings; what is unset is the method's own."""
 
-    start: Literal["fresh", "stage_one"] | None = None
+    start: Literal["fresh", "stage_one", "paper"] | None = None  # paper: weights 0.001, biases -2, as GOL's detectors
     lr: Rate | None = None
     epochs: Positive | None = None
     batch_size: Positive | None = None

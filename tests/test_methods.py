@@ -40,14 +40,26 @@ def test_patterns_find_methods_in_their_order_and_once() -> None:
 def test_all_is_every_method_but_those_for_background() -> None:
     assert set(methods.METHODS) - set(methods.select(["all"])) == FOR_BACKGROUND
     assert methods.select(["*"]) == methods.select(["all"])
-    assert methods.select(["all"], background=True) == list(methods.METHODS)
+    assert methods.select(["all"], background=None) == list(methods.METHODS)
+
+
+def test_all_for_features_with_background_leaves_out_what_takes_one_label_for_granted() -> None:
+    found = methods.select(["all"], background=True)
+    assert set(found) >= FOR_BACKGROUND | {"softmax", "sigmoid", "gumbel", "crt", "lws", "seesaw", "bags"}
+    assert not set(found) & {"balanced_softmax", "ncm", "tau_norm", "ldam_drw", "mislas_stage2"}
+    assert methods.select(["*"], background=True) == found == methods.fits(background=True)
+    with pytest.raises(
+        InputError, match=r"'nc\*' matches only methods that make no sense with background samples: ncm"
+    ):
+        methods.select(["nc*"], background=True)
+    assert methods.select(["ncm"], background=True) == ["ncm"]
 
 
 def test_methods_for_background_are_found_by_their_name_and_by_no_pattern() -> None:
     assert methods.select(["gol"]) == ["gol"]
     with pytest.raises(InputError, match=r"'drop\*' matches only methods that need background samples: droploss"):
         methods.select(["drop*"])
-    assert methods.select(["drop*"], background=True) == ["droploss"]
+    assert methods.select(["drop*"], background=True) == methods.select(["drop*"], background=None) == ["droploss"]
 
 
 def test_a_pattern_that_finds_nothing_names_what_there_is() -> None:

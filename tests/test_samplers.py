@@ -94,3 +94,19 @@ def test_repeated_images_come_as_often_as_their_factor_says() -> None:
 def test_unknown_sampler() -> None:
     with pytest.raises(InputError, match="unknown sampler 'balanced'"):
         samplers.get("balanced")
+
+
+@pytest.mark.parametrize("name", samplers.names())
+def test_background_comes_once_each_whatever_the_sampler_does_with_classes(name: str) -> None:
+    labels = torch.tensor([0] * 30 + [1] * 6 + [2] * 40)
+    order = samplers.get(name, background=2)(labels, torch.Generator().manual_seed(0), 0.5)
+    assert len(order) == len(labels)
+    of_background = order[labels[order] == 2]
+    assert sorted(of_background.tolist()) == list(range(36, 76))
+    counts = torch.bincount(labels[order])
+    assert {"random": counts[1] == 6, "class_balanced": counts[1] == 18}.get(name, counts[1] > 6)
+    # In between, not at the end.
+    places = (labels[order] == 2).nonzero().squeeze(1)
+    assert 25 < places.float().mean() < 50
+    again = samplers.get(name, background=2)(labels, torch.Generator().manual_seed(0), 0.5)
+    assert torch.equal(order, again)

@@ -98,10 +98,12 @@ def stage2(
 ) -> None:
     """Retrain classifiers on cached features, all in one pass; of a list in --set, the best on val is chosen."""
     _refuse_several_processes("stage2")
-    names = [*map(_activation, activation or []), *methods.select(method or [])]
-    if not names:
+    activations = list(map(_activation, activation or []))
+    methods.select(method or [], background=None)  # what is not there is told first
+    if not activations and not method:
         raise InputError("stage2 needs something to train", "--activation gumbel, or --method gumbel_paper")
     target = runs.find_target(run, runs_dir)
+    names = [*activations, *_fitting(target, method or [])]
     grid = override_section(runs.stage2_settings(target), set_ or [], "stage2")
     from gol_decouple.stages.classifier import run_stage2
 
@@ -124,8 +126,9 @@ def tune_methods(
 ) -> None:
     """Search methods and their settings on val, say which to ship and why, then evaluate each method's best on test."""
     _refuse_several_processes("tune")
-    names = methods.select(method or ["all"])
+    methods.select(method or [], background=None)  # what is not there is told first
     target = runs.find_target(run, runs_dir)
+    names = _fitting(target, method or ["all"])
     grid = override_section(runs.stage2_settings(target), set_ or [], "stage2")
     from gol_decouple.report.layout import print_table
     from gol_decouple.report.tuning import table
@@ -164,6 +167,13 @@ def _refuse_several_processes(command: str) -> None:
     if place.size > 1:
         error = InputError(f"{command} is work for one process, and {place.size} were started", "leave torchrun out")
         raise FailedElsewhere(error) if place.rank else error
+
+
+def _fitting(target: runs.Target, patterns: list[str]) -> list[str]:
+    """The methods that match, of those that fit the features."""
+    from gol_decouple.features import is_detection
+
+    return methods.select(patterns, background=is_detection(target.features))
 
 
 def _activation(name: str) -> str:

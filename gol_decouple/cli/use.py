@@ -119,7 +119,7 @@ def list_methods(
     """List the methods of stage two: paper, parts and settings."""
     from gol_decouple.report.methods import to_text
 
-    typer.echo(to_text([methods.get(name) for name in methods.select(method or ["all"], background=True)]))
+    typer.echo(to_text([methods.get(name) for name in methods.select(method or ["all"], background=None)]))
 
 
 @app.command()

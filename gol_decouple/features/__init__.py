@@ -2,7 +2,7 @@
 
 from gol_decouple.features.arrays import write
 from gol_decouple.features.layout import Classes, LinearWeights
-from gol_decouple.features.reader import FeaturesFile, open_features
+from gol_decouple.features.reader import FeaturesFile, is_detection, open_features
 from gol_decouple.features.roi_arrays import Detection, Rois
 from gol_decouple.features.rois import Images, Regressor
 
@@ -16,6 +16,7 @@ __all__ = [
     "LinearWeights",
     "Regressor",
     "Rois",
+    "is_detection",
     "open",
     "open_features",
     "write",

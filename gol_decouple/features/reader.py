@@ -142,6 +142,15 @@ class SplitFeatures:
         return rows, num_rois
 
 
+def is_detection(path: Path) -> bool:
+    """Whether a features file is of detection, without reading it; not if it cannot be read, which opening it tells."""
+    try:
+        with metadata.reading(path) as file:
+            return file.has("train/boxes")
+    except InputError:
+        return False
+
+
 def open_features(path: str | Path) -> FeaturesFile:
     """Open a features file for reading; exported as `gol_decouple.features.open`.
 

@@ -26,7 +26,7 @@ from gol_decouple.losses.seesaw import Seesaw
 from gol_decouple.losses.smoothing import LabelAwareSmoothing
 from gol_decouple.losses.weighted import ClassBalanced, InverseFrequency
 
-__all__ = ["Loss", "get", "names", "pairs"]
+__all__ = ["ClassFacts", "Loss", "background_pairs", "get", "names", "pairs"]
 
 _LOSSES: dict[str, type[Loss]] = {
     loss.name: loss
@@ -46,6 +46,11 @@ def names() -> list[str]:
 def pairs() -> list[tuple[str, str]]:
     """All (activation, loss) that go together, by name."""
     return [(activation, name) for name, loss in _LOSSES.items() for activation in loss.activations]
+
+
+def background_pairs() -> list[tuple[str, str]]:
+    """Those of `pairs` that take background samples."""
+    return [(activation, name) for name, loss in _LOSSES.items() for activation in loss.with_background]
 
 
 def get(

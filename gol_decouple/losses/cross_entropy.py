@@ -28,6 +28,9 @@ class CrossEntropy(Loss):
         super().__init__(activation, facts)
         self.extra_columns = int(self.background and not activation.one_vs_all)
 
+    def softmax_columns(self, num_classes: int) -> int:
+        return self.num_columns(num_classes)
+
     def per_sample_(
         self, logits: torch.Tensor, labels: torch.Tensor, generator: torch.Generator | None = None
     ) -> torch.Tensor:

@@ -86,6 +86,13 @@ class Loss(nn.Module):
         """How many logits a sample has when there are `num_classes` classes."""
         return num_classes + self.extra_columns
 
+    def softmax_columns(self, num_classes: int) -> int:
+        """How many of its first columns are those of a Softmax classifier, which it can start from.
+
+        That is one a class; with background such a classifier has one more, which is another thing for most losses.
+        """
+        return num_classes
+
     def scores(self, logits: torch.Tensor) -> torch.Tensor:
         """Scores [N, C] from logits [N, columns]."""
         return self._of_classes(self.activation.scores(logits))

@@ -9,7 +9,7 @@ from typing import Any
 from gol_decouple.errors import InputError, unknown
 from gol_decouple.methods.record import NEAREST_MEAN, OF_STAGE_ONE, Method
 from gol_decouple.methods.search import points as search
-from gol_decouple.methods.table import METHODS
+from gol_decouple.methods.table import METHODS, ROIS_A_BATCH, WITHOUT_BACKGROUND
 
 __all__ = [
     "METHODS",
@@ -18,7 +18,9 @@ __all__ = [
     "Method",
     "apply_settings",
     "changed_settings",
+    "default",
     "first_softmax",
+    "fits",
     "get",
     "search",
     "select",
@@ -46,11 +48,12 @@ def changed_settings(method: Method) -> dict[str, Any]:
     return {name: value for name, value in method.settings.items() if value != default[name]}
 
 
-def select(patterns: Sequence[str], background: bool = False) -> list[str]:
+def select(patterns: Sequence[str], background: bool | None = False) -> list[str]:
     """Names of the methods that match, in the order of the patterns; `*`, `?` and `[...]` as in file names, or "all".
 
     Args:
-        background: whether patterns find the methods for features with background too; names in full always do.
+        background: whether patterns find the methods for features with background, or those for features without; None:
+            both. Names in full always do.
 
     Raises:
         InputError: a pattern that nothing matches.
@@ -61,28 +64,47 @@ def select(patterns: Sequence[str], background: bool = False) -> list[str]:
         matching = [name for name in METHODS if fnmatchcase(name, wanted)]
         if not matching:
             raise unknown("method", pattern, METHODS)
-        if pattern not in METHODS and not background:
-            hidden, matching = matching, [name for name in matching if not METHODS[name].background]
+        if pattern not in METHODS and background is not None:
+            hidden, fitting = matching, fits(background)
+            matching = [name for name in matching if name in fitting]
             if not matching:
-                raise InputError(f"{pattern!r} matches only methods that need background samples: {', '.join(hidden)}")
+                kind = "make no sense with background samples" if background else "need background samples"
+                raise InputError(f"{pattern!r} matches only methods that {kind}: {', '.join(hidden)}")
         found += matching
     return list(dict.fromkeys(found))
 
 
-def first_softmax() -> Method:
+def fits(background: bool) -> list[str]:
+    """Names of the methods for features with background samples, as RoIs have them, or for those without."""
+    if background:
+        return [name for name in METHODS if name not in WITHOUT_BACKGROUND]
+    return [name for name, method in METHODS.items() if not method.background]
+
+
+def default(name: str, background: bool) -> Method:
+    """The method called `name` with the batch size for features with background samples, or without.
+
+    Raises:
+        InputError: there is none.
+    """
+    method = get(name)
+    return method.with_settings(batch_size=ROIS_A_BATCH) if background and method.is_trained else method
+
+
+def first_softmax(background: bool = False) -> Method:
     """What gives methods a Softmax classifier to start from, on a features file that has none."""
-    return get("softmax").with_settings(start="fresh")
+    return default("softmax", background).with_settings(start="fresh")
 
 
-def configured(name: str, settings: Mapping[str, Mapping[str, Any]]) -> Method:
-    """The method called `name` with what `settings` say of it, if anything.
+def configured(name: str, settings: Mapping[str, Mapping[str, Any]], background: bool = False) -> Method:
+    """The method called `name`, for features with or without background, with what `settings` say of it, if anything.
 
     Raises:
         InputError: there is none, here or in `settings`, or it has no such setting.
     """
     for other, changes in settings.items():
         get(other).with_settings(**changes)
-    return get(name).with_settings(**settings.get(name, {}))
+    return default(name, background).with_settings(**settings.get(name, {}))
 
 
 def apply_settings(methods: list[Method], changes: Mapping[str, Any]) -> list[Method]:

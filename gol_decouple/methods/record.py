@@ -26,7 +26,8 @@ class Method:
     """One way to retrain a classifier; `settings` are what a user may change, the parts are what the name means.
 
     Attributes:
-        start: "stage_one", the Softmax classifier's weights, or "fresh", small weights at the activation's prior point.
+        start: "stage_one", the Softmax classifier's weights; "fresh", small weights at the activation's prior point; or
+            "paper", all weights 0.001 and all biases -2, as GOL's detectors start.
         views: "clean", or "random": any of a sample's cached views, drawn anew each epoch.
         precision: dtype of the matrix products; weights, loss and momentum are float32.
         clip_norm: largest norm of a step's gradient, over weight and bias together; None leaves it as it is.

@@ -10,6 +10,8 @@ from gol_decouple.methods.record import NEAREST_MEAN, Method
 _DECOUPLING = "Kang et al., Decoupling Representation and Classifier for Long-Tailed Recognition, ICLR 2020"
 _GOL = "Alexandridis et al., Long-tailed Instance Segmentation using Gumbel Optimized Loss, ECCV 2022"
 _GUMBEL_PARAMS = {"q_min": -4.0}
+# RoIs a step: 512 of each of 16 images, as detectors are trained.
+ROIS_A_BATCH = 8192
 
 # Start, learning rate, epochs, schedule and views did best on validation data of CIFAR100-LT (docs/defaults.md). For
 # sigmoid and gumbel that is a brief fine-tuning of the Softmax classifier; longer or faster loses the gain. With
@@ -207,7 +209,7 @@ _OTHER_CLASSIFIERS = (
     ),
 )
 _FOR_DETECTION = tuple(
-    replace(method, background=True)
+    replace(method, background=True, batch_size=ROIS_A_BATCH)
     for method in (
         _with_loss(_SIGMOID, "droploss", "drop", _DROPLOSS, lambda_=None, form="code"),
         _with_loss(_GUMBEL, "gol", "drop", f"{_GOL}, with DropLoss", lambda_=None, form="code"),
@@ -266,3 +268,10 @@ _POSTHOC = (
 )
 _ALL = (*_PLAIN, *_OTHER_LOSSES, *_OTHER_CLASSIFIERS, _NCM, *_POSTHOC, *_FOR_DETECTION)
 METHODS = {method.name: method for method in _ALL}
+# What takes each image's one label for granted: losses and corrections that know no background, and class means.
+WITHOUT_BACKGROUND = frozenset(
+    {
+        *("balanced_softmax", "logit_adjusted", "softmax_eql", "mislas_stage2", "ldam_drw"),
+        *("ncm", "tau_norm", "logit_adjustment", "iif"),
+    }
+)

@@ -10,12 +10,14 @@ from gol_decouple.report import choices
 from gol_decouple.report.layout import EMPTY
 from gol_decouple.report.rows import Row
 
+_STARTS = {"fresh": "fresh", "paper": "fresh, weights 0.001, biases -2"}
+
 
 def recipe(row: Row) -> str:
     """Where the classifier comes from and how long it trained; every changed setting is named."""
     if row["stage"] == 1 and row["epochs"] == 0:
         return f"stage one, {'random weights' if row['started_from'] == 'random' else 'loaded'}"
-    begin = "stage one" if row["stage"] == 1 else "fresh" if row["start"] == "fresh" else "from stage one"
+    begin = "stage one" if row["stage"] == 1 else _STARTS.get(row["start"], "from stage one")
     if row["stage"] == 2 and row["started_from"] not in (None, "fresh", "stage_one"):
         begin = "from a Softmax classifier trained on the features"
     if row["classifier"] == NEAREST_MEAN:

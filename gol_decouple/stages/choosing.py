@@ -57,6 +57,12 @@ class Candidates:
     """Classifiers that are trained without what is held out, and evaluated on it."""
 
     def __init__(self, work: Work) -> None:
+        if work.features.is_detection:
+            # Average precision on val would be what to choose by.
+            raise InputError(
+                f"{work.features.path} holds RoIs, whose accuracy is nothing to choose settings or methods by",
+                "gol-decouple stage2 with one value of each setting, or --keep-grid",
+            )
         self.holdout = Holdout.of(work.features)
         self._work = work
         self.saved = Saved(work, runs.CANDIDATES, self.holdout.rest, self._finish)

@@ -9,7 +9,7 @@ from typing import Any
 from gol_decouple import methods, runs, runtime
 from gol_decouple.class_stats import empty_classes_warning
 from gol_decouple.errors import InputError, few
-from gol_decouple.features import open_features
+from gol_decouple.features import is_detection, open_features
 from gol_decouple.methods import Method
 from gol_decouple.progress import SILENT, Progress
 from gol_decouple.runs import Target
@@ -73,7 +73,8 @@ def points_of(
     target: Target, names: Sequence[str], grid: Sequence[Stage2Config], progress: Progress
 ) -> list[list[Method]]:
     """Every method's points of the grid; points that differ in what a method does not have are one."""
-    plain = [methods.configured(name, runs.method_settings(target.config)) for name in dict.fromkeys(names)]
+    settings, background = runs.method_settings(target.config), is_detection(target.features)
+    plain = [methods.configured(name, settings, background) for name in dict.fromkeys(names)]
     for name in dict.fromkeys(name for point in grid for name in point.changes):
         if not any(name in method.settings for method in plain):
             progress.warn(f"stage2.{name} has no effect on {', '.join(method.name for method in plain)}")

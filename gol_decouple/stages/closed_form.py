@@ -21,8 +21,10 @@ _ROWS_AT_ONCE = 4096
 def closed_form(features: FeaturesFile, job: Job, samples: Samples = TRAIN) -> Retrained | InputError:
     """The classifier of a job whose method is not trained, or why there is none; its features are read if need be."""
     started = time.perf_counter()
-    method, counts = job.method, samples.counts(features)
-    loss = loss_of(method, counts)
+    method, facts = job.method, samples.facts(features)
+    loss, counts = loss_of(method, facts), samples.counts(features)
+    if features.classes.image_counts is not None:
+        counts = features.classes.image_counts  # how many RoIs there are of a class is a choice of their sampling
     if method.posthoc is None:
         params = dict(method.classifier_params)
         made = classifiers.nearest_mean(lambda: _clean(features, samples), len(counts), features.feature_size, **params)

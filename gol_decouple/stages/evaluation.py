@@ -116,9 +116,13 @@ def evaluate(classifier: Any, features: str | Path | FeaturesFile, split: str = 
         features: a features file, open or by path.
 
     Raises:
-        InputError: a classifier that does not fit the features, or no such split.
+        InputError: a classifier that does not fit the features, no such split, or RoIs.
     """
     features = features if isinstance(features, FeaturesFile) else open_features(features)
+    if features.is_detection:
+        raise InputError(
+            f"{features.path} holds RoIs, whose accuracy is no result", "average precision is, of detections"
+        )
     loss = getattr(classifier, "loss", None) or losses.get("cross_entropy", activation="softmax")
     temperature = getattr(classifier, "temperature", None)
     return metrics_of(predict(classifier, features, split, loss, temperature=temperature), features.classes)

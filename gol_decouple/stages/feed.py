@@ -12,7 +12,7 @@ import torch
 from gol_decouple import runtime, samplers
 from gol_decouple.features import FeaturesFile
 from gol_decouple.methods import Method
-from gol_decouple.stages.samples import TRAIN, Samples
+from gol_decouple.stages.samples import TRAIN, Samples, class_facts
 
 _ORDER_STREAM, _VIEW_STREAM = 1, 2
 
@@ -25,6 +25,7 @@ class Feed:
         seeds: S of them, each with its own order of samples and draws of views.
         dtype: of the features in a batch.
         epochs: of the training, for a sampler that depends on it.
+        background: the label of background samples, if there are any.
     """
 
     sampler: str
@@ -33,14 +34,16 @@ class Feed:
     seeds: tuple[int, ...]
     dtype: torch.dtype
     epochs: int | None = None
+    background: int | None = None
 
     @classmethod
-    def of(cls, method: Method, seeds: tuple[int, ...], num_samples: int) -> Feed:
+    def of(cls, method: Method, seeds: tuple[int, ...], num_samples: int, background: int | None = None) -> Feed:
         """The feed of classifiers of one method; one for all, where the seeds are equal."""
         seeds = seeds[:1] if len(set(seeds)) == 1 else seeds
         batch_size = min(method.batch_size, num_samples)
         epochs = method.epochs if method.sampler in samplers.CHANGING else None
-        return cls(method.sampler, method.views, batch_size, seeds, getattr(torch, method.precision), epochs)
+        dtype = getattr(torch, method.precision)
+        return cls(method.sampler, method.views, batch_size, seeds, dtype, epochs, background)
 
     def rows(self, labels: torch.Tensor, num_views: int, epoch: int) -> torch.Tensor:
         """The rows (view * N + sample) of an epoch in their order, int64 [S, M]."""
@@ -48,7 +51,8 @@ class Feed:
 
     def _rows(self, labels: torch.Tensor, num_views: int, seed: int, epoch: int) -> torch.Tensor:
         share_done = epoch / self.epochs if self.epochs else 0.0
-        order = samplers.get(self.sampler)(labels, runtime.generator(seed, _ORDER_STREAM, epoch), share_done)
+        sampler = samplers.get(self.sampler, self.background)
+        order = sampler(labels, runtime.generator(seed, _ORDER_STREAM, epoch), share_done)
         if self.views == "clean":
             return order
         draws = runtime.generator(seed, _VIEW_STREAM, epoch)
@@ -72,7 +76,8 @@ class TrainRows(ABC):
         device: where batches are made.
         stored: the views that are stored, as pairs of a split's features and the view.
         labels: int64 [N], on the CPU.
-        class_counts: [C].
+        class_counts: [C], without background.
+        facts: what losses are told of the classes.
         shuffled_rows: how many rows are shuffled among each other; None: all of them.
     """
 
@@ -83,17 +88,19 @@ class TrainRows(ABC):
         self.num_views = num_views
         self.labels = torch.from_numpy(samples.labels(features))
         self.class_counts = samples.counts(features)
+        self.facts = class_facts(features.classes, self.class_counts)
         self.num_samples, self.feature_size = len(self.labels), features.feature_size
         train, kept = features["train"].features, samples.kept(features)
         self.stored = [(train, view) for view in range(num_views)]
-        self._as_stored = not samples.key
+        self._as_stored = len(kept) == train.shape[1] and not samples.with_val
         # Where each sample's clean view is stored, and how far from there the next view is.
         self._first, self._to_next = torch.from_numpy(kept), torch.full((len(kept),), train.shape[1])
         if samples.with_val:
             val = features["val"].features
             self.stored.append((val, 0))
-            self._first = torch.cat([self._first, num_views * train.shape[1] + torch.arange(val.shape[1])])
-            self._to_next = torch.cat([self._to_next, torch.zeros(val.shape[1], dtype=torch.int64)])
+            kept_of_val = torch.from_numpy(samples.kept_of_val(features))
+            self._first = torch.cat([self._first, num_views * train.shape[1] + kept_of_val])
+            self._to_next = torch.cat([self._to_next, torch.zeros_like(kept_of_val)])
 
     def places(self, rows: torch.Tensor) -> torch.Tensor:
         """Where rows (view * N + sample) are stored."""

@@ -11,23 +11,24 @@ import torch
 from numpy.typing import NDArray
 from torch import nn
 
-from gol_decouple import activations, classifiers, losses, posthoc
+from gol_decouple import activations, classifiers, losses, methods, posthoc
 from gol_decouple.classifiers import Classifier, Trained
 from gol_decouple.errors import InputError, check_parameters
 from gol_decouple.features import Classes
-from gol_decouple.losses import Loss
+from gol_decouple.losses import ClassFacts, Loss
 from gol_decouple.methods import NEAREST_MEAN, OF_STAGE_ONE, Method
 from gol_decouple.metrics import Metrics
 from gol_decouple.stages.calibration import tempered
+from gol_decouple.stages.samples import class_facts
 
 History = list[dict[str, float]]
 Weights = tuple[torch.Tensor, torch.Tensor]
 
 
-def loss_of(method: Method, class_counts: NDArray[np.int64]) -> Loss:
-    """A method's loss on its activation, for classes of some numbers of train samples [C]."""
+def loss_of(method: Method, facts: ClassFacts) -> Loss:
+    """A method's loss on its activation."""
     activation = activations.get(method.activation, **method.activation_params)
-    return losses.get(method.loss, activation=activation, class_counts=class_counts, **method.loss_params)
+    return losses.get(method.loss, activation=activation, **vars(facts), **method.loss_params)
 
 
 def makes(method: Method) -> partial[Trained]:
@@ -37,12 +38,9 @@ def makes(method: Method) -> partial[Trained]:
 
 def check(method: Method, classes: Classes) -> None:
     """Raise an InputError for what would be found after a training: a setting that a part refuses, or no background."""
-    if method.background:
-        raise InputError(
-            f"method {method.name} is for features with background samples, and there are none",
-            "--method all leaves such methods out",
-        )
-    loss_of(method, classes.train_counts)
+    facts = class_facts(classes, classes.train_counts)
+    _check_background(method, classes)
+    loss_of(method, facts)
     if method.is_trained:
         makes(method)
     elif method.classifier == NEAREST_MEAN:
@@ -53,6 +51,25 @@ def check(method: Method, classes: Classes) -> None:
     if method.posthoc:
         weight = torch.ones(len(classes), 1)
         posthoc.get(method.posthoc, class_counts=classes.train_counts, weight=weight, **method.posthoc_params)
+
+
+def _check_background(method: Method, classes: Classes) -> None:
+    """Refuse methods for RoIs on images, and the reverse."""
+    if classes.images is None:
+        if method.background:
+            raise InputError(
+                f"method {method.name} is for features with background samples, and there are none",
+                "--method all leaves such methods out",
+            )
+        return
+    without = method.is_trained and (method.activation, method.loss) not in losses.background_pairs()
+    if without or not (method.is_trained or method.background):
+        hint = f"methods for RoIs: {', '.join(methods.fits(background=True))}"
+        raise InputError(f"method {method.name} makes no sense with background samples, as RoIs have them", hint)
+    if method.temperature != "none":
+        raise InputError("a temperature is fitted to samples of one class each, and RoIs are none", "temperature none")
+    if not classes.train_counts.any():
+        raise InputError("train has no RoI of any class, only background", "match proposals to annotated boxes")
 
 
 @dataclass(frozen=True)
@@ -90,7 +107,8 @@ class Job:
     """One classifier to train.
 
     Attributes:
-        stage_one: weight [C, D] and bias [C] of the Softmax classifier, for methods that start from it.
+        stage_one: weight [C, D] and bias [C] of the Softmax classifier, for methods that start from it; of RoIs, with
+            one row more, that of background.
         started_from: where those are from, as reports tell it.
         state: what to continue from.
         temperature: of its scores, where that was fitted before.

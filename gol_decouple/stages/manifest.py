@@ -16,6 +16,9 @@ from gol_decouple.losses import Loss
 from gol_decouple.metrics import no_metrics
 from gol_decouple.stages.evaluation import metrics_of, predict, save_predictions
 
+# Of a manifest, where the features are of RoIs.
+DETECTION = "detection"
+
 
 def finish(
     folder: Path,
@@ -38,7 +41,10 @@ def finish(
         split, positions: what it is evaluated on (see `evaluation.predict`).
     """
     metrics = no_metrics(features.classes.train_counts)
-    if classifier is not None:
+    if features.is_detection:
+        # The accuracy of RoIs is no result. Average precision, of the detections they make, has its place here.
+        facts = {**facts, "task": DETECTION}
+    elif classifier is not None:
         predictions = predict(classifier, features, split, loss, device, temperature, positions)
         save_predictions(folder, predictions, features.classes)
         metrics = metrics_of(predictions, features.classes)
@@ -57,13 +63,15 @@ def finish(
 def _describe(features: FeaturesFile) -> dict[str, Any]:
     """The features a result rests on."""
     dataset = features.origin.get("dataset", {})
-    counts = features.classes.train_counts
+    counts, images = features.classes.train_counts, features.classes.images
+    of_images = {} if images is None else {"image_counts": images.counts.tolist(), "num_images": images.num_images}
     present = counts[counts > 0]
     return {
         "dataset": dataset.get("name", features.path.stem),
         "imbalance_factor": dataset.get("imbalance_factor", float(present.max() / present.min())),
         "backbone": features.origin.get("backbone", {}).get("name"),
         "train_counts": counts.tolist(),
+        **of_images,
         "features": {
             "fingerprint": features.fingerprint,
             "size": features.feature_size,

@@ -108,7 +108,7 @@ def _loss(found: Found) -> Loss:
     try:
         method = methods.get(manifest["method"]).with_settings(**manifest["settings"])
         counts = manifest.get("class_counts", manifest["train_counts"])
-        return loss_of(method, np.asarray(counts, np.int64))
+        return loss_of(method, losses.ClassFacts(np.asarray(counts, np.int64)))
     except (TypeError, ValueError) as error:
         told = f"{found.folder / runs.MANIFEST} does not tell the classifier's settings: {error}"
         raise InputError(told, f"remove {found.folder} and repeat gol-decouple stage2") from None

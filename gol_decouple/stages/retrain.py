@@ -43,7 +43,8 @@ def retrain(
         method: a name from `methods.METHODS`, or a record of your own.
         epochs, batch_size, lr: instead of the method's own.
         seed: of the start and of the order of samples.
-        evaluate: also fill `.metrics` from the test split, if there is one.
+        evaluate: also fill `.metrics` from the test split, if there is one; not of detection, as accuracy of RoIs is
+            no result.
         memory_gb: 10^9 bytes for the train features, which are streamed if they are more; None: half of what is free.
         params: other settings of the method: `start`, `schedule`, `views`, `momentum`, `weight_decay`, `clip_norm`,
             `precision`, and the parameters of its parts.
@@ -54,14 +55,14 @@ def retrain(
         InputError: unknown method or setting, a damaged file, or training that diverges.
     """
     opened = features if isinstance(features, FeaturesFile) else open_features(features)
-    chosen = methods.get(method) if isinstance(method, str) else method
+    chosen = methods.default(method, opened.is_detection) if isinstance(method, str) else method
     chosen = chosen.with_settings(epochs=epochs, batch_size=batch_size, lr=lr, **params)
     _check(chosen.settings | {"memory_gb": memory_gb})
     check(chosen, opened.classes)
     if chosen.temperature == "val" and "val" not in opened:
         raise InputError(f"{opened.path} has no val split to fit a temperature on", "temperature='none'")
     start = None if opened.classifier is None else as_tensors(opened.classifier)
-    first = methods.first_softmax() if chosen.start == "stage_one" and start is None else None
+    first = methods.first_softmax(opened.is_detection) if chosen.start == "stage_one" and start is None else None
     needed = [chosen] if first is None else [chosen, first]
     trained = [each for each in needed if each.is_trained]
     rows = open_rows(opened, runtime.select_device(device), trained, memory_gb) if trained else None
@@ -70,7 +71,7 @@ def retrain(
     result = _make(opened, rows, Job(chosen, seed, start))
     if chosen.temperature == "val":
         result = replace(result, temperature=fitted_temperature(result, opened, "val", result.loss))
-    if not evaluate or "test" not in opened:
+    if not evaluate or "test" not in opened or opened.is_detection:
         return result
     return replace(result, metrics=evaluate_classifier(result, opened))
 

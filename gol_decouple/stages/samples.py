@@ -9,7 +9,8 @@ from numpy.typing import NDArray
 
 from gol_decouple.class_stats import class_counts, held_out_indices
 from gol_decouple.errors import InputError
-from gol_decouple.features import FeaturesFile
+from gol_decouple.features import Classes, FeaturesFile
+from gol_decouple.losses import ClassFacts
 
 # Of every class's train samples, where a file has no val split.
 HELD_OUT = 0.2
@@ -37,21 +38,43 @@ class Samples:
         return "" if str(self) == "train" else str(self)
 
     def kept(self, features: FeaturesFile) -> NDArray[np.int64]:
-        """Positions in train that are trained on, ascending, [N]."""
-        everything = np.arange(len(features["train"]))
+        """Positions in train that are trained on, ascending, [N]; rows that are no RoI never are."""
+        everything = _used(features, "train")
         return everything if self.left_out is None else np.setdiff1d(everything, self.left_out)
+
+    def kept_of_val(self, features: FeaturesFile) -> NDArray[np.int64]:
+        """Positions in val that are trained on, ascending, [M]."""
+        return _used(features, "val") if self.with_val else np.empty(0, np.int64)
 
     def labels(self, features: FeaturesFile) -> NDArray[np.int64]:
         """Labels of all that is trained on, those of val last."""
         labels = features["train"].labels[self.kept(features)]
-        return np.concatenate([labels, features["val"].labels]) if self.with_val else labels
+        return np.concatenate([labels, features["val"].labels[self.kept_of_val(features)]]) if self.with_val else labels
 
     def counts(self, features: FeaturesFile) -> NDArray[np.int64]:
-        """How many there are of each class, [C]."""
-        return class_counts(self.labels(features), len(features.classes))
+        """How many there are of each class, [C]; background is none."""
+        return class_counts(self.labels(features), len(features.classes) + 1)[:-1]
+
+    def facts(self, features: FeaturesFile) -> ClassFacts:
+        """What losses are told of the classes."""
+        return class_facts(features.classes, self.counts(features))
 
 
 TRAIN = Samples()
+
+
+def class_facts(classes: Classes, counts: NDArray[np.int64]) -> ClassFacts:
+    """What losses are told of classes with some numbers of samples [C]."""
+    if classes.images is None:
+        return ClassFacts(counts)
+    images = classes.images
+    return ClassFacts(counts, images.counts / images.num_images, images.num_images, background=True)
+
+
+def _used(features: FeaturesFile, split: str) -> NDArray[np.int64]:
+    """Positions of a split's rows that are samples or RoIs."""
+    labels = features[split].labels
+    return np.flatnonzero(labels >= 0) if features.is_detection else np.arange(len(labels))
 
 
 @dataclass(frozen=True, eq=False)

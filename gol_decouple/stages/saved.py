@@ -135,7 +135,7 @@ class Saved:
             shuffled_rows = manifest["shuffled_rows"]
         except KeyError as error:
             raise _unreadable(folder, error) from None
-        loss = loss_of(job.method, self.samples.counts(self._work.features))
+        loss = loss_of(job.method, self.samples.facts(self._work.features))
         temperature = manifest.get("temperature")
         return Retrained(classifier, job.method, loss, views, history, seconds, shuffled_rows, temperature)
 
@@ -185,7 +185,7 @@ class Saved:
         if self._work.features.classifier is not None:
             return []
         seeds = dict.fromkeys(job.seed for job in jobs if job.method.start == "stage_one")
-        first = [Job(methods.first_softmax(), seed) for seed in seeds]
+        first = [Job(methods.first_softmax(self._work.features.is_detection), seed) for seed in seeds]
         return [job for job in first if not self.is_finished(job)]
 
     def _with_start(self, job: Job) -> Job | None:
@@ -194,7 +194,7 @@ class Saved:
             return job
         if self._work.features.classifier is not None:
             return replace(job, stage_one=as_tensors(self._work.features.classifier), started_from="stage_one")
-        first = Job(methods.first_softmax(), job.seed)
+        first = Job(methods.first_softmax(self._work.features.is_detection), job.seed)
         if not self.is_finished(first):
             return None
         weights = as_tensors(self.load(first))
@@ -226,7 +226,7 @@ class Saved:
                 told = {name: json.loads(text) for name, text in (file.metadata() or {}).items()}
                 state = State(trained, velocity, told["history"], of_loss)
                 shuffled = told["shuffled_rows"]
-            loss = loss_of(job.method, self.samples.counts(features))
+            loss = loss_of(job.method, self.samples.facts(features))
             if not state.fits(job.method, loss, len(features.classes), features.feature_size):
                 raise ValueError("it is of another training")
         except (SafetensorError, OSError, KeyError, TypeError, ValueError) as error:

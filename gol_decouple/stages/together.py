@@ -25,6 +25,8 @@ from gol_decouple.stages.stack import Stack
 _START_STREAM, _LOSS_STREAM = 0, 4
 # Samples between two signs of life.
 _SAMPLES_A_SIGN = 65536
+# Of all classes alike: what the public code of GOL (Alexandridis et al., ECCV 2022) starts its detectors with.
+PAPER_WEIGHT, PAPER_BIAS = 0.001, -2.0
 
 OnEpoch = Callable[[Iterable[tuple[Job, State]]], None]
 
@@ -77,7 +79,7 @@ def _stackable(rows: TrainRows, jobs: Sequence[Job]) -> list[list[Job]]:
     counts = Counter((recipe, job.seed) for recipe, job in zip(recipes, jobs, strict=True))
     sharing = {recipe for (recipe, _), count in counts.items() if count > 1}
     for recipe, job in zip(recipes, jobs, strict=True):
-        loss = loss_of(job.method, rows.class_counts)
+        loss = loss_of(job.method, rows.facts)
         large = _step_size(rows, job.method) >= runtime.SMALL_STEP and rows.device.type == "cpu"
         alone = large or loss.random or not loss.independent
         by_seed = rows.shuffled_rows is not None or recipe in sharing
@@ -126,14 +128,17 @@ class _Signs:
 
 
 def _start(rows: TrainRows, job: Job, loss: Loss) -> Weights:
-    num_classes = len(rows.class_counts)
     draws = runtime.generator(job.seed, _START_STREAM)
+    num_classes = len(rows.class_counts)
     columns = loss.num_columns(num_classes)
+    if job.method.start == "paper":
+        return torch.full((columns, rows.feature_size), PAPER_WEIGHT), torch.full((columns,), PAPER_BIAS)
     weight, bias = classifiers.as_tensors(
         classifiers.fresh(columns, num_classes, rows.feature_size, loss.activation, draws)
     )
     if job.method.start == "stage_one":
-        weight[:num_classes], bias[:num_classes] = classifiers.as_tensors(job.stage_one)
+        shared = loss.softmax_columns(num_classes)
+        weight[:shared], bias[:shared] = (part[:shared] for part in classifiers.as_tensors(job.stage_one))
     return weight, bias
 
 
@@ -146,7 +151,7 @@ class _Group:
         self.step_size = _step_size(rows, self.method) * len(jobs)
         self._rows = rows
         self.feed = self._feed()
-        self._loss = loss_of(self.method, rows.class_counts).to(rows.device)
+        self._loss = loss_of(self.method, rows.facts).to(rows.device)
         starts = [_start(rows, job, self._loss) for job in jobs]
         self._stack = Stack(starts, self.method, self._loss, self.feed.batch_size, rows.device)
         self._histories: list[History] = [list(job.state.history) if job.state else [] for job in jobs]
@@ -209,7 +214,8 @@ class _Group:
         return runtime.generator(self.jobs[0].seed, _LOSS_STREAM, self.epoch, step, device=self._rows.device)
 
     def _feed(self) -> Feed:
-        return Feed.of(self.method, tuple(job.seed for job in self.jobs), self._rows.num_samples)
+        background = len(self._rows.class_counts) if self._rows.facts.background else None
+        return Feed.of(self.method, tuple(job.seed for job in self.jobs), self._rows.num_samples, background)
 
     def _lr_factor(self, share_of_epoch: float) -> float:
         return lr_factor(self.method.schedule, (self.epoch + share_of_epoch) / self.method.epochs)

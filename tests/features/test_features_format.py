@@ -15,6 +15,8 @@ from gol_decouple.errors import InputError
 PAGE = Path(__file__).resolve().parents[2] / "docs" / "features-format.md"
 EXAMPLES = re.findall(r"^```python\n(.*?)^```$", PAGE.read_text(encoding="utf-8"), re.MULTILINE | re.DOTALL)
 
+COMMANDS = re.findall(r"^    gol-decouple (stage2 .*)$", PAGE.read_text(encoding="utf-8"), re.MULTILINE)
+
 
 @pytest.fixture
 def folder(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> Path:
@@ -27,7 +29,7 @@ def run(example: str) -> None:
 
 
 def test_there_are_three_examples() -> None:
-    assert len(EXAMPLES) == 3
+    assert (len(EXAMPLES), len(COMMANDS)) == (3, 2)
 
 
 def test_a_file_from_arrays_goes_through_stage_two(folder: Path, run_cli: RunCli) -> None:
@@ -35,14 +37,13 @@ def test_a_file_from_arrays_goes_through_stage_two(folder: Path, run_cli: RunCli
     file = features.open("my_features.h5")
     assert file.checked
     assert file.classes.train_counts.tolist() == [200, 40, 8]
-    (command,) = re.findall(r"^    gol-decouple (stage2 .*)$", PAGE.read_text(encoding="utf-8"), re.MULTILINE)
-    outcome = run_cli(*command.split(), "--set", "stage2.epochs=2")
+    outcome = run_cli(*COMMANDS[0].split(), "--set", "stage2.epochs=2")
     assert outcome.code == 0, outcome.err
     assert "no checksums" not in outcome.err
     assert len(list((folder / "runs" / "my_features" / "stage2").iterdir())) >= 1
 
 
-def test_rois_of_another_framework_come_back(folder: Path) -> None:
+def test_rois_of_another_framework_go_through_stage_two(folder: Path, run_cli: RunCli) -> None:
     run(EXAMPLES[1])
     file = features.open("my_rois.h5")
     assert file.checked
@@ -56,6 +57,8 @@ def test_rois_of_another_framework_come_back(folder: Path) -> None:
     assert set(images.num_rois.tolist()) <= {4, 5, 6, 7, 8}
     assert file.classes.frequency is not None
     assert file.classes.frequency.tolist() == ["c", "c", "r"]
+    outcome = run_cli(*COMMANDS[1].split(), "--set", "stage2.epochs=2")
+    assert outcome.code == 0, outcome.err
 
 
 def test_a_minimal_file_is_read_and_reported_as_unchecked(folder: Path, run_cli: RunCli) -> None:

@@ -224,10 +224,19 @@ EVERYTHING = [
 
 
 @pytest.mark.parametrize("name", EVERYTHING)
-def test_a_flipped_bit_is_found(copy: Path, name: str) -> None:
-    flip(copy, offset_of(copy, name) + 1)
+@pytest.mark.parametrize("byte", [0, 1])
+def test_a_flipped_bit_is_found(copy: Path, name: str, byte: int) -> None:
+    flip(copy, offset_of(copy, name) + byte)
     with pytest.raises(InputError, match=r"copy\.h5"):
         read_all(copy)
+
+
+def test_another_frequency_is_found(copy: Path) -> None:
+    with copy.open("r+b") as file:
+        file.seek(offset_of(copy, "classes/frequency"))
+        file.write(b"c")
+    with pytest.raises(InputError, match=r"copy\.h5 is damaged"):
+        features.open(copy)
 
 
 def read_all(path: Path) -> None:

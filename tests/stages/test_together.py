@@ -12,6 +12,7 @@ import torch
 
 from gol_decouple import methods
 from gol_decouple.errors import InputError
+from gol_decouple.losses import ClassFacts
 from gol_decouple.stages import rows as rows_module
 from gol_decouple.stages import together
 from gol_decouple.stages.jobs import Job, Retrained, State, Weights, loss_of
@@ -24,7 +25,7 @@ EVERY_METHOD = pytest.mark.parametrize("name", TRAINED)
 STACKABLE = [
     name
     for name, loss in (
-        (name, loss_of(method, np.array([60, 25, 10])))
+        (name, loss_of(method, ClassFacts(np.array([60, 25, 10]))))
         for name, method in ((name, methods.get(name)) for name in TRAINED)
     )
     if loss.independent and not loss.random
