@@ -140,7 +140,7 @@ def test_starts_are_a_grid_too(own_run: Path, run_cli: RunCli) -> None:
         ("stage2.memory_gb=[1,2]", "error: stage2.memory_gb takes one value"),
         ("stage2.lr=[1e-3,-1]", "error: --set stage2.lr=[1e-3,-1]: input should be greater than 0"),
         ("stage2.lr=[]", "error: --set stage2.lr=[]: the list is empty"),
-        ("stage2.start=[fresh]", "error: --set stage2.start=[fresh]: input should be 'fresh' or 'stage_one'"),
+        ("stage2.start=[fresh]", "error: --set stage2.start=[fresh]: input should be 'fresh', 'stage_one' or 'paper'"),
     ],
 )
 def test_a_grid_that_is_not_right_leaves_no_trace(own_run: Path, run_cli: RunCli, setting: str, message: str) -> None:
@@ -251,7 +251,7 @@ def test_a_first_softmax_that_diverges_stops_what_would_start_from_it(
     tmp_path: Path, bare: Path, run_cli: RunCli, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     real = saved.methods.first_softmax
-    monkeypatch.setattr(saved.methods, "first_softmax", lambda: real().with_settings(lr=1e38))
+    monkeypatch.setattr(saved.methods, "first_softmax", lambda background: real(background).with_settings(lr=1e38))
     outcome = run_cli("stage2", bare, "--activation", "gumbel", "--method", "crt", "--runs-dir", tmp_path / "runs")
     assert (outcome.code, outcome.out) == (2, "")
     assert "error: softmax (lr 1e+38, seed 0) diverged in epoch 1: the loss is " in outcome.err

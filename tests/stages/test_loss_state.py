@@ -84,7 +84,7 @@ def test_columns_beside_the_classes_with_a_softmax_classifier_that_is_trained_fi
     tmp_path: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     bare, first = write_five(tmp_path / "bare.h5", with_classifier=False), methods.first_softmax()
-    monkeypatch.setattr(methods, "first_softmax", lambda: first.with_settings(epochs=3))
+    monkeypatch.setattr(methods, "first_softmax", lambda background: first.with_settings(epochs=3))
     softmax = gol_decouple.retrain(bare, "softmax", start="fresh", epochs=3, seed=2)
     bags = gol_decouple.retrain(bare, "bags", lr=1e-12, epochs=1, seed=2)
     assert bags.weight.shape == (8, SIZE)
@@ -311,7 +311,7 @@ def test_features_that_are_not_finite(
     splits = {name: (good[name].features[:], good[name].labels) for name in good.splits}
     splits["train"][0][1, 17, 3] = torch.nan
     with monkeypatch.context() as patch:
-        patch.setattr("gol_decouple.features.writer.as_stored", lambda rows, dtype, block: rows)
+        patch.setattr("gol_decouple.features.writer.as_stored", lambda column, rows, *_: rows)
         path = features.write(tmp_path / "bad.h5", splits)
     message = "train features of row 17, view 1 hold NaN or infinity"
     point = Stage2Config(epochs=2, start="fresh", memory_gb=memory_gb)

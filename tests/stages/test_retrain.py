@@ -218,7 +218,7 @@ def test_training_leaves_the_global_stream_alone(features_file: Path) -> None:
         ({"epochs": 0}, "epochs = 0: Input should be greater than 0"),
         ({"epochs": 1.5}, "epochs = 1.5: Input should be a valid integer"),
         ({"views": "other"}, "views = 'other': Input should be 'clean' or 'random'"),
-        ({"start": "warm"}, "start = 'warm': Input should be 'fresh' or 'stage_one'"),
+        ({"start": "warm"}, "start = 'warm': Input should be 'fresh', 'stage_one' or 'paper'"),
         ({"q_min": 1.0}, "q_min = 1.0: Input should be less than 0"),
         ({"device": "tpu9"}, "device 'tpu9' cannot be used"),
         ({"device": "meta"}, "device 'meta' cannot be used"),
