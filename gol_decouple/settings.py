@@ -161,6 +161,7 @@ class DetectorConfig(_Section):
     score_threshold: Fraction = 1e-4
     nms: Annotated[Float, Field(gt=0, le=1)] = 0.5
     max_detections: Positive = 300  # of an image
+    masks: bool = False  # evaluate masks too, and boxes with them, by the whole detector on the val images
 
     @model_validator(mode="after")
     def _sized(self) -> DetectorConfig:

@@ -95,6 +95,9 @@ def stage2(
     runs_dir: RunsDir = RUNS_DIR,
     overwrite: Overwrite = False,
     keep_grid: Annotated[bool, typer.Option("--keep-grid", help="Report every point of a grid; choose none.")] = False,
+    annotations: Annotated[
+        Path | None, typer.Option(help="Of RoIs: val annotations in LVIS's format; unset: the run's.")
+    ] = None,
 ) -> None:
     """Retrain classifiers on cached features, all in one pass; of a list in --set, the best on val is chosen."""
     _refuse_several_processes("stage2")
@@ -108,7 +111,8 @@ def stage2(
     from gol_decouple.stages.classifier import run_stage2
 
     used_device = device or (target.config.device if target.config else "auto")
-    run_stage2(target, names, range(seed, seed + seeds), grid, used_device, overwrite, to_stderr(), keep_grid)
+    seeds_of = range(seed, seed + seeds)
+    run_stage2(target, names, seeds_of, grid, used_device, overwrite, to_stderr(), keep_grid, annotations)
     to_stderr().say(f"next: gol-decouple report {shlex.quote(str(target.folder))} --format markdown")
     print_report([target.folder], runs_dir, Format.table)
 

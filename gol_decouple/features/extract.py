@@ -7,12 +7,10 @@ device computes, and a thread takes features from the device and writes them.
 from __future__ import annotations
 
 import hashlib
-from collections import deque
 from collections.abc import Iterator, Sequence
-from concurrent.futures import Future, ThreadPoolExecutor
+from functools import partial
 from itertools import groupby, islice
 from pathlib import Path
-from typing import Any
 
 import numpy as np
 import torch
@@ -28,10 +26,9 @@ from gol_decouple.distributed import ALONE, World
 from gol_decouple.errors import InputError
 from gol_decouple.features.layout import Block, Header, LinearWeights, Samples, SplitLayout, rows_per_block
 from gol_decouple.features.writer import FeatureWriter
+from gol_decouple.features.writer_thread import WriterThread
 from gol_decouple.progress import SILENT, Progress
 from gol_decouple.settings import Config
-
-WAITING_BLOCKS = 2  # that may be computed but not yet written
 
 
 def extract(
@@ -62,7 +59,7 @@ def extract(
     model.eval()
     header = _header(model, dataset, config)
     orders = {
-        name: _row_order(split, config.features.seed, position)
+        name: row_order(len(split), config.features.seed, position)
         for position, (name, split) in enumerate(dataset.splits.items())
     }
     layouts = {
@@ -77,10 +74,10 @@ def extract(
     with FeatureWriter(path, header, layouts, world=world, shard=shard) as writer:
         pending = writer.pending
         total = sum(block.stop - block.start for block in pending)
-        with progress.bar("features", total, "images") as bar, _WriterThread(writer) as thread:
+        with progress.bar("features", total, "images") as bar, WriterThread(writer) as thread:
             for name, blocks in groupby(pending, key=lambda block: block.split):
                 for block, rows in extraction.run(dataset.splits[name], orders[name], list(blocks)):
-                    thread.write(block, rows)
+                    thread.write(block, partial(_columns, rows))
                     bar.advance(block.stop - block.start, f"{name}, view {block.view}" if block.view else name)
         if not shard:
             writer.publish()
@@ -158,36 +155,12 @@ class _Extraction:
             yield block, [self._forward(images) for images, _ in islice(batches, count)]
 
 
-class _WriterThread:
-    """Writes blocks in their order while the caller computes the next ones; an error comes up at the next call."""
-
-    def __init__(self, writer: FeatureWriter) -> None:
-        self._writer = writer
-        self._thread = ThreadPoolExecutor(1, thread_name_prefix="features")
-        self._waiting: deque[Future[None]] = deque()
-
-    def __enter__(self) -> _WriterThread:
-        return self
-
-    def __exit__(self, kind: type[BaseException] | None, *_: Any) -> None:
-        self._thread.shutdown(cancel_futures=kind is not None)
-        if kind is None:
-            self._wait(0)
-
-    def write(self, block: Block, batches: list[torch.Tensor]) -> None:
-        self._wait(WAITING_BLOCKS - 1)
-        self._waiting.append(self._thread.submit(self._write, block, batches))
-
-    def _wait(self, at_most: int) -> None:
-        while len(self._waiting) > at_most:
-            self._waiting.popleft().result()
-
-    def _write(self, block: Block, batches: list[torch.Tensor]) -> None:
-        self._writer.write(block, np.concatenate([batch.cpu().numpy() for batch in batches]))
+def _columns(batches: list[torch.Tensor]) -> dict[str, NDArray[np.float32]]:
+    return {"features": np.concatenate([batch.cpu().numpy() for batch in batches])}
 
 
 def _header(model: ImageClassifier, dataset: Dataset, config: Config) -> Header:
-    classifier = LinearWeights(*map(_numpy, (model.classifier.weight, model.classifier.bias)))
+    classifier = LinearWeights(*map(as_float32, (model.classifier.weight, model.classifier.bias)))
     return Header(
         class_names=dataset.class_names,
         dtype=config.features.dtype,
@@ -214,10 +187,14 @@ def _keys(block: Block, order: NDArray[np.int64], batch_size: int) -> Iterator[l
     return in_batches(keys, batch_size)
 
 
-def _row_order(split: Split, seed: int, position: int) -> NDArray[np.int64]:
-    """A seeded random order, so that neighbouring rows are not of one class; streaming reads neighbours together."""
-    return np.random.default_rng(runtime.stream_seed(seed, position)).permutation(len(split))
+def row_order(count: int, seed: int, position: int) -> NDArray[np.int64]:
+    """A seeded random order, so that neighbouring rows are not of one class; streaming reads neighbours together.
+
+    Args:
+        count: of the images in a split, and `position`, which of the splits it is.
+    """
+    return np.random.default_rng(runtime.stream_seed(seed, position)).permutation(count)
 
 
-def _numpy(tensor: torch.Tensor) -> NDArray[np.float32]:
+def as_float32(tensor: torch.Tensor) -> NDArray[np.float32]:
     return tensor.detach().float().cpu().numpy()

@@ -7,7 +7,7 @@ from pathlib import Path
 
 import torch
 
-from gol_decouple import losses, methods, runs, runtime
+from gol_decouple import methods, runs, runtime
 from gol_decouple.backbones import ImageClassifier, build_model
 from gol_decouple.backbones.checkpoints import Match, load_checkpoint
 from gol_decouple.backbones.freezing import train_only
@@ -16,12 +16,12 @@ from gol_decouple.backbones.resolving import resolve
 from gol_decouple.data import Dataset, load_data, tell
 from gol_decouple.data.loading import check_sizes
 from gol_decouple.distributed import World, joined
-from gol_decouple.features import FeaturesFile, open_features
-from gol_decouple.features.extract import check_views, extract, weights_sha256
-from gol_decouple.features.shards import find_shards, merge, remove_shards
+from gol_decouple.features import open_features
+from gol_decouple.features.extract import check_views, extract
+from gol_decouple.features.shards import find_shards, merge
 from gol_decouple.progress import SILENT, Progress
 from gol_decouple.settings import Config
-from gol_decouple.stages.manifest import finish
+from gol_decouple.stages.finishing import features_of, finish_stage1
 from gol_decouple.stages.starting import begin, open_run, save_model
 from gol_decouple.stages.training import Trainer
 from gol_decouple.stages.training_log import seconds_of
@@ -50,7 +50,7 @@ def run_stage1(
         if resolved.detector is not None:
             from gol_decouple.stages.detector import run_detector
 
-            return run_detector(resolved, runs_dir, overwrite, told, world, device)
+            return run_detector(resolved, runs_dir, overwrite, told, shards, world, device)
         return _run(resolved, runs_dir, overwrite, told, shards, world, device)
 
 
@@ -70,7 +70,7 @@ def merge_run(folder: Path, device: str = "auto", progress: Progress = SILENT) -
         if not (folder / runs.FEATURES).exists() or find_shards(folder / runs.FEATURES):
             merge(folder / runs.FEATURES, progress)
         features = open_features(folder / runs.FEATURES)
-        _finish(folder, config, features, seconds_of(folder), used_device)
+        finish_stage1(folder, config, features, seconds_of(folder), used_device)
 
 
 def _run(
@@ -103,9 +103,12 @@ def _run(
             extract(trainer.model, dataset, config, folder / runs.FEATURES, progress, world, shard=True)
             world.gather(None)  # so that the command ends when all shards are written
             return folder
-        features = _features(trainer.model, dataset, config, folder / runs.FEATURES, progress, world)
+        path = folder / runs.FEATURES
+        features = features_of(
+            trainer.model, dataset, path, world, lambda: extract(trainer.model, dataset, config, path, progress, world)
+        )
         if world.is_main:
-            _finish(folder, config, features, trainer.seconds, device, world.size)
+            finish_stage1(folder, config, features, trainer.seconds, device, world.size)
     return folder
 
 
@@ -128,58 +131,6 @@ def _model(config: Config, num_classes: int, progress: Progress) -> tuple[ImageC
     if backbone.trainable is not None:
         train_only(model, backbone.trainable)
     return model, match
-
-
-def _finish(
-    folder: Path,
-    config: Config,
-    features: FeaturesFile,
-    seconds: float,
-    device: torch.device,
-    processes: int | None = None,
-) -> None:
-    settings = config.stage1
-    facts = {
-        "stage": 1,
-        "run": config.name,
-        "method": "softmax",
-        "activation": "softmax",
-        "loss": "cross_entropy",
-        "sampler": settings.sampler,
-        "classifier": "linear",
-        "seed": config.seed,
-        "started_from": _weights(config),
-        "settings": settings.model_dump(mode="json", exclude_none=True),
-        "scaled_lr": settings.scaled_lr,
-        "processes": processes,
-        "seconds": seconds,
-        "image_size": features.origin["transform"].get("image_size"),
-    }
-    loss = losses.get("cross_entropy", activation="softmax")
-    finish(folder, features.classifier, features, loss, device, facts)
-
-
-def _weights(config: Config) -> str:
-    """Where the weights are from that stage one begins with."""
-    if config.stage1.checkpoint is not None:
-        return "checkpoint"
-    return "published" if config.backbone.pretrained else "random"
-
-
-def _features(
-    model: ImageClassifier, dataset: Dataset, config: Config, path: Path, progress: Progress, world: World
-) -> FeaturesFile:
-    """The run's features file; one that a former start finished is kept if it is of these weights and data."""
-    if not world.on_main(lambda: path.exists() and _is_of(open_features(path), model, dataset)):
-        extract(model, dataset, config, path, progress, world)
-    if world.is_main:
-        remove_shards(path)  # of a start with --shards
-    return open_features(path)
-
-
-def _is_of(features: FeaturesFile, model: ImageClassifier, dataset: Dataset) -> bool:
-    found = [features.origin.get(part, {}).get("sha256") for part in ("backbone", "dataset")]
-    return found == [weights_sha256(model), dataset.sha256]
 
 
 def _plan(config: Config, dataset: Dataset, folder: Path, world: World) -> str:

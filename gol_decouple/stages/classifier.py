@@ -15,6 +15,7 @@ from gol_decouple.progress import SILENT, Progress
 from gol_decouple.runs import Target
 from gol_decouple.settings import Stage2Config
 from gol_decouple.stages.choosing import Candidates, Choice, seeds_of
+from gol_decouple.stages.detection_evaluation import DetectionEvaluation
 from gol_decouple.stages.jobs import Job, Retrained, check
 from gol_decouple.stages.manifest import finish
 from gol_decouple.stages.samples import Samples
@@ -30,6 +31,7 @@ def run_stage2(
     overwrite: bool = False,
     progress: Progress = SILENT,
     keep_grid: bool = False,
+    annotations: Path | None = None,
 ) -> list[Path]:
     """Retrain a classifier for every method and seed, all in the same passes over the features.
 
@@ -40,13 +42,14 @@ def run_stage2(
         names: methods (an activation's name is the method of that activation).
         grid: what replaces the methods' own settings; unset fields leave it.
         keep_grid: nothing is chosen, and every point reported.
+        annotations: of RoIs, the file in LVIS's format to evaluate with, instead of that in the run's config.
 
     Raises:
         InputError: an unknown method or setting, a features file that cannot be used, or training that diverges.
         EnvironmentFailure: the disk is full.
     """
     sets = points_of(target, names, grid, progress)
-    work = open_work(target, sets, grid, device, progress)
+    work = open_work(target, sets, grid, device, progress, annotations)
     if keep_grid:
         sets = [[point] for points in sets for point in points]
     open_sets = [points for points in sets if len(points) > 1 or points[0].temperature == "val"]
@@ -83,7 +86,12 @@ def points_of(
 
 
 def open_work(
-    target: Target, sets: Sequence[Sequence[Method]], grid: Sequence[Stage2Config], device: str, progress: Progress
+    target: Target,
+    sets: Sequence[Sequence[Method]],
+    grid: Sequence[Stage2Config],
+    device: str,
+    progress: Progress,
+    annotations: Path | None = None,
 ) -> Work:
     """What stage two works on, once all that can be wrong with it and the methods has been found.
 
@@ -91,7 +99,7 @@ def open_work(
         InputError: a features file or a setting that cannot be used.
     """
     features = open_features(target.features)
-    if "test" not in features:
+    if "test" not in features and not features.is_detection:
         raise InputError(f"{target.features} has no test split to report on", "write it with train and test")
     for points in sets:
         for point in points:
@@ -103,7 +111,13 @@ def open_work(
     if not features.checked:
         progress.warn(f"{target.features} was written elsewhere: it has no checksums, so damage cannot be noticed")
     memory_gb, refit = _one_value(grid, "memory_gb"), _one_value(grid, "refit")
-    return Work(target, features, runtime.select_device(device), memory_gb, refit, progress)
+    used_device = runtime.select_device(device)
+    detections = None
+    if features.is_detection:
+        detections = DetectionEvaluation(features, target.config, target.folder, annotations, used_device)
+    elif annotations is not None:
+        raise InputError(f"{target.features} holds samples, not RoIs: there is nothing to annotate", "no --annotations")
+    return Work(target, features, used_device, memory_gb, refit, progress, detections)
 
 
 def _one_value(grid: Sequence[Stage2Config], name: str) -> Any:
@@ -151,7 +165,9 @@ def make_final(
 
 def _final(work: Work, samples: Samples, candidates: Candidates | None) -> Saved:
     def evaluated(folder: Path, job: Job, result: Retrained, facts: dict[str, Any]) -> None:
-        finish(folder, result, work.features, result.loss, work.device, facts, job.temperature)
+        finish(
+            folder, result, work.features, result.loss, work.device, facts, job.temperature, detections=work.detections
+        )
 
     same = candidates is not None and candidates.saved.samples.key == samples.key
     return Saved(work, runs.STAGE2, samples, evaluated, candidates.saved if candidates and same else None)

@@ -3,28 +3,40 @@
 from __future__ import annotations
 
 from contextlib import ExitStack
+from functools import partial
 from pathlib import Path
 
 import torch
 from torch import nn
 
-from gol_decouple import runs
+from gol_decouple import methods, runs
 from gol_decouple.backbones.checkpoints import Match
 from gol_decouple.backbones.detector_weights import start_detector
 from gol_decouple.backbones.freezing import freeze_all_but
 from gol_decouple.data.annotated import AnnotatedDataset, tell_annotated
 from gol_decouple.data.lvis import load_annotated
+from gol_decouple.detection.roi_extraction import extract_rois
 from gol_decouple.distributed import World
 from gol_decouple.progress import Progress
 from gol_decouple.settings import Config
+from gol_decouple.stages.finishing import features_of, finish_stage1
 from gol_decouple.stages.starting import begin, open_run, save_model
 from gol_decouple.stages.training import Trainer
 
 
 def run_detector(
-    config: Config, runs_dir: Path, overwrite: bool, progress: Progress, world: World, device: torch.device
+    config: Config,
+    runs_dir: Path,
+    overwrite: bool,
+    progress: Progress,
+    shards: bool,
+    world: World,
+    device: torch.device,
 ) -> Path:
-    """Train or load the detector of a resolved config and save it; returns the run folder.
+    """Train or load the detector of a resolved config, cache its RoIs, and evaluate it; returns the run folder.
+
+    Args:
+        shards: each process writes its features to a file of its own, and the run is finished by `merge_run`.
 
     Raises:
         InputError: a config, data or run folder that cannot be used, or training that diverges.
@@ -33,6 +45,7 @@ def run_detector(
     folder, finished = open_run(config, runs_dir, overwrite, progress, world)
     if finished:
         return folder
+    methods.configured("softmax", runs.method_settings(config), background=True)  # not to fail in stage two
     dataset = world.main_first(lambda: load_annotated(config.data))
     world.check_same("the images (their sha256)", dataset.sha256)
     tell_annotated(dataset, progress)
@@ -45,16 +58,16 @@ def run_detector(
         if world.is_main:
             save_model(trainer.model, folder / runs.MODEL)
         has_classifier = config.stage1.epochs > 0 or (match is not None and match.has_classifier)
-        write_roi_features(trainer.model, dataset, has_classifier, folder, progress)
+        path = folder / runs.FEATURES
+        write = partial(extract_rois, trainer.model, dataset, config, has_classifier, path, progress, world)
+        if shards:
+            write(shard=True)
+            world.gather(None)  # so that the command ends when all shards are written
+            return folder
+        features = features_of(trainer.model, dataset, path, world, write)
+        if world.is_main:
+            finish_stage1(folder, config, features, trainer.seconds, device, world.size)
     return folder
-
-
-def write_roi_features(
-    detector: nn.Module, dataset: AnnotatedDataset, has_classifier: bool, folder: Path, progress: Progress
-) -> None:
-    """Where the features of RoIs (`detection.roi_sampling`) will be written and the run finished; not there yet."""
-    del detector, dataset, has_classifier
-    progress.say(f"the detector is in {folder / runs.MODEL}; features of RoIs are not written yet")
 
 
 def _detector(config: Config, num_classes: int, progress: Progress) -> tuple[nn.Module, Match | None]:

@@ -14,10 +14,8 @@ from gol_decouple import runs, runtime
 from gol_decouple.features import FeaturesFile
 from gol_decouple.losses import Loss
 from gol_decouple.metrics import no_metrics
+from gol_decouple.stages.detection_evaluation import DetectionEvaluation
 from gol_decouple.stages.evaluation import metrics_of, predict, save_predictions
-
-# Of a manifest, where the features are of RoIs.
-DETECTION = "detection"
 
 
 def finish(
@@ -30,6 +28,7 @@ def finish(
     temperature: float | None = None,
     split: str = "test",
     positions: NDArray[np.int64] | None = None,
+    detections: DetectionEvaluation | None = None,
 ) -> None:
     """Evaluate a classifier, write its predictions and per-class accuracies, then its manifest, last.
 
@@ -39,11 +38,11 @@ def finish(
         facts: what only the stage knows: stage, run, method and parts, seed, settings, seconds.
         temperature: of its scores.
         split, positions: what it is evaluated on (see `evaluation.predict`).
+        detections: what it is evaluated with instead where the features are of RoIs, whose accuracy is no result.
     """
     metrics = no_metrics(features.classes.train_counts)
-    if features.is_detection:
-        # The accuracy of RoIs is no result. Average precision, of the detections they make, has its place here.
-        facts = {**facts, "task": DETECTION}
+    if detections is not None:
+        facts, split = {**facts, "detection": detections.evaluate(folder, classifier, loss)}, detections.split
     elif classifier is not None:
         predictions = predict(classifier, features, split, loss, device, temperature, positions)
         save_predictions(folder, predictions, features.classes)

@@ -22,6 +22,7 @@ from gol_decouple.files import atomic_path, disk_errors
 from gol_decouple.progress import Progress
 from gol_decouple.runs import Target
 from gol_decouple.stages.closed_form import closed_form
+from gol_decouple.stages.detection_evaluation import DetectionEvaluation
 from gol_decouple.stages.feed import TrainRows
 from gol_decouple.stages.jobs import Job, Retrained, State, loss_of
 from gol_decouple.stages.rows import open_rows
@@ -42,6 +43,7 @@ class Work:
     Attributes:
         refit: whether final classifiers are trained on val too; None: where val was held out of train, what was chosen
             is trained on all of train, otherwise it is what was chosen from.
+        detections: what classifiers of RoIs are evaluated with.
     """
 
     target: Target
@@ -50,6 +52,7 @@ class Work:
     memory_gb: float | None
     refit: bool | None
     progress: Progress
+    detections: DetectionEvaluation | None = None
 
 
 # Writes what a finished classifier's folder holds besides its weights, the manifest last, given facts for it.

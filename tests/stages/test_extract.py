@@ -17,7 +17,8 @@ from gol_decouple.data.loading import VIEW
 from gol_decouple.data.transforms import Augmentation, Normalise
 from gol_decouple.errors import EnvironmentFailure, InputError
 from gol_decouple.features import FeaturesFile, layout, writer
-from gol_decouple.features.extract import WAITING_BLOCKS, check_views, extract
+from gol_decouple.features.extract import check_views, extract
+from gol_decouple.features.writer_thread import WAITING_BLOCKS
 from gol_decouple.runtime import stream_seed
 from gol_decouple.settings import Config, TransformConfig
 from gol_decouple.stages.backbone import run_stage1

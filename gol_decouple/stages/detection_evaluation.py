@@ -1,0 +1,169 @@
+"""Average precision of classifiers of RoIs: of the boxes that cached RoIs become, or of the whole detector's masks."""
+
+from __future__ import annotations
+
+from collections.abc import Iterator, Mapping
+from functools import cached_property
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+import torch
+from numpy.typing import NDArray
+
+from gol_decouple import classifiers, runs
+from gol_decouple.backbones.detector_weights import detector_from
+from gol_decouple.data.annotated_batches import AnnotatedBatches
+from gol_decouple.data.loading import clean_keys
+from gol_decouple.data.lvis import annotation_files, load_annotated
+from gol_decouple.detection import Evaluation, prepare
+from gol_decouple.detection.box_evaluation import box_ap
+from gol_decouple.detection.box_regression import BoxRegressor
+from gol_decouple.detection.detector import detector_ap
+from gol_decouple.detection.figures import manifest_of, save_class_ap
+from gol_decouple.detection.ground_truth import GroundTruth
+from gol_decouple.detection.roi_boxes import ImageRois, Scorer
+from gol_decouple.detection.settings import DetectionSettings
+from gol_decouple.errors import InputError, few
+from gol_decouple.features import FeaturesFile
+from gol_decouple.losses import Loss
+from gol_decouple.settings import Config
+
+Figures = Mapping[str, Any]
+
+
+class DetectionEvaluation:
+    """What the classifiers of one features file of RoIs are evaluated with: all with the same annotations and settings.
+
+    Args:
+        config: of the run that the features belong to, if there is one; it has the test settings and the annotations.
+        folder: of the run, where its detector is.
+        annotations: instead of the config's.
+
+    Raises:
+        InputError: no annotations, or such as cannot be used, or of other classes.
+    """
+
+    def __init__(
+        self,
+        features: FeaturesFile,
+        config: Config | None,
+        folder: Path,
+        annotations: Path | None,
+        device: torch.device,
+    ) -> None:
+        self._features, self._config, self._folder, self._device = features, config, folder, device
+        self.split = "test" if "test" in features else "val"
+        if self.split not in features:
+            raise InputError(f"{features.path} has no RoIs to evaluate on", "write it with train and val")
+        if annotations is None and config is not None:
+            annotations = annotation_files(config.data)["val"]
+        if annotations is None:
+            told = f"{features.path} holds RoIs: average precision needs the annotations of its {self.split} images"
+            raise InputError(told, "--annotations lvis_v1_val.json")
+        self._annotations = annotations
+        detector = config.detector if config is not None else None
+        self._has_masks = detector is not None and detector.masks
+        self.settings = (
+            DetectionSettings()
+            if detector is None
+            else DetectionSettings(detector.score_threshold, detector.nms, detector.max_detections)
+        )
+        self._boxes = prepare(annotations)
+        self._category_ids = category_ids(features.classes.names, self._boxes.truth)
+
+    def evaluate(self, folder: Path, classifier: Any, loss: Loss) -> dict[str, Any]:
+        """Evaluate a classifier and write its `per_class_ap.csv`; returns what its manifest says of detections.
+
+        Args:
+            classifier: anything `classifiers.of` takes; None if there is none, and then all figures are None.
+            loss: what turns its logits into scores.
+        """
+        if classifier is None:
+            boxes, masks = _undefined(self._boxes.evaluate([])), None
+        else:
+            boxes, masks = self._figures(_scorer(classifier, loss, self._device))
+        save_class_ap(folder, self._boxes.truth, boxes, masks)
+        return manifest_of(self._boxes.truth, self.settings, boxes, masks)
+
+    def _figures(self, scorer: Scorer) -> tuple[Figures, Figures | None]:
+        if self._has_masks:
+            model, masks = self._detector, self._masks
+            (found,) = detector_ap(
+                self._boxes, masks, model, self._images(), [scorer], self._category_ids, self.settings
+            )
+            return found
+        rois, regressor = self._rois(), self._regressor()
+        return box_ap(self._boxes, rois, regressor, [scorer], self._category_ids, self.settings)[0], None
+
+    @cached_property
+    def _masks(self) -> Evaluation:
+        return prepare(self._annotations, "segm")
+
+    @cached_property
+    def _detector(self) -> torch.nn.Module:
+        assert self._config is not None  # or there would be no masks
+        path = self._folder / runs.MODEL
+        detector, _ = detector_from(self._config, len(self._category_ids), path)
+        there: torch.nn.Module = detector.to(self._device)
+        return there
+
+    def _images(self) -> Iterator[tuple[int, torch.Tensor]]:
+        """Ids and pixels of the val images, where the detector is."""
+        assert self._config is not None
+        split = load_annotated(self._config.data, look=False).splits["val"]
+        workers = self._config.stage1.num_workers
+        for batch in AnnotatedBatches(split, clean_keys(range(len(split)), 1), masks=False, workers=workers):
+            yield int(split.ids[batch.indices[0]]), batch.to(self._device).images()[0]
+
+    def _rois(self) -> Iterator[ImageRois]:
+        """The RoIs of every image that has any."""
+        rows = self._features[self.split]
+        images = rows.images
+        for at, num_rois in enumerate(images.num_rois.tolist()):
+            if num_rois:
+                own = slice(at * images.rois_per_image, at * images.rois_per_image + num_rois)
+                features, boxes = rows.features[0, own].astype(np.float32), rows.boxes[own]
+                size = int(images.heights[at]), int(images.widths[at])
+                yield ImageRois(int(images.ids[at]), size, self._there(features), self._there(boxes))
+
+    def _regressor(self) -> BoxRegressor:
+        """The one in the file; without one, boxes are final: one that leaves them where they are."""
+        found = self._features.regressor
+        if found is None:
+            weight = torch.zeros(1, 4, self._features.feature_size, device=self._device)
+            return BoxRegressor(weight, torch.zeros(1, 4, device=self._device))
+        weight, bias = self._there(found.weight), self._there(found.bias)
+        x, y, width, height = found.coder_weights
+        return BoxRegressor(weight, bias, (x, y, width, height))
+
+    def _there(self, array: NDArray[Any]) -> torch.Tensor:
+        return torch.from_numpy(array).to(self._device)
+
+
+def category_ids(names: list[str], truth: GroundTruth) -> NDArray[np.int64]:
+    """The ids of classes [C] in annotations, by their names.
+
+    Raises:
+        InputError: classes that are not there, or names that several categories have.
+    """
+    ids: NDArray[np.int64] = np.asarray(truth.category_ids, np.int64)
+    if names == truth.category_names:
+        return ids
+    by_name = dict(zip(truth.category_names, ids.tolist(), strict=True))
+    if missing := [name for name in names if name not in by_name]:
+        told = f"{len(missing):,} of {len(names):,} classes are no categories of {truth.name}: {few(missing)}"
+        raise InputError(told, "name the annotations of the same dataset as the features")
+    if len(by_name) < len(ids):
+        raise InputError(f"{truth.name} has several categories of one name", "give each category a name of its own")
+    return np.array([by_name[name] for name in names], np.int64)
+
+
+def _scorer(classifier: Any, loss: Loss, device: torch.device) -> Scorer:
+    applied, there = classifiers.of(classifier).to(device), loss.to(device)
+    return lambda features: there.scores(applied.logits(features))
+
+
+def _undefined(figures: Figures) -> Figures:
+    """Figures of what is not there."""
+    return {**dict.fromkeys(figures), "per_class": dict.fromkeys(figures["per_class"])}

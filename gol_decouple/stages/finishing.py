@@ -1,0 +1,80 @@
+"""How stage one ends, whatever it trained: with a features file of the model, and a manifest of how good it is."""
+
+from __future__ import annotations
+
+from collections.abc import Callable
+from pathlib import Path
+
+import torch
+from torch import nn
+
+from gol_decouple import losses
+from gol_decouple.data import Dataset
+from gol_decouple.data.annotated import AnnotatedDataset
+from gol_decouple.distributed import World
+from gol_decouple.features import FeaturesFile, open_features
+from gol_decouple.features.extract import weights_sha256
+from gol_decouple.features.shards import remove_shards
+from gol_decouple.settings import Config
+from gol_decouple.stages.detection_evaluation import DetectionEvaluation
+from gol_decouple.stages.manifest import finish
+
+
+def features_of(
+    model: nn.Module, dataset: Dataset | AnnotatedDataset, path: Path, world: World, extract: Callable[[], None]
+) -> FeaturesFile:
+    """The run's features file; one that a former start finished is kept if it is of these weights and data.
+
+    Args:
+        extract: makes the file; every process calls it.
+    """
+    if not world.on_main(lambda: path.exists() and _is_of(open_features(path), model, dataset)):
+        extract()
+    if world.is_main:
+        remove_shards(path)  # of a start with --shards
+    return open_features(path)
+
+
+def finish_stage1(
+    folder: Path,
+    config: Config,
+    features: FeaturesFile,
+    seconds: float,
+    device: torch.device,
+    processes: int | None = None,
+) -> None:
+    """Evaluate the Softmax classifier of stage one, if there is one, and write the run's manifest."""
+    settings = config.stage1
+    facts = {
+        "stage": 1,
+        "run": config.name,
+        "method": "softmax",
+        "activation": "softmax",
+        "loss": "cross_entropy",
+        "sampler": settings.sampler,
+        "classifier": "linear",
+        "seed": config.seed,
+        "started_from": _weights(config),
+        "settings": settings.model_dump(mode="json", exclude_none=True),
+        "scaled_lr": settings.scaled_lr,
+        "processes": processes,
+        "seconds": seconds,
+        "image_size": features.origin["transform"].get("image_size"),
+    }
+    detections = None
+    if features.is_detection:
+        detections = DetectionEvaluation(features, config, folder, None, device)
+    loss = losses.get("cross_entropy", activation="softmax", background=features.is_detection)
+    finish(folder, features.classifier, features, loss, device, facts, detections=detections)
+
+
+def _weights(config: Config) -> str:
+    """Where the weights are from that stage one begins with."""
+    if config.stage1.checkpoint is not None:
+        return "checkpoint"
+    return "published" if config.backbone.pretrained else "random"
+
+
+def _is_of(features: FeaturesFile, model: nn.Module, dataset: Dataset | AnnotatedDataset) -> bool:
+    found = [features.origin.get(part, {}).get("sha256") for part in ("backbone", "dataset")]
+    return found == [weights_sha256(model), dataset.sha256]
