@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import json
 from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
@@ -67,5 +68,26 @@ def arguments(train: Made, test: Made | None = None, **changes: Any) -> dict[str
     }
 
 
+def annotate(path: Path, made: Made) -> Path:
+    """Annotations of the images: a box of every RoI that is none of background, and whatever else there is."""
+    names = list(enumerate(NAMES, 1))
+    images = [
+        {"id": id_, "height": 480, "width": 640, "neg_category_ids": [], "not_exhaustive_category_ids": []}
+        for id_ in made.ids.tolist()
+    ]
+    annotations = []
+    for row in np.flatnonzero((made.labels >= 0) & (made.labels < C)).tolist():
+        x, y, right, low = made.boxes[row].astype(float).tolist()
+        image = int(made.ids[row // PER_IMAGE])
+        box = {"bbox": [x, y, right - x, low - y], "area": (right - x) * (low - y)}
+        annotations.append({"id": row + 1, "image_id": image, "category_id": int(made.labels[row]) + 1, **box})
+    categories = [{"id": id_, "name": name, "frequency": "rcf"[3 - id_]} for id_, name in names]
+    path.write_text(json.dumps({"images": images, "annotations": annotations, "categories": categories}))
+    return path
+
+
 def write(path: Path, num_train: int = 160, num_test: int = 40) -> Path:
-    return features.write(path, **arguments(make(num_train), make(num_test, 1, 1000)))
+    """A file, and `val.json` beside it."""
+    test = make(num_test, 1, 1000)
+    annotate(path.parent / "val.json", test)
+    return features.write(path, **arguments(make(num_train), test))

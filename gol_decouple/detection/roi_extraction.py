@@ -16,7 +16,7 @@ from gol_decouple import runtime
 from gol_decouple.backbones.class_order import classifier_from_torchvision, regressor_from_torchvision
 from gol_decouple.data.annotated import AnnotatedDataset, AnnotatedSplit
 from gol_decouple.data.annotated_batches import AnnotatedBatch, AnnotatedBatches
-from gol_decouple.data.loading import Key, in_batches
+from gol_decouple.data.loading import clean_keys
 from gol_decouple.detection.roi_sampling import Rois, Sampling, train_rois, val_rois
 from gol_decouple.distributed import ALONE, World
 from gol_decouple.features.extract import as_float32, row_order, weights_sha256
@@ -27,9 +27,6 @@ from gol_decouple.features.writer_thread import WriterThread
 from gol_decouple.progress import SILENT, Progress
 from gol_decouple.settings import Config, DetectorConfig
 
-# Images that go through the detector together. They are always of one block, so that the same ones are padded to one
-# size, however many processes there are and wherever an interruption was.
-IMAGES_AT_ONCE = 4
 # Settings that decide which RoIs are cached, and of which pixels.
 _OF_ROIS = ("min_size", "max_size", "rois_per_image", "foreground_fraction", "proposals", "val_rois_per_image")
 
@@ -101,25 +98,20 @@ class _Extraction:
     ) -> Iterator[tuple[Block, list[Rois]]]:
         """Each block with the RoIs of its images."""
         per_image = _rois_per_image(self._config, name)
-        batches = [
-            list(in_batches([Key(image, None) for image in _images(block, order, per_image)], IMAGES_AT_ONCE))
-            for block in blocks
-        ]
-        keys = (keys for of_block in batches for keys in of_block)
+        images = [order[block.start // per_image : block.stop // per_image] for block in blocks]
+        # One at a time: padded to the size of others, an image would have other features.
+        keys = clean_keys(np.concatenate(images).tolist(), 1)
         workers, pinned = self._config.stage1.num_workers, self._device.type == "cuda"
         loaded = iter(AnnotatedBatches(split, keys, masks=False, workers=workers, pinned=pinned))
-        for block, of_block in zip(blocks, batches, strict=True):
-            found: list[Rois] = []
-            for batch in islice(loaded, len(of_block)):
-                found += self._rois(name, split, batch)
-            yield block, found
+        for block, own in zip(blocks, images, strict=True):
+            yield block, [self._rois(name, split, batch) for batch in islice(loaded, len(own))]
 
-    def _rois(self, name: str, split: AnnotatedSplit, batch: AnnotatedBatch) -> list[Rois]:
+    def _rois(self, name: str, split: AnnotatedSplit, batch: AnnotatedBatch) -> Rois:
         there = batch.to(self._device)
         images, targets = there.images(), there.targets()
         if name == "train":
-            return self._train(images, targets, split.ids[batch.indices.numpy()].tolist())
-        return self._val(images, targets)
+            return self._train(images, targets, split.ids[batch.indices.numpy()].tolist())[0]
+        return self._val(images, targets)[0]
 
 
 def _columns(rois: Sequence[Rois], per_image: int) -> dict[str, NDArray[Any]]:
@@ -136,11 +128,6 @@ def _columns(rois: Sequence[Rois], per_image: int) -> dict[str, NDArray[Any]]:
         for name, tensor in given.items():
             columns[name][place, : len(one)] = tensor.cpu().numpy()
     return {name: column.reshape(-1, *column.shape[2:]) for name, column in columns.items()}
-
-
-def _images(block: Block, order: NDArray[np.int64], per_image: int) -> list[int]:
-    images: list[int] = order[block.start // per_image : block.stop // per_image].tolist()
-    return images
 
 
 def _header(detector: Any, dataset: AnnotatedDataset, config: Config, has_classifier: bool) -> Header:

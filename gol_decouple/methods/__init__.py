@@ -9,7 +9,7 @@ from typing import Any
 from gol_decouple.errors import InputError, unknown
 from gol_decouple.methods.record import NEAREST_MEAN, OF_STAGE_ONE, Method
 from gol_decouple.methods.search import points as search
-from gol_decouple.methods.table import METHODS, ROIS_A_BATCH, WITHOUT_BACKGROUND
+from gol_decouple.methods.table import METHODS, OF_ROIS, WITHOUT_BACKGROUND
 
 __all__ = [
     "METHODS",
@@ -38,14 +38,14 @@ def get(name: str) -> Method:
     return METHODS[name]
 
 
-def changed_settings(method: Method) -> dict[str, Any]:
-    """The settings in which a method differs from the one of its name.
+def changed_settings(method: Method, background: bool = False) -> dict[str, Any]:
+    """The settings in which a method differs from the one of its name, for features with or without background.
 
     Raises:
         InputError: there is none of its name.
     """
-    default = get(method.name).settings
-    return {name: value for name, value in method.settings.items() if value != default[name]}
+    usual = default(method.name, background).settings
+    return {name: value for name, value in method.settings.items() if value != usual[name]}
 
 
 def select(patterns: Sequence[str], background: bool | None = False) -> list[str]:
@@ -82,13 +82,16 @@ def fits(background: bool) -> list[str]:
 
 
 def default(name: str, background: bool) -> Method:
-    """The method called `name` with the batch size for features with background samples, or without.
+    """The method called `name` with its recipe for features with background samples, as RoIs have them, or without.
 
     Raises:
         InputError: there is none.
     """
     method = get(name)
-    return method.with_settings(batch_size=ROIS_A_BATCH) if background and method.is_trained else method
+    if not background or not method.is_trained:
+        return method
+    start = {} if method.activation == "softmax" else {"start": "fresh"}
+    return method.with_settings(**OF_ROIS, **start)
 
 
 def first_softmax(background: bool = False) -> Method:

@@ -10,6 +10,7 @@ from typing import Any
 
 from gol_decouple import methods, runs
 from gol_decouple.errors import InputError, few
+from gol_decouple.features import is_detection
 from gol_decouple.files import write_json
 from gol_decouple.methods import Method
 from gol_decouple.stages.evaluation import fitted_temperature
@@ -53,16 +54,20 @@ class Choice:
         write_json(folder / runs.CHOICE, self.told())
 
 
+def refuse_rois(features: Path) -> None:
+    """Raise an InputError for RoIs: average precision on val would be what to choose by, and is not yet."""
+    if is_detection(features):
+        raise InputError(
+            f"{features} holds RoIs, whose accuracy is nothing to choose settings or methods by",
+            "gol-decouple stage2 with one value of each setting, or --keep-grid",
+        )
+
+
 class Candidates:
     """Classifiers that are trained without what is held out, and evaluated on it."""
 
     def __init__(self, work: Work) -> None:
-        if work.features.is_detection:
-            # Average precision on val would be what to choose by.
-            raise InputError(
-                f"{work.features.path} holds RoIs, whose accuracy is nothing to choose settings or methods by",
-                "gol-decouple stage2 with one value of each setting, or --keep-grid",
-            )
+        refuse_rois(work.features.path)
         self.holdout = Holdout.of(work.features)
         self._work = work
         self.saved = Saved(work, runs.CANDIDATES, self.holdout.rest, self._finish)

@@ -112,6 +112,9 @@ def _manifest(folder: Path) -> dict[str, Any]:
             f"{path} is not a manifest of a run: {missing[0]!r} is missing",
             f"remove {path} and repeat the command that made it",
         )
+    if "detection" in manifest:
+        told = f"{folder} is of a detector: pictures and exports are of image classifiers so far"
+        raise InputError(told, f"{runs.MODEL} and classifier.safetensors are there (docs/detectors.md)")
     return manifest
 
 

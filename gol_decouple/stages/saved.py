@@ -81,7 +81,7 @@ class Saved:
     def folder(self, job: Job) -> Path:
         """Where a job's classifier is kept."""
         fingerprint = self._work.features.fingerprint
-        changed = methods.changed_settings(job.method)
+        changed = methods.changed_settings(job.method, self._work.features.is_detection)
         key = runs.classifier_key(job.method, changed, job.seed, fingerprint, self.samples.key)
         return self._work.target.folder / self._section / key
 
@@ -259,7 +259,7 @@ class Saved:
             "classifier": method.classifier,
             "seed": job.seed,
             "settings": method.settings,
-            "changed_settings": methods.changed_settings(method),
+            "changed_settings": methods.changed_settings(method, self._work.features.is_detection),
             "started_from": job.started_from,
             "trained_on": str(self.samples),
             "class_counts": self.samples.counts(self._work.features).tolist(),

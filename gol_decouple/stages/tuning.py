@@ -17,7 +17,7 @@ from gol_decouple.metrics import top1_metrics
 from gol_decouple.progress import SILENT, Progress
 from gol_decouple.runs import Target
 from gol_decouple.settings import Stage2Config
-from gol_decouple.stages.choosing import CRITERION, Candidates, Choice
+from gol_decouple.stages.choosing import CRITERION, Candidates, Choice, refuse_rois
 from gol_decouple.stages.classifier import make_final, open_work, points_of
 from gol_decouple.stages.evaluation import predict
 from gol_decouple.stages.saved import Work
@@ -51,6 +51,7 @@ def tune(
             a final classifier of the best method that could not.
     """
     started = time.monotonic()
+    refuse_rois(target.features)
     settled = {name for point in grid for name in point.changes}
     sets = [
         list({repr(near): near for point in points for near in methods.search(point, settled)}.values())

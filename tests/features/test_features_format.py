@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import json
 import re
 from pathlib import Path
 
@@ -57,8 +58,14 @@ def test_rois_of_another_framework_go_through_stage_two(folder: Path, run_cli: R
     assert set(images.num_rois.tolist()) <= {4, 5, 6, 7, 8}
     assert file.classes.frequency is not None
     assert file.classes.frequency.tolist() == ["c", "c", "r"]
+    images = [{"id": id_, "height": 200, "width": 200, "neg_category_ids": [1, 2, 3]} for id_ in range(60, 80)]
+    categories = [{"id": id_, "name": name} for id_, name in ((1, "dog"), (2, "cat"), (3, "fox"))]
+    one = {"id": 1, "image_id": 60, "category_id": 2, "bbox": [5, 5, 40, 40]}
+    tree = {"images": images, "annotations": [one], "categories": categories}
+    (folder / "my_val.json").write_text(json.dumps(tree))
     outcome = run_cli(*COMMANDS[1].split(), "--set", "stage2.epochs=2")
     assert outcome.code == 0, outcome.err
+    assert "20 images of my_val.json" in " ".join(outcome.out.split())
 
 
 def test_a_minimal_file_is_read_and_reported_as_unchecked(folder: Path, run_cli: RunCli) -> None:

@@ -59,6 +59,16 @@ def test_rows_have_the_figures_of_masks_and_of_boxes(tmp_path: Path) -> None:
     assert [row["test_settings"] for row in (with_masks, plain)] == [tested, None]
 
 
+def test_rois_need_not_have_been_classified(tmp_path: Path) -> None:
+    folder = detected(tmp_path / "a")
+    tree = json.loads((folder / "manifest.json").read_text())
+    tree["metrics"] = {}
+    (folder / "manifest.json").write_text(json.dumps(tree))
+    (row,) = collect(tmp_path)
+    assert (row["top1"], row["num_few"], row["ece"], row["ap"]) == (None, None, None, 20)
+    assert "AP of masks" in shown([row])
+
+
 def test_csv_has_the_settings_as_a_text(tmp_path: Path) -> None:
     detected(tmp_path / "a")
     manifest(tmp_path / "b", method="plain")

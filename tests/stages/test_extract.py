@@ -116,11 +116,11 @@ def test_interrupted_extraction_continues_to_the_same_bytes(
     written: list[layout.Block] = []
     real_write = writer.FeatureWriter.write
 
-    def stop(self: writer.FeatureWriter, block: layout.Block, rows: np.ndarray) -> None:
+    def stop(self: writer.FeatureWriter, block: layout.Block, features: np.ndarray) -> None:
         if len(written) == stopped_after:
             raise KeyboardInterrupt
         written.append(block)
-        real_write(self, block, rows)
+        real_write(self, block, features)
 
     with monkeypatch.context() as patch:
         patch.setattr(writer.FeatureWriter, "write", stop)
@@ -132,9 +132,9 @@ def test_interrupted_extraction_continues_to_the_same_bytes(
     assert (last.split, last.view) == ("train", views // 2)
     assert last.stop < 67
 
-    def not_again(self: writer.FeatureWriter, block: layout.Block, rows: np.ndarray) -> None:
+    def not_again(self: writer.FeatureWriter, block: layout.Block, features: np.ndarray) -> None:
         assert block not in written
-        real_write(self, block, rows)
+        real_write(self, block, features)
 
     computed: list[int] = []
     model.backbone.register_forward_pre_hook(lambda _, inputs: computed.append(len(inputs[0])))
@@ -282,11 +282,11 @@ def test_an_error_on_the_writers_thread_comes_up_and_nothing_is_published(
     tried: list[layout.Block] = []
     real_write = writer.FeatureWriter.write
 
-    def fail(self: writer.FeatureWriter, block: layout.Block, rows: np.ndarray) -> None:
+    def fail(self: writer.FeatureWriter, block: layout.Block, features: np.ndarray) -> None:
         tried.append(block)
         if len(tried) == at:
             raise error
-        real_write(self, block, rows)
+        real_write(self, block, features)
 
     with monkeypatch.context() as patch:
         patch.setattr(writer.FeatureWriter, "write", fail)

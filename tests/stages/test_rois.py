@@ -110,7 +110,8 @@ def test_stage_two_samples_so(file: FeaturesFile, monkeypatch: pytest.MonkeyPatc
 
 def one_step(path: Path, name: str, **settings: Any) -> tuple[torch.Tensor, torch.Tensor]:
     """What a step with all RoIs, lr 1 and no momentum adds to weight and bias."""
-    common = {"epochs": 1, "schedule": "constant", "momentum": 0.0, "lr": 1.0, "batch_size": 10**6} | settings
+    common = {"epochs": 1, "schedule": "constant", "momentum": 0.0, "lr": 1.0, "batch_size": 10**6}
+    common |= {"weight_decay": 0.0} | settings
     before = {"start": "stage_one"} | common
     small = gol_decouple.retrain(path, name, **(before | {"lr": 1e-9}))
     after = gol_decouple.retrain(path, name, **before)
