@@ -25,6 +25,20 @@ CATEGORIES = ((7, "seven", "c"), (3, "three", "r"), (9, "nine", "f"))
 SIZES = ((64, 80), (56, 72), (72, 64), (64, 64), (60, 90))  # height, width, in turn
 
 
+# A process whose detectors have a narrow backbone.
+MAIN = f"""
+import sys
+sys.path.insert(0, {str(Path(__file__).parent)!r})
+import torch
+torch.set_num_threads(1)
+import annotated
+from gol_decouple.backbones import mask_rcnn
+mask_rcnn.resnet_fpn_backbone = annotated.narrow_backbone
+from gol_decouple.cli import main
+sys.exit(main())
+"""
+
+
 def corners(box: list[float]) -> list[float]:
     x, y, width, height = box
     return [x, y, x + width, y, x + width, y + height, x, y + height]

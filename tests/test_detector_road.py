@@ -12,9 +12,8 @@ from typing import Any
 import numpy as np
 import pytest
 import torch
-from annotated import narrow_backbone
+from annotated import MAIN, narrow_backbone
 from conftest import RunCli
-from stages.test_detector import MAIN
 from test_distributed import two_processes
 
 from gol_decouple import features, losses, runs

@@ -9,7 +9,7 @@ from pathlib import Path
 
 import pytest
 import torch
-from annotated import narrow_backbone
+from annotated import MAIN, narrow_backbone
 from conftest import Interrupt, RunCli
 from safetensors.torch import load_file
 from test_distributed import two_processes
@@ -26,18 +26,6 @@ from gol_decouple.samplers import repeat_factors
 from gol_decouple.settings import Config
 from gol_decouple.stages.detection import Detection
 from gol_decouple.stages.training import Trainer
-
-MAIN = f"""
-import sys
-sys.path.insert(0, {str(Path(__file__).parents[1])!r})
-import torch
-torch.set_num_threads(1)
-import annotated
-from gol_decouple.backbones import mask_rcnn
-mask_rcnn.resnet_fpn_backbone = annotated.narrow_backbone
-from gol_decouple.cli import main
-sys.exit(main())
-"""
 
 
 @pytest.fixture(autouse=True)
