@@ -19,11 +19,11 @@ from gol_decouple.data.lvis import annotation_files, load_annotated
 from gol_decouple.detection import Evaluation, prepare
 from gol_decouple.detection.box_evaluation import box_ap
 from gol_decouple.detection.box_regression import BoxRegressor
-from gol_decouple.detection.detector import detector_ap
 from gol_decouple.detection.figures import manifest_of, save_class_ap
 from gol_decouple.detection.ground_truth import GroundTruth
 from gol_decouple.detection.roi_boxes import ImageRois, Scorer
 from gol_decouple.detection.settings import DetectionSettings
+from gol_decouple.detection.whole_detector import detector_ap
 from gol_decouple.errors import InputError, few
 from gol_decouple.features import FeaturesFile
 from gol_decouple.losses import Loss

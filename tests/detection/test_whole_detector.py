@@ -13,9 +13,9 @@ from torchvision.models.detection import MaskRCNN
 from torchvision.models.detection.backbone_utils import resnet_fpn_backbone
 
 from gol_decouple.data.masks import mask_of
-from gol_decouple.detection import detector, prepare
-from gol_decouple.detection.detector import detector_ap, detector_results
+from gol_decouple.detection import prepare, whole_detector
 from gol_decouple.detection.settings import DetectionSettings
+from gol_decouple.detection.whole_detector import detector_ap, detector_results
 from gol_decouple.errors import InputError
 
 CLASSES = 5
@@ -72,7 +72,7 @@ def test_with_its_own_classifier_it_is_the_model(model: MaskRCNN, images: dict[i
     assert len(found) == len(images)
     for (image_id, image), (rows,) in zip(images.items(), found, strict=True):
         expected = by_torchvision(model, image)
-        assert len(rows) == len(expected["labels"]) > detector._MASKS_AT_ONCE
+        assert len(rows) == len(expected["labels"]) > whole_detector._MASKS_AT_ONCE
         assert {row["image_id"] for row in rows} == {image_id}
         assert [row["category_id"] for row in rows] == CATEGORY_IDS[expected["labels"] - 1].tolist()
         np.testing.assert_allclose([row["score"] for row in rows], expected["scores"], rtol=1e-5)
@@ -139,13 +139,13 @@ def test_masks_are_made_of_what_is_evaluated(
     model: MaskRCNN, images: dict[int, Tensor], tree: dict[str, Any], monkeypatch: pytest.MonkeyPatch
 ) -> None:
     made: list[int] = []
-    masks = detector.DetectorImage.masks
+    masks = whole_detector.DetectorImage.masks
 
-    def counting(self: detector.DetectorImage, found: Any) -> list[Any]:
+    def counting(self: whole_detector.DetectorImage, found: Any) -> list[Any]:
         made.extend(found.labels.tolist())
         return masks(self, found)
 
-    monkeypatch.setattr(detector.DetectorImage, "masks", counting)
+    monkeypatch.setattr(whole_detector.DetectorImage, "masks", counting)
     images = {9: images[9]}
     detector_ap(
         *(prepare(tree), prepare(tree, "segm")), model, images.items(), [own_scorer(model)], CATEGORY_IDS, SETTINGS
