@@ -16,6 +16,7 @@ from annotated import MAIN, narrow_backbone
 from conftest import RunCli
 from test_distributed import two_processes
 
+import gol_decouple
 from gol_decouple import features, losses, runs
 from gol_decouple.backbones import mask_rcnn
 from gol_decouple.backbones.class_order import labels_from_torchvision
@@ -26,6 +27,7 @@ from gol_decouple.data.loading import clean_keys
 from gol_decouple.data.lvis import load_annotated
 from gol_decouple.detection import prepare
 from gol_decouple.detection.roi_boxes import detect_boxes
+from gol_decouple.detection.whole_detector import DetectorImage, regressor_of
 from gol_decouple.errors import InputError
 from gol_decouple.features import layout
 from gol_decouple.features.writer import FeatureWriter
@@ -121,6 +123,46 @@ def test_boxes_from_the_cache_are_the_detectors_own(finished: Path) -> None:
         np.testing.assert_allclose(found.scores, own["scores"].numpy(), rtol=1e-4)
         np.testing.assert_allclose(found.boxes, own["boxes"].numpy(), atol=0.01)
     assert seen > 20
+
+
+@pytest.mark.slow
+@pytest.mark.parametrize("dtype", ["float32", "float16"])
+def test_detections_of_an_overfitted_detector(detector_config: Path, tmp_path: Path, dtype: str) -> None:
+    """From the cache and by the whole detector they are the same, whatever classifier takes the place of its own."""
+    changes = ["data.annotations.val=train.json", "stage1.lr=0.003", "stage1.epochs=30", "stage1.sampler=random"]
+    changes += ["transform.flip=false", "detector.train_min_sizes=[64]", "detector.val_rois_per_image=40"]
+    run = run_stage1(load_config(str(detector_config), [*changes, f"features.dtype={dtype}"]), tmp_path)
+    assert manifest_of(run)["detection"]["boxes"]["ap50"] > 20.0
+    opened = features.open(run / runs.FEATURES)
+    evaluation = DetectionEvaluation(opened, load_config(str(run / runs.CONFIG)), run, None, torch.device("cpu"))
+    cached = {rois.image_id: rois for rois in evaluation._rois()}
+    softmax = losses.get("cross_entropy", activation="softmax", background=True)
+    classifiers: dict[str, tuple[Any, Any]] = {"stage one": (opened.classifier, softmax)}
+    for name in ("softmax", "sigmoid", "gumbel", "gumbel_published", "gol", "seesaw", "bags", "eqlv2"):
+        made = gol_decouple.retrain(run / runs.FEATURES, name, epochs=200, batch_size=64)
+        classifiers[name] = (made, made.loss)
+    scorers = [_scorer(*pair, torch.device("cpu")) for pair in classifiers.values()]
+    seen = dict.fromkeys(classifiers, 0)
+    for image_id, pixels in evaluation._images():
+        with torch.inference_mode():
+            image = DetectorImage(evaluation._detector.eval(), image_id, pixels)
+            whole = detect_boxes(image.rois, regressor_of(evaluation._detector), scorers, evaluation.settings)
+            found = detect_boxes(cached[image_id], evaluation._regressor(), scorers, evaluation.settings)
+        for name, own, ours in zip(classifiers, map(image.in_image, whole), found, strict=True):
+            seen[name] += len(own.labels)
+            if dtype == "float32":
+                assert ours.labels.tolist() == own.labels.tolist(), name
+                np.testing.assert_allclose(ours.boxes, own.boxes, atol=1e-4)
+                np.testing.assert_allclose(ours.scores, own.scores, atol=1e-4)
+    assert min(seen.values()) > 5
+    differences = []
+    for classifier, loss in classifiers.values():
+        from_cache = evaluation.evaluate(tmp_path, classifier, loss)["boxes"]["ap"]
+        by_detector, _ = evaluation._of_detector(_scorer(classifier, loss, torch.device("cpu")))
+        differences.append(from_cache - by_detector["ap"])
+    print(f"{dtype}: AP from the cache less the detector's own: {dict(zip(classifiers, differences, strict=True))}")
+    assert np.abs(differences).max() < (1e-6 if dtype == "float32" else 1.0)
+    shutil.rmtree(tmp_path)
 
 
 def test_an_interrupted_extraction_continues(

@@ -88,13 +88,16 @@ class DetectionEvaluation:
 
     def _figures(self, scorer: Scorer) -> tuple[Figures, Figures | None]:
         if self._has_masks:
-            model, masks = self._detector, self._masks
-            (found,) = detector_ap(
-                self._boxes, masks, model, self._images(), [scorer], self._category_ids, self.settings
-            )
-            return found
+            return self._of_detector(scorer)
         rois, regressor = self._rois(), self._regressor()
         return box_ap(self._boxes, rois, regressor, [scorer], self._category_ids, self.settings)[0], None
+
+    def _of_detector(self, scorer: Scorer) -> tuple[Figures, Figures]:
+        """Of boxes and masks, by the whole detector."""
+        found = detector_ap(
+            self._boxes, self._masks, self._detector, self._images(), [scorer], self._category_ids, self.settings
+        )
+        return found[0]
 
     @cached_property
     def _masks(self) -> Evaluation:
