@@ -167,6 +167,8 @@ class DetectorConfig(_Section):
     def _sized(self) -> DetectorConfig:
         if max(self.min_size, *self.train_min_sizes) > self.max_size:
             raise PydanticCustomError("size", "max_size should not be smaller than min_size and train_min_sizes")
+        if self.rois_per_image * self.foreground_fraction < 1:
+            raise PydanticCustomError("rois", "rois_per_image times foreground_fraction should be at least 1")
         return self
 
 

@@ -14,6 +14,7 @@ import pytest
 import torch
 from annotated import MAIN, narrow_backbone
 from conftest import RunCli
+from safetensors.torch import load_file
 from test_distributed import two_processes
 
 import gol_decouple
@@ -243,6 +244,47 @@ def test_stage_two_and_its_report(run: Path, run_cli: RunCli) -> None:
     assert again.err.count("is finished and kept as it is") == 4
 
 
+def test_limited_images_are_all_that_is_evaluated_on(finished: Path, detector_config: Path, tmp_path: Path) -> None:
+    changes = [*EXACT, f"stage1.checkpoint={finished / runs.MODEL}", "data.limit=2"]
+    run = run_stage1(load_config(str(detector_config), changes), tmp_path)
+    assert features.open(run / runs.FEATURES)["val"].images.ids.shape == (2,)
+    assert manifest_of(run)["detection"]["images"] == 2
+    shutil.rmtree(tmp_path)
+
+
+def test_a_body_alone_has_no_regressor(finished: Path, detector_config: Path, tmp_path: Path) -> None:
+    prefix = "backbone.body."
+    body = {
+        name.removeprefix(prefix): part for name, part in load_file(finished / runs.MODEL).items() if prefix in name
+    }
+    torch.save(body, tmp_path / "body.pth")
+    config = load_config(str(detector_config), [f"stage1.checkpoint={tmp_path / 'body.pth'}", "detector.masks=true"])
+    run = run_stage1(config, tmp_path)
+    opened = features.open(run / runs.FEATURES)
+    assert opened.classifier is None
+    assert opened.regressor is None
+    told = manifest_of(run)["detection"]
+    assert (told["boxes"]["ap"], told["masks"]["ap"]) == (None, None)
+    shutil.rmtree(tmp_path)
+
+
+def test_nothing_is_trained_on_val_that_is_evaluated_on(run: Path, run_cli: RunCli) -> None:
+    refused = run_cli("stage2", run, "--method", "gol", "--runs-dir", run.parent, "--set", "stage2.refit=true")
+    assert refused.code == 2
+    assert "error: stage2.refit = true trains on val, and" in refused.err
+
+
+def test_the_images_are_not_needed_again(run: Path, run_cli: RunCli, annotated_root: Path, tmp_path: Path) -> None:
+    config, gone = run / runs.CONFIG, tmp_path / "gone"
+    config.write_text(config.read_text().replace(str(annotated_root), str(gone)))
+    arguments = ("stage2", run, "--method", "gol", "--runs-dir", run.parent, "--set", "stage2.epochs=1")
+    refused = run_cli(*arguments)
+    assert refused.code == 2
+    assert f"and there is no file {gone / 'val.json'}\nhint: --annotations lvis_v1_val.json\n" in refused.err
+    done = run_cli(*arguments, "--annotations", annotated_root / "val.json")
+    assert done.code == 0, done.err
+
+
 def test_masks_of_the_whole_detector(run: Path, run_cli: RunCli) -> None:
     config = run / runs.CONFIG
     config.write_text(config.read_text().replace("masks = false", "masks = true"))
@@ -276,7 +318,11 @@ def test_rois_outside_a_run_need_annotations(run: Path, run_cli: RunCli, annotat
     (tmp_path / "other.json").write_text(json.dumps(tree))
     wrong = run_cli(*arguments, "--overwrite", "--annotations", tmp_path / "other.json")
     assert wrong.code == 2
-    assert f"{tmp_path / 'other.json'} has no image 10" in wrong.err
+    assert f"{tmp_path / 'other.json'} has 0 of 3 images, and not 100" in wrong.err
+    tree = json.loads((annotated_root / "val.json").read_text())
+    (tmp_path / "renamed.json").write_text(json.dumps(tree))
+    again = run_cli(*arguments, "--annotations", tmp_path / "renamed.json")
+    assert "warning: it was evaluated with other settings (val.json, 3 images" in again.err
 
 
 def test_annotations_are_for_rois_only(gaussians: Path, run_cli: RunCli, annotated_root: Path, tmp_path: Path) -> None:

@@ -123,7 +123,7 @@ def build_detector(
     return model
 
 
-class Resizing(GeneralizedRCNNTransform):  # type: ignore[misc]  # torchvision has no types  # type: ignore[misc]  # torchvision has no types
+class Resizing(GeneralizedRCNNTransform):  # type: ignore[misc]  # torchvision has no types
     """torchvision's normalisation and resizing, with one size of its own for evaluation."""
 
     def __init__(self, settings: DetectorConfig, transform: TransformConfig) -> None:

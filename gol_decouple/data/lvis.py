@@ -41,6 +41,11 @@ def load_annotated(config: DataConfig, look: bool = True) -> AnnotatedDataset:
     read = {split: read_annotations(path) for split, path in paths.items()}
     train = read["train"]
     of_same_categories(read["val"], train)
+    if len(missing := np.setdiff1d(train.categories.ids, read["val"].categories.ids)):
+        named = f"{len(missing):,} categories of {train.name} are not listed in {read['val'].name}"
+        raise InputError(f"{named}: {few([str(id_) for id_ in missing])}", "both files list all categories")
+    if len(train.categories) < 2:
+        raise InputError(f"{train.name} has one category, and a classifier needs two", "this is for many classes")
     splits, notes = {}, []
     for position, (name, data) in enumerate(read.items()):
         files, found = find_images(data.images, root, data.name)
@@ -76,21 +81,29 @@ def annotation_files(config: DataConfig) -> dict[str, Path]:
         raise InputError("data.kind = 'lvis' needs data.path, the folder of the images", "--data-root images")
     if not Path(config.path).is_dir():
         raise InputError(f"data.path = {config.path}: there is no such folder", "--set data.path=... names it")
-    files = config.annotations
-    paths = {}
-    for split in SPLITS:
-        named = getattr(files, split)
-        if not named:
-            where = "in data.annotations.folder or, where that is unset, in data.path"
-            hint = f"--set data.annotations.{split}=my_{split}.json, {where}"
-            raise InputError(f"data.kind = 'lvis' needs data.annotations.{split}", hint)
-        paths[split] = Path(files.folder or config.path) / named
-        if not paths[split].is_file():
+    paths = {split: annotation_file(config, split) for split in SPLITS}
+    for split, path in paths.items():
+        if not path.is_file():
             raise InputError(
-                f"data.annotations.{split}: there is no file {paths[split]}",
+                f"data.annotations.{split}: there is no file {path}",
                 f"--set data.annotations.folder=... names the folder, --set data.annotations.{split}=... the file",
             )
     return paths
+
+
+def annotation_file(config: DataConfig, split: str) -> Path:
+    """The file of a split's annotations, whether or not it is there.
+
+    Raises:
+        InputError: the config does not name it.
+    """
+    files = config.annotations
+    named: str | None = getattr(files, split)
+    if not named:
+        where = "in data.annotations.folder or, where that is unset, in data.path"
+        hint = f"--set data.annotations.{split}=my_{split}.json, {where}"
+        raise InputError(f"data.kind = 'lvis' needs data.annotations.{split}", hint)
+    return Path(files.folder or config.path or "") / named
 
 
 def _split(data: LvisData, files: ImageFiles, train: LvisData) -> tuple[AnnotatedSplit, list[str]]:

@@ -28,10 +28,12 @@ class Evaluation:
         truth: the annotations, without what evaluation does not need.
     """
 
-    def __init__(self, source: str | Path | Mapping[str, Any], iou_type: IouType) -> None:
+    def __init__(
+        self, source: str | Path | Mapping[str, Any], iou_type: IouType, image_ids: Ints | None = None
+    ) -> None:
         self._source = source
         self._iou_type: IouType = iou_type
-        self.truth: GroundTruth = read_ground_truth(source, iou_type)
+        self.truth: GroundTruth = read_ground_truth(source, iou_type, image_ids)
         truth = self.truth
         self._ignored = truth.ignored[:, None] | outside(truth.areas)
         counted = np.zeros((len(truth.category_ids), self._ignored.shape[1]), dtype=np.int64)
@@ -83,13 +85,18 @@ class Evaluation:
         return summarize(curves, truth)
 
 
-def prepare(annotations: str | Path | Mapping[str, Any], iou_type: IouType = "bbox") -> Evaluation:
+def prepare(
+    annotations: str | Path | Mapping[str, Any], iou_type: IouType = "bbox", image_ids: Ints | None = None
+) -> Evaluation:
     """Read annotations once, to evaluate the results of many detectors or classifiers: `prepare(path).evaluate(found)`.
 
+    Args:
+        image_ids: [I], of the images to evaluate on, as if there were no others; None: all.
+
     Raises:
-        InputError: the annotations cannot be used (`evaluate_lvis`).
+        InputError: the annotations cannot be used (`evaluate_lvis`), or do not have an image.
     """
-    return Evaluation(annotations, iou_type)
+    return Evaluation(annotations, iou_type, image_ids)
 
 
 def evaluate_lvis(

@@ -13,7 +13,8 @@ from pathlib import Path
 from typing import Any
 
 from gol_decouple.data.lvis_json import FREQUENCIES
-from gol_decouple.detection.ground_truth import GroundTruth
+from gol_decouple.data.lvis_records import positions
+from gol_decouple.detection.ground_truth import GroundTruth, Ints
 from gol_decouple.detection.settings import DetectionSettings
 from gol_decouple.files import write_text
 
@@ -52,8 +53,11 @@ def manifest_of(
     }
 
 
-def save_class_ap(folder: Path, truth: GroundTruth, boxes: Figures, masks: Figures | None) -> None:
+def save_class_ap(folder: Path, truth: GroundTruth, category_ids: Ints, boxes: Figures, masks: Figures | None) -> None:
     """Write `per_class_ap.csv` into `folder`: the AP of every class in points; empty where nothing defines it.
+
+    Args:
+        category_ids: [C], of the labels.
 
     Its columns are class (the label), category_id, name, frequency, ap (of masks) and ap_box.
     """
@@ -61,9 +65,10 @@ def save_class_ap(folder: Path, truth: GroundTruth, boxes: Figures, masks: Figur
     table = csv.writer(text, lineterminator="\n")
     table.writerow(("class", "category_id", "name", "frequency", "ap", "ap_box"))
     letters = truth.frequencies
-    for label, category_id in enumerate(truth.category_ids.tolist()):
+    places = positions(truth.category_ids, category_ids).tolist()
+    for label, (category_id, place) in enumerate(zip(category_ids.tolist(), places, strict=True)):
         points = [None if figures is None else figures["per_class"][category_id] for figures in (masks, boxes)]
-        row = (truth.category_names[label], "" if letters is None else letters[label])
+        row = (truth.category_names[place], "" if letters is None else letters[place])
         table.writerow((label, category_id, *row, *("" if value is None else f"{value:.4f}" for value in points)))
     write_text(folder / CLASS_AP, text.getvalue())
 

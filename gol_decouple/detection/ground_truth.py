@@ -11,9 +11,9 @@ import numpy as np
 from numpy.typing import NDArray
 
 from gol_decouple.data.lvis_json import read_annotations, refuse
-from gol_decouple.data.lvis_records import Bad, LvisData
+from gol_decouple.data.lvis_records import Bad, LvisData, positions
 from gol_decouple.data.masks import Rle, faults, to_rle
-from gol_decouple.errors import unknown
+from gol_decouple.errors import InputError, unknown
 
 IouType = Literal["bbox", "segm"]
 IOU_TYPES = ("bbox", "segm")
@@ -60,25 +60,33 @@ class GroundTruth:
     notes: tuple[str, ...]
 
 
-def read_ground_truth(source: str | Path | Mapping[str, Any], iou_type: IouType) -> GroundTruth:
+def read_ground_truth(
+    source: str | Path | Mapping[str, Any], iou_type: IouType, image_ids: Ints | None = None
+) -> GroundTruth:
     """The annotations of a file in LVIS's format, or of what it holds.
 
+    Args:
+        image_ids: of the images to evaluate on; None: all.
+
     Raises:
-        InputError: it is no such file, or has bad entries; for masks, bad masks.
+        InputError: it is no such file, or has bad entries; for masks, bad masks; or it does not have an image.
     """
     if iou_type not in IOU_TYPES:
         raise unknown("iou_type", str(iou_type), IOU_TYPES)
     data = read_annotations(Path(source) if isinstance(source, str) else source, masks=iou_type == "segm")
     images, categories, annotations = data.images, data.categories, data.annotations
     order = np.argsort(images.ids)
-    places = np.argsort(order)  # of each image, in the order of ids
+    if image_ids is not None:
+        order = _chosen(data, image_ids)
+    places = np.full(len(images), -1)  # of each image, in the order of ids
+    places[order] = np.arange(len(order))
     sizes = np.stack([images.heights, images.widths], axis=1)
     keys = places[annotations.images] * len(categories) + annotations.labels
     chosen = np.argsort(keys, kind="stable")
-    chosen = chosen[annotations.areas[chosen] > 0]
+    chosen = chosen[(annotations.areas > 0)[chosen] & (places[annotations.images] >= 0)[chosen]]
     keys = keys[chosen]
     negative, incomplete = (
-        np.unique(places[pairs[:, 0]] * len(categories) + pairs[:, 1])
+        np.unique((places[pairs[:, 0]] * len(categories) + pairs[:, 1])[places[pairs[:, 0]] >= 0])
         for pairs in (images.negative, images.not_exhaustive)
     )
     return GroundTruth(
@@ -97,6 +105,16 @@ def read_ground_truth(source: str | Path | Mapping[str, Any], iou_type: IouType)
         not_exhaustive=incomplete,
         notes=data.notes,
     )
+
+
+def _chosen(data: LvisData, image_ids: Ints) -> Ints:
+    """Indices of some images, in the order of their ids."""
+    wanted = np.unique(image_ids)
+    found = positions(data.images.ids, wanted)
+    if len(missing := wanted[found < 0]):
+        told = f"{data.name} has {len(wanted) - len(missing):,} of {len(wanted):,} images, and not {missing[0]}"
+        raise InputError(told, "evaluate with the annotations of the split that the images are of")
+    return found
 
 
 def _masks(data: LvisData, chosen: Ints, sizes: Ints) -> list[Rle]:

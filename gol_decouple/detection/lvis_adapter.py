@@ -58,7 +58,7 @@ def evaluate_with_lvis(
     tree, _ = load(Path(source) if isinstance(source, str) else source, masks=iou_type == "segm")
     annotations = lvis.LVIS.__new__(lvis.LVIS)
     annotations.logger = logging.getLogger(__name__)
-    annotations.dataset = _dataset(tree)
+    annotations.dataset = _dataset(tree, set(truth.image_ids.tolist()))
     annotations._create_index()
     found = _objects(results, truth)
     if of_category:
@@ -111,13 +111,16 @@ def _evaluation_class(original: Any) -> Any:
     return type("NumPy2LVISEval", (original,), {"accumulate": types.FunctionType(method.__code__, seen, "accumulate")})
 
 
-def _dataset(tree: Mapping[str, Any]) -> dict[str, Any]:
+def _dataset(tree: Mapping[str, Any], image_ids: set[int]) -> dict[str, Any]:
     """Annotations for the package, which writes into them, takes the id 0 for none, and lets no field be missing."""
     return {
-        "images": [{"not_exhaustive_category_ids": [], **image} for image in tree["images"]],
+        "images": [
+            {"not_exhaustive_category_ids": [], **image} for image in tree["images"] if image["id"] in image_ids
+        ],
         "annotations": [
             {"area": row["bbox"][2] * row["bbox"][3], **row, "id": number}
             for number, row in enumerate(tree["annotations"], 1)
+            if row["image_id"] in image_ids
         ],
         "categories": [{"frequency": "f", **category} for category in tree["categories"]],
     }

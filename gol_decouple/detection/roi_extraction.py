@@ -47,7 +47,7 @@ def extract_rois(
     detector moves.
 
     Args:
-        has_classifier: whether the detector's own classifier is one for these classes.
+        has_classifier: whether the detector's classifier and box regressor are for these classes, and not random.
         world: the processes, each of which computes and writes its share; the file does not depend on their number.
         shard: each writes a file of its own, which `shards.merge` joins.
 
@@ -134,6 +134,7 @@ def _header(detector: Any, dataset: AnnotatedDataset, config: Config, has_classi
     predictor = detector.roi_heads.box_predictor
     weight, bias = regressor_from_torchvision(predictor.bbox_pred.weight, predictor.bbox_pred.bias)
     classifier = classifier_from_torchvision(predictor.cls_score.weight, predictor.cls_score.bias)
+    regressor = Regressor(as_float32(weight), as_float32(bias), tuple(detector.roi_heads.box_coder.weights))
     counts, settings = dataset.train_counts, _settings(config)
     present = counts[counts > 0]
     return Header(
@@ -155,7 +156,7 @@ def _header(detector: Any, dataset: AnnotatedDataset, config: Config, has_classi
         },
         row_order_seed=config.features.seed,
         class_images=ClassImages(dataset.image_counts, len(dataset.splits["train"]), dataset.frequency),
-        regressor=Regressor(as_float32(weight), as_float32(bias), tuple(detector.roi_heads.box_coder.weights)),
+        regressor=regressor if has_classifier else None,
     )
 
 

@@ -54,7 +54,7 @@ class Sampling:
 
     def choose(self, labels: torch.Tensor, num_classes: int, image_id: int) -> torch.Tensor:
         """Indices [R] into labels [P] of an image's RoIs, in ascending order; as torchvision's own sampler counts."""
-        draws = runtime.generator(self.seed, ROIS, image_id)
+        draws = runtime.generator(self.seed, ROIS, image_id % 2**63)
         foreground, background = (
             torch.nonzero(which).squeeze(1).cpu() for which in (labels < num_classes, labels == num_classes)
         )

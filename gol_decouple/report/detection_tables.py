@@ -38,8 +38,7 @@ def _setting(row: Row) -> tuple[Any, ...]:
 
 
 def _has_masks(row: Row) -> bool:
-    # An AP that nothing defines is None as well, and then that of boxes is.
-    return row["ap"] is not None or row["ap_box"] is None
+    return bool(row["test_settings"]["masks"])
 
 
 def _table(rows: list[Row], has_others: bool) -> TextTable:

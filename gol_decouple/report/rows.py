@@ -175,7 +175,12 @@ def _detection(told: dict[str, Any] | None) -> Row:
         return dict.fromkeys(_DETECTION)
     masks = dict.fromkeys(REPORTED) if told["masks"] is None else told["masks"]
     return {
-        "test_settings": {**told["settings"], "annotations": told["annotations"], "images": told["images"]},
+        "test_settings": {
+            **told["settings"],
+            "annotations": told["annotations"],
+            "images": told["images"],
+            "masks": told["masks"] is not None,
+        },
         **{name: masks[name] for name in REPORTED},
         **{name: told["boxes"][of] for name, of in zip(BOX_AP, REPORTED, strict=True)},
         **{f"num_{letter}": told[f"num_{letter}"] for letter in FREQUENCIES},

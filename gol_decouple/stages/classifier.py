@@ -115,6 +115,9 @@ def open_work(
     detections = None
     if features.is_detection:
         detections = DetectionEvaluation(features, target.config, target.folder, annotations, used_device)
+        if refit and detections.split == "val":
+            told = f"stage2.refit = true trains on val, and {target.features} has nothing else to evaluate on"
+            raise InputError(told, "leave it unset")
     elif annotations is not None:
         raise InputError(f"{target.features} holds samples, not RoIs: there is nothing to annotate", "no --annotations")
     return Work(target, features, used_device, memory_gb, refit, progress, detections)

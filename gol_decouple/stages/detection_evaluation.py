@@ -13,9 +13,10 @@ from numpy.typing import NDArray
 
 from gol_decouple import classifiers, runs
 from gol_decouple.backbones.detector_weights import detector_from
+from gol_decouple.data.annotated import AnnotatedSplit
 from gol_decouple.data.annotated_batches import AnnotatedBatches
 from gol_decouple.data.loading import clean_keys
-from gol_decouple.data.lvis import annotation_files, load_annotated
+from gol_decouple.data.lvis import annotation_file, load_annotated
 from gol_decouple.detection import Evaluation, prepare
 from gol_decouple.detection.box_evaluation import box_ap
 from gol_decouple.detection.box_regression import BoxRegressor
@@ -57,11 +58,13 @@ class DetectionEvaluation:
         if self.split not in features:
             raise InputError(f"{features.path} has no RoIs to evaluate on", "write it with train and val")
         if annotations is None and config is not None:
-            annotations = annotation_files(config.data)["val"]
-        if annotations is None:
+            annotations = annotation_file(config.data, "val")
+        if annotations is None or not annotations.is_file():
             told = f"{features.path} holds RoIs: average precision needs the annotations of its {self.split} images"
-            raise InputError(told, "--annotations lvis_v1_val.json")
+            missing = "" if annotations is None else f", and there is no file {annotations}"
+            raise InputError(told + missing, "--annotations lvis_v1_val.json")
         self._annotations = annotations
+        self._image_ids = features[self.split].images.ids
         detector = config.detector if config is not None else None
         self._has_masks = detector is not None and detector.masks
         self.settings = (
@@ -69,7 +72,7 @@ class DetectionEvaluation:
             if detector is None
             else DetectionSettings(detector.score_threshold, detector.nms, detector.max_detections)
         )
-        self._boxes = prepare(annotations)
+        self._boxes = prepare(annotations, "bbox", self._image_ids)
         self._category_ids = category_ids(features.classes.names, self._boxes.truth)
 
     def evaluate(self, folder: Path, classifier: Any, loss: Loss) -> dict[str, Any]:
@@ -80,10 +83,11 @@ class DetectionEvaluation:
             loss: what turns its logits into scores.
         """
         if classifier is None:
-            boxes, masks = _undefined(self._boxes.evaluate([])), None
+            boxes: Figures = _undefined(self._boxes.evaluate([]))
+            masks = boxes if self._has_masks else None
         else:
             boxes, masks = self._figures(_scorer(classifier, loss, self._device))
-        save_class_ap(folder, self._boxes.truth, boxes, masks)
+        save_class_ap(folder, self._boxes.truth, self._category_ids, boxes, masks)
         return manifest_of(self._boxes.truth, self.settings, boxes, masks)
 
     def _figures(self, scorer: Scorer) -> tuple[Figures, Figures | None]:
@@ -99,9 +103,16 @@ class DetectionEvaluation:
         )
         return found[0]
 
+    def differs(self, manifest: Mapping[str, Any]) -> str | None:
+        """What a finished classifier was evaluated with, if that is something else."""
+        told, own = manifest.get("detection"), manifest_of(self._boxes.truth, self.settings, {}, None)
+        if told is None or all(told[name] == own[name] for name in ("settings", "annotations", "images")):
+            return None
+        return f"{told['annotations']}, {told['images']} images, {told['settings']}"
+
     @cached_property
     def _masks(self) -> Evaluation:
-        return prepare(self._annotations, "segm")
+        return prepare(self._annotations, "segm", self._image_ids)
 
     @cached_property
     def _detector(self) -> torch.nn.Module:
@@ -111,11 +122,15 @@ class DetectionEvaluation:
         there: torch.nn.Module = detector.to(self._device)
         return there
 
+    @cached_property
+    def _val(self) -> AnnotatedSplit:
+        assert self._config is not None
+        return load_annotated(self._config.data, look=False).splits["val"]
+
     def _images(self) -> Iterator[tuple[int, torch.Tensor]]:
         """Ids and pixels of the val images, where the detector is."""
         assert self._config is not None
-        split = load_annotated(self._config.data, look=False).splits["val"]
-        workers = self._config.stage1.num_workers
+        split, workers = self._val, self._config.stage1.num_workers
         for batch in AnnotatedBatches(split, clean_keys(range(len(split)), 1), masks=False, workers=workers):
             yield int(split.ids[batch.indices[0]]), batch.to(self._device).images()[0]
 

@@ -14,7 +14,8 @@ from gol_decouple.backbones.checkpoints import Match
 from gol_decouple.backbones.detector_weights import start_detector
 from gol_decouple.backbones.freezing import freeze_all_but
 from gol_decouple.data.annotated import AnnotatedDataset, tell_annotated
-from gol_decouple.data.lvis import load_annotated
+from gol_decouple.data.lvis import annotation_files, load_annotated
+from gol_decouple.detection import prepare
 from gol_decouple.detection.roi_extraction import extract_rois
 from gol_decouple.distributed import World
 from gol_decouple.progress import Progress
@@ -49,6 +50,8 @@ def run_detector(
     dataset = world.main_first(lambda: load_annotated(config.data))
     world.check_same("the images (their sha256)", dataset.sha256)
     tell_annotated(dataset, progress)
+    if config.detector is not None and config.detector.masks:
+        prepare(annotation_files(config.data)["val"], "segm")  # what is wrong with them shall not wait until the end
     detector, match = world.main_first(lambda: _detector(config, dataset.num_classes, progress))
     trainer = Trainer(detector, dataset, config, folder, world, device)
     with ExitStack() as stack:

@@ -67,7 +67,7 @@ def _describe(features: FeaturesFile) -> dict[str, Any]:
     present = counts[counts > 0]
     return {
         "dataset": dataset.get("name", features.path.stem),
-        "imbalance_factor": dataset.get("imbalance_factor", float(present.max() / present.min())),
+        "imbalance_factor": dataset.get("imbalance_factor") or float(present.max() / present.min()),
         "backbone": features.origin.get("backbone", {}).get("name"),
         "train_counts": counts.tolist(),
         **of_images,

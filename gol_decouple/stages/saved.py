@@ -103,6 +103,7 @@ class Saved:
             folder = self.folder(job)
             if not overwrite and not self.is_left(job):
                 self._work.progress.say(f"{folder} is finished and kept as it is (--overwrite trains it again)")
+                self._tell_other_evaluation(folder)
                 continue
             if overwrite:
                 (folder / STATE).unlink(missing_ok=True)
@@ -116,6 +117,11 @@ class Saved:
         if lost := len(left) - len(started):
             errors[-1] = InputError(f"{errors[-1].message}; {lost} that start from them were left out", errors[-1].hint)
         return errors
+
+    def _tell_other_evaluation(self, folder: Path) -> None:
+        detections = self._work.detections
+        if detections is not None and (other := detections.differs(runs.read_manifest(folder))):
+            self._work.progress.warn(f"it was evaluated with other settings ({other}): --overwrite evaluates it anew")
 
     def train_first(self, jobs: Sequence[Job]) -> list[InputError]:
         """Train the Softmax classifiers that jobs start from, where the file has none; returns what failed."""

@@ -81,12 +81,29 @@ def test_crowds_and_boxes_without_area_are_no_objects(copied: Path) -> None:
     assert any("1 of 6 annotations are boxes without area and left out" in note for note in data.notes)
 
 
-def test_labels_of_val_are_those_of_train(copied: Path) -> None:
+def test_categories_that_val_does_not_list_are_refused(copied: Path) -> None:
+    """AP is the mean over the categories that val lists: found after days of training otherwise."""
+
     def change(tree: Tree) -> None:
         tree["categories"] = [row for row in tree["categories"] if row["id"] != 3]
         tree["annotations"] = [row for row in tree["annotations"] if row["category_id"] != 3]
 
-    assert changed(copied, change, "val").splits["val"].image_labels == [[], [], [2, 1]]
+    with pytest.raises(InputError, match=r"1 categories of .*train.json are not listed in .*val.json: 3"):
+        changed(copied, change, "val")
+
+
+def test_one_category_is_too_few(copied: Path) -> None:
+    def change(tree: Tree) -> None:
+        tree["categories"] = [row for row in tree["categories"] if row["id"] == 7]
+        tree["annotations"] = [row for row in tree["annotations"] if row["category_id"] == 7]
+
+    for split in ("val", "train"):
+        path = copied / f"{split}.json"
+        tree = json.loads(path.read_text())
+        change(tree)
+        path.write_text(json.dumps(tree))
+    with pytest.raises(InputError, match="has one category, and a classifier needs two"):
+        load_annotated(config_of(copied))
 
 
 def test_taking_images_takes_their_objects(dataset: AnnotatedDataset) -> None:
@@ -224,7 +241,7 @@ def test_annotations_without_masks_are_refused_before_training(copied: Path) -> 
 
     with pytest.raises(InputError, match="2 annotations have no mask to train on") as error:
         changed(copied, change)
-    assert "annotation 1 (has no segmentation)" in error.value.message
+    assert "annotation 1 (segmentation is missing)" in error.value.message
     assert "annotation 2 (a polygon is [1, 2, 3], expected at least three corners" in error.value.message
     assert "gol-decouple check" in (error.value.hint or "")
 

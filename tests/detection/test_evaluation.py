@@ -11,6 +11,7 @@ import pytest
 
 from gol_decouple.detection import evaluate_lvis, ious, matching, prepare
 from gol_decouple.detection.evaluation import highest_of
+from gol_decouple.errors import InputError
 from tests.detection.made import by_the_package, noisy_results, random_set, same, to_rle
 
 REAL = ("coco_lt/coco_lt_train.json", "coco_lt/coco_lt_val.json", "lvis/lvis_v0.5_val_3.json")
@@ -182,6 +183,26 @@ def test_an_annotation_with_the_id_zero_counts_as_any_other() -> None:
 
 
 # What can be given
+
+
+def test_some_images_alone_are_as_if_there_were_no_others() -> None:
+    tree, results = random_set(3)
+    ids = sorted(image["id"] for image in tree["images"])
+    chosen = ids[1::2]
+    rest = {
+        "images": [row for row in tree["images"] if row["id"] in chosen],
+        "annotations": [row for row in tree["annotations"] if row["image_id"] in chosen],
+        "categories": tree["categories"],
+    }
+    found = [row for row in results if row["image_id"] in chosen]
+    assert len(chosen) >= 2
+    assert rest["annotations"]
+    assert found
+    some = prepare(tree, "bbox", np.array(chosen))
+    assert some.evaluate(found) == evaluate_lvis(rest, found) != evaluate_lvis(tree, results)
+    same(some.evaluate(found, evaluator="lvis"), evaluate_lvis(rest, found))
+    with pytest.raises(InputError, match="annotations has 1 of 2 images, and not 9999"):
+        prepare(tree, "bbox", np.array([9999, ids[0]]))
 
 
 def test_prepared_annotations_serve_many_results() -> None:

@@ -7,6 +7,8 @@ import json
 from pathlib import Path
 from typing import Any
 
+import numpy as np
+
 from gol_decouple.detection import prepare
 from gol_decouple.detection.figures import CLASS_AP, REPORTED, manifest_of, save_class_ap
 from gol_decouple.detection.settings import DetectionSettings
@@ -30,7 +32,7 @@ SETTINGS = DetectionSettings(nms_threshold=0.3)
 
 def evaluated() -> tuple[Any, dict[str, Any], dict[str, Any]]:
     boxes, masks = prepare(TREE), prepare(TREE, "segm")
-    return boxes.annotations, boxes.evaluate(FOUND), masks.evaluate([])
+    return boxes.truth, boxes.evaluate(FOUND), masks.evaluate([])
 
 
 def test_the_manifests_object() -> None:
@@ -55,13 +57,13 @@ def test_a_file_is_called_by_its_name_and_may_say_nothing_of_frequencies(tmp_pat
     told = manifest_of(prepared.truth, SETTINGS, prepared.evaluate([]), None)
     assert told["annotations"] == "val.json"
     assert told["num_r"] is told["boxes"]["ap_r"] is None
-    save_class_ap(tmp_path, prepared.truth, prepared.evaluate([]), None)
+    save_class_ap(tmp_path, prepared.truth, prepared.truth.category_ids, prepared.evaluate([]), None)
     assert (tmp_path / CLASS_AP).read_text().splitlines()[1] == "0,3,three,,,0.0000"
 
 
 def test_every_class_is_in_the_file(tmp_path: Path) -> None:
     annotations, boxes, masks = evaluated()
-    save_class_ap(tmp_path, annotations, boxes, masks)
+    save_class_ap(tmp_path, annotations, annotations.category_ids, boxes, masks)
     rows = list(csv.DictReader((tmp_path / CLASS_AP).read_text().splitlines()))
     assert [(row["class"], row["category_id"], row["name"], row["frequency"]) for row in rows] == [
         ("0", "3", "three, or more", "r"),
@@ -69,3 +71,10 @@ def test_every_class_is_in_the_file(tmp_path: Path) -> None:
         ("2", "9", "nine", "f"),
     ]
     assert [(row["ap"], row["ap_box"]) for row in rows] == [("0.0000", "100.0000"), ("", ""), ("0.0000", "0.0000")]
+
+
+def test_classes_are_in_the_order_of_labels(tmp_path: Path) -> None:
+    annotations, boxes, _ = evaluated()
+    save_class_ap(tmp_path, annotations, np.array([9, 3]), boxes, None)
+    lines = (tmp_path / CLASS_AP).read_text().splitlines()
+    assert lines[1:] == ["0,9,nine,f,,0.0000", '1,3,"three, or more",r,,100.0000']

@@ -55,7 +55,8 @@ def test_rows_have_the_figures_of_masks_and_of_boxes(tmp_path: Path) -> None:
     assert only_masks(of_boxes) == only_masks(plain) == [None] * 6
     assert [row["ap_box"] for row in (with_masks, of_boxes, plain)] == [21, 21, None]
     assert [with_masks[name] for name in ("ap50_box", "ap_r_box", "num_r", "num_c", "num_f")] == [31, 13, *V1]
-    tested = SETTINGS | {"annotations": "lvis_v1_val.json", "images": 19_809}
+    tested = SETTINGS | {"annotations": "lvis_v1_val.json", "images": 19_809, "masks": True}
+    assert not of_boxes["test_settings"]["masks"]
     assert [row["test_settings"] for row in (with_masks, plain)] == [tested, None]
 
 
