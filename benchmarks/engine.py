@@ -81,7 +81,7 @@ def _on_cpu(file: FeaturesFile, method: Method, rounds: int) -> dict[str, Any]:
     for _ in range(rounds):
         turns = Interleaved(
             {
-                "products": _products(x, len(file.classes), method.batch_size),
+                "products": products(torch.split(x, method.batch_size), len(file.classes)),
                 "plain loop": _plain_loop(x, labels, len(file.classes), method),
             }
         )
@@ -132,11 +132,15 @@ class _Sliced(InMemory):
     turns: Interleaved
 
     def batches(self, feeds: Sequence[Feed], epoch: int) -> Generator[Batch, None, None]:
-        a_slice = max(1, SLICE // feeds[0].batch_size)
-        for number, batch in enumerate(super().batches(feeds, epoch)):
-            if number and number % a_slice == 0:
-                self.turns.turn()
-            yield batch
+        return with_turns(super().batches(feeds, epoch), self.turns)
+
+
+def with_turns(batches: Iterator[Batch], turns: Interleaved) -> Generator[Batch, None, None]:
+    """The batches, with a turn of others after each slice of them."""
+    for number, batch in enumerate(batches):
+        if number and number % max(1, SLICE // batch.feed.batch_size) == 0:
+            turns.turn()
+        yield batch
 
 
 def _timed(rows: _Sliced, method: Method, turns: Interleaved) -> float:
@@ -145,11 +149,12 @@ def _timed(rows: _Sliced, method: Method, turns: Interleaved) -> float:
     return turns.finish()
 
 
-def _products(x: torch.Tensor, classes: int, batch_size: int) -> Iterator[None]:
-    """Forward and weight gradient, in memory that is there already."""
-    weight = torch.zeros(classes, x.shape[1])
-    logits, gradient = torch.zeros(batch_size, classes), torch.empty_like(weight)
-    for number, part in enumerate(torch.split(x, batch_size)):
+def products(batches: Sequence[torch.Tensor], columns: int) -> Iterator[None]:
+    """Forward and weight gradient of batches, the first the largest, in memory that is there already; by slices."""
+    batch_size, feature_size = batches[0].shape
+    weight = torch.zeros(columns, feature_size)
+    logits, gradient = torch.zeros(batch_size, columns), torch.empty_like(weight)
+    for number, part in enumerate(batches):
         torch.mm(part, weight.t(), out=logits[: len(part)])
         torch.mm(logits[: len(part)].t(), part, out=gradient)
         if (number + 1) % max(1, SLICE // batch_size) == 0:

@@ -16,19 +16,22 @@ import torch
 _SPREAD: dict[str, Callable[[list[float]], float]] = {"median": statistics.median, "least": min, "most": max}
 
 
-def rates(work: Mapping[str, Callable[[], int]], rounds: int) -> dict[str, list[float]]:
+def rates(
+    work: Mapping[str, Callable[[], int]], rounds: int, clock: Callable[[], float] = time.perf_counter
+) -> dict[str, list[float]]:
     """Units per second of each piece of work, once a round; the first round warms up and is not counted.
 
     Args:
         work: functions that do some work and return how many units it was.
+        clock: time.process_time counts what all threads take of the processor, whatever else it is busy with.
     """
     measured: dict[str, list[float]] = {name: [] for name in work}
     for turn in range(rounds + 1):
         for name, function in work.items():
-            started = time.perf_counter()
+            started = clock()
             units = function()
             if turn:
-                measured[name].append(units / (time.perf_counter() - started))
+                measured[name].append(units / (clock() - started))
     return measured
 
 
@@ -47,28 +50,34 @@ class Interleaved:
     """Times pieces of work slice by slice in turns: each is an iterator that does one slice a step.
 
     The first piece is the one that calls `turn` between its own slices.
+
+    Args:
+        processor: count processor time; of the others that of the calling thread alone, since threads of the first
+            piece may go on meanwhile. All of these are its own.
     """
 
-    def __init__(self, others: Mapping[str, Iterator[None]]) -> None:
+    def __init__(self, others: Mapping[str, Iterator[None]], processor: bool = False) -> None:
         self._others = dict(others)
         self.seconds = dict.fromkeys(others, 0.0)
-        self._started = time.perf_counter()
+        self._of_all = time.process_time if processor else time.perf_counter
+        self._of_others = time.thread_time if processor else time.perf_counter
+        self._started = self._of_all()
 
     def turn(self) -> None:
         """One slice of every other piece."""
         for name, slices in self._others.items():
-            started = time.perf_counter()
+            started = self._of_others()
             next(slices, None)
-            self.seconds[name] += time.perf_counter() - started
+            self.seconds[name] += self._of_others() - started
 
     def finish(self) -> float:
         """Do what is left of the others; returns the seconds of the calling piece."""
-        own = time.perf_counter() - self._started - sum(self.seconds.values())
+        own = self._of_all() - self._started - sum(self.seconds.values())
         for name, slices in self._others.items():
-            started = time.perf_counter()
+            started = self._of_others()
             for _ in slices:
                 pass
-            self.seconds[name] += time.perf_counter() - started
+            self.seconds[name] += self._of_others() - started
         return own
 
 
