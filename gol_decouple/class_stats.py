@@ -26,7 +26,7 @@ def empty_classes_warning(names: Sequence[str], train_counts: NDArray[np.int64])
     empty = [name for name, count in zip(names, train_counts, strict=True) if count == 0]
     if not empty:
         return None
-    return f"no train sample of {len(empty)} classes: {few(empty, 5)}"
+    return f"no train sample of {len(empty):,} classes: {few(empty, 5)}"
 
 
 def group_masks(train_counts: NDArray[np.int64]) -> dict[str, NDArray[np.bool_]]:

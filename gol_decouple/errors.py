@@ -77,4 +77,4 @@ def check_parameters(what: str, given: Iterable[str], takes: Sequence[str]) -> N
 
 def few(names: Sequence[str], limit: int = 3) -> str:
     """The first names, and how many more there are."""
-    return ", ".join(names[:limit]) + (f" and {len(names) - limit} more" if len(names) > limit else "")
+    return ", ".join(names[:limit]) + (f" and {len(names) - limit:,} more" if len(names) > limit else "")

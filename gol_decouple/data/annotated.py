@@ -142,6 +142,11 @@ def tell_annotated(dataset: AnnotatedDataset, progress: Progress) -> None:
     """Say the notes and warnings on a dataset, and which classes have no train image."""
     for note in dataset.notes:
         progress.say(note)
+    warn_of(dataset, progress)
+
+
+def warn_of(dataset: AnnotatedDataset, progress: Progress) -> None:
+    """Say the warnings on a dataset, and which classes have no train image."""
     for warning in dataset.warnings:
         progress.warn(warning)
     if empty := empty_classes_warning(dataset.class_names, dataset.train_counts):

@@ -6,11 +6,12 @@ from pathlib import Path
 
 from gol_decouple.class_stats import GROUPS, group_masks
 from gol_decouple.data import load_data
+from gol_decouple.data.annotated import warn_of
 from gol_decouple.data.dataset import Dataset, tell
 from gol_decouple.data.images import LEAVE_OUT, BadImage, ImageFiles, try_all
 from gol_decouple.data.layouts import missing_hint
 from gol_decouple.data.loading import check_sizes, refuse_different_sizes
-from gol_decouple.data.lvis import annotation_files
+from gol_decouple.data.lvis import annotation_files, load_annotated
 from gol_decouple.data.lvis_checking import check_annotations
 from gol_decouple.data.skipping import to_line
 from gol_decouple.errors import InputError, few
@@ -54,15 +55,17 @@ def check_images(config: Config, progress: Progress = SILENT) -> tuple[list[str]
 
 
 def _check_annotated(config: Config, progress: Progress) -> tuple[list[str], InputError | None]:
-    """All that `lvis_checking` looks at, of both files of annotations."""
+    """All that `lvis_checking` looks at, of both files of annotations, and then what they are together."""
     lines: dict[str, None] = {}
     failures: list[InputError] = []
-    for path in annotation_files(config.data).values():
+    for path in dict.fromkeys(annotation_files(config.data).values()):
         found, failure = check_annotations(path, Path(config.data.path or ""), progress)
         lines.update(dict.fromkeys(found))
         failures += [failure] if failure is not None else []
     for other in failures[1:]:
         progress.warn(f"{other.message} ({other.hint})")
+    if not failures:
+        warn_of(load_annotated(config.data, look=False), progress)
     return list(lines), failures[0] if failures else None
 
 

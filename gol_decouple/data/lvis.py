@@ -15,6 +15,7 @@ from gol_decouple.data.lvis_images import find_images
 from gol_decouple.data.lvis_json import read_annotations
 from gol_decouple.data.lvis_records import LvisData
 from gol_decouple.data.masks import faults
+from gol_decouple.data.repeats import shared
 from gol_decouple.errors import InputError, few
 from gol_decouple.settings import DataConfig
 
@@ -68,7 +69,8 @@ def load_annotated(config: DataConfig, look: bool = True) -> AnnotatedDataset:
     name = config.name or root.resolve().name
     categories = train.categories
     told = tuple(dict.fromkeys([*notes, *counts.notes]))
-    return AnnotatedDataset(name, categories.names, categories.ids, splits, counts.frequency, told)
+    warnings = tuple(shared({split: part.images for split, part in splits.items()}, "average precisions"))
+    return AnnotatedDataset(name, categories.names, categories.ids, splits, counts.frequency, told, warnings)
 
 
 def annotation_files(config: DataConfig) -> dict[str, Path]:

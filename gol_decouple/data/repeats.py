@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Iterator
+from collections.abc import Iterator, Mapping
 from dataclasses import replace
 from itertools import combinations
 
@@ -12,20 +12,24 @@ from gol_decouple.data.images import ImageFiles
 
 def with_repeats_told(dataset: Dataset) -> Dataset:
     """The dataset, with a warning for every two splits that share images, and for images with several labels."""
-    return replace(dataset, warnings=(*dataset.warnings, *_shared(dataset), *_labelled_twice(dataset)))
+    files = {split: part.images for split, part in dataset.splits.items() if isinstance(part.images, ImageFiles)}
+    warnings = (*dataset.warnings, *shared(files, "accuracies"), *_labelled_twice(dataset))
+    return replace(dataset, warnings=warnings)
 
 
-def _shared(dataset: Dataset) -> Iterator[str]:
-    names = {
-        split: dict.fromkeys(part.images.names)
-        for split, part in dataset.splits.items()
-        if isinstance(part.images, ImageFiles)
-    }
+def shared(files: Mapping[str, ImageFiles], figures: str) -> Iterator[str]:
+    """A warning for every two splits that share images.
+
+    Args:
+        files: of each split.
+        figures: what the second of two is evaluated for.
+    """
+    names = {split: dict.fromkeys(images.names) for split, images in files.items()}
     for first, second in combinations(names, 2):
         if both := [name for name in names[first] if name in names[second]]:
             yield (
-                f"{len(both):,} images are in {first} and in {second}, such as {both[0]}: accuracies on {second} are "
-                "not those of images never seen"
+                f"{len(both):,} images are in {first} and in {second}, such as {both[0]}: {figures} on {second} "
+                "are not those of images never seen"
             )
 
 

@@ -294,6 +294,15 @@ def test_images_of_one_label_are_not_loaded_from_it(annotated_root: Path) -> Non
         load_data(config_of(annotated_root))
 
 
+def test_images_of_train_and_val_are_warned_of(copied: Path) -> None:
+    data = load_annotated(config_of(copied, annotations={"val": "train.json"}))
+    assert data.warnings == (
+        "4 images are in train and in val, such as train/0.png: average precisions on val are not those of images "
+        "never seen",
+    )
+    assert load_annotated(config_of(copied)).warnings == ()
+
+
 # check
 
 
@@ -315,3 +324,27 @@ def test_check_looks_at_both_files(tmp_path: Path, run_cli: RunCli) -> None:
     assert "val/2.png\t" in outcome.out
     assert "train.json: 1 bad entries and images" in outcome.err
     assert "val.json: 1 bad entries and images" in outcome.err
+
+
+def test_check_warns_of_what_stage_one_would(tmp_path: Path, run_cli: RunCli) -> None:
+    root = make(tmp_path / "root")
+    config = tmp_path / "c.toml"
+    config.write_text(
+        '[data]\nkind = "lvis"\n[data.annotations]\ntrain = "val.json"\nval = "val.json"\n'
+        '[backbone]\nname = "torchvision:resnet18"\n[stage1]\nepochs = 1\n'
+    )
+    tree = json.loads((root / "val.json").read_text())
+    tree["annotations"] = [row for row in tree["annotations"] if row["category_id"] != 9]
+    (root / "val.json").write_text(json.dumps(tree))
+    outcome = run_cli("check", config, "--data-root", root)
+    assert (outcome.code, outcome.out) == (0, "")
+    assert outcome.err.count("nothing is wrong with") == 1
+    assert "warning: 2 images are in train and in val, such as val/0.png" in outcome.err
+    assert "warning: no train sample of 1 classes: nine\n" in outcome.err
+    tree["categories"] = tree["categories"][1:]
+    tree["annotations"] = [row for row in tree["annotations"] if row["category_id"] != 7]
+    (root / "train.json").write_text(json.dumps(tree))
+    refused = run_cli("check", config, "--data-root", root, "--set", "data.annotations.train=train.json")
+    assert refused.code == 2
+    assert "nothing is wrong with" in refused.err
+    assert "train.json has no such category\n" in refused.err
