@@ -22,7 +22,7 @@ from gol_decouple.features.shards import find_shards, merge
 from gol_decouple.progress import SILENT, Progress
 from gol_decouple.settings import Config
 from gol_decouple.stages.finishing import features_of, finish_stage1
-from gol_decouple.stages.starting import begin, open_run, save_model
+from gol_decouple.stages.starting import begin, open_run, save_model, warn_of_random_parts
 from gol_decouple.stages.training import Trainer
 from gol_decouple.stages.training_log import seconds_of
 
@@ -130,6 +130,7 @@ def _model(config: Config, num_classes: int, progress: Progress) -> tuple[ImageC
         )
     if backbone.trainable is not None:
         train_only(model, backbone.trainable)
+        warn_of_random_parts(model.backbone, config, progress)
     return model, match
 
 

@@ -21,7 +21,7 @@ from gol_decouple.distributed import World
 from gol_decouple.progress import Progress
 from gol_decouple.settings import Config
 from gol_decouple.stages.finishing import features_of, finish_stage1
-from gol_decouple.stages.starting import begin, open_run, save_model
+from gol_decouple.stages.starting import begin, open_run, save_model, warn_of_random_parts
 from gol_decouple.stages.training import Trainer
 
 
@@ -85,6 +85,7 @@ def _detector(config: Config, num_classes: int, progress: Progress) -> tuple[nn.
         )
     if config.backbone.trainable is not None:
         freeze_all_but(detector.backbone.body, config.backbone.trainable)
+        warn_of_random_parts(detector.backbone.body, config, progress)
     return detector, match if config.stage1.checkpoint is not None else None
 
 
@@ -93,6 +94,6 @@ def _plan(config: Config, dataset: AnnotatedDataset, folder: Path, world: World)
     steps = f", at most {config.stage1.max_steps:,} steps" if config.stage1.max_steps is not None else ""
     return (
         f"stage one in {folder}: Mask R-CNN with {config.backbone.name} on {dataset.name} ({sizes} images, "
-        f"{dataset.num_classes} classes), {config.stage1.epochs} epochs{steps}"
+        f"{dataset.num_classes:,} classes), {config.stage1.epochs} epochs{steps}"
         + (f", {world.size} processes" if world.size > 1 else "")
     )

@@ -43,3 +43,16 @@ def save_model(model: torch.nn.Module, path: Path) -> None:
     tensors = {name: tensor.detach().cpu().contiguous() for name, tensor in model.state_dict().items()}
     with atomic_path(path) as temporary:
         save_file(tensors, temporary, metadata={"format": "pt"})
+
+
+def warn_of_random_parts(backbone: torch.nn.Module, config: Config, progress: Progress) -> None:
+    """Say which parts of a backbone without loaded weights `backbone.trainable` keeps as they were drawn."""
+    loaded = config.stage1.checkpoint is not None or config.backbone.pretrained
+    if loaded or not config.stage1.epochs:
+        return
+    frozen = [name.split(".")[0] for name, weight in backbone.named_parameters() if not weight.requires_grad]
+    if frozen:
+        progress.warn(
+            f"backbone.trainable does not name {', '.join(dict.fromkeys(frozen))}: no weights are loaded, and these "
+            "parts keep random ones (--checkpoint or backbone.pretrained gives them weights)"
+        )
