@@ -155,7 +155,7 @@ def _row(folder: Path) -> Row:
             "lr": manifest.get("scaled_lr", settings.get("lr")),
             "epochs": settings.get("epochs", 0),
             "views": manifest.get("views", 1),
-            "changed_settings": manifest.get("changed_settings", {}),
+            "changed_settings": _changed(manifest),
             "trained_on": manifest.get("trained_on", "train"),
             "temperature": manifest.get("temperature"),
             **choice,
@@ -167,6 +167,13 @@ def _row(folder: Path) -> Row:
         return {name: values[name] for name in FIELDS}
     except (KeyError, TypeError) as error:
         raise _no_manifest(folder, error) from None
+
+
+def _changed(manifest: dict[str, Any]) -> Row:
+    """The settings in which it differs from its method; of stage one, whether it ended before its epochs did."""
+    changed: Row = manifest.get("changed_settings", {})
+    steps = manifest["settings"].get("max_steps")
+    return changed if steps is None else {**changed, "max_steps": steps}
 
 
 def _detection(told: dict[str, Any] | None) -> Row:

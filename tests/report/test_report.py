@@ -95,6 +95,13 @@ def test_csv_has_the_same_rows(tmp_path: Path) -> None:
     assert found[1]["changed_settings"] == "epochs=3 lr=0.5"
 
 
+def test_the_recipe_says_where_stage_one_ended_early(tmp_path: Path) -> None:
+    stage_one(tmp_path / "lt", settings={"lr": 0.1, "epochs": 240, "max_steps": 20})
+    (row,) = collect(tmp_path)
+    assert row["changed_settings"] == {"max_steps": 20}
+    assert "stage one, 240 epochs, lr 0.1, max_steps 20" in shown([row])
+
+
 def test_table_averages_seeds_and_gives_their_sample_deviation(tmp_path: Path) -> None:
     for seed, top1 in enumerate((40.0, 41.0, 45.0)):
         manifest(tmp_path / f"s{seed}", seed=seed, metrics={"top1": top1, "top1_balanced": top1})
