@@ -1,4 +1,4 @@
-"""Published AP on LVIS, shown below a table where classes, detector and test settings are those of the paper."""
+"""Published AP on LVIS, below a table whose classes, val images, detector and test settings are those of the paper."""
 
 from __future__ import annotations
 
@@ -69,6 +69,7 @@ FIGURES = {
         Published("GOL", _GOL_RECIPE, _GOL, 29.5, (22.5, 31.3, 30.1), 28.2, nms=0.3),
     ),
 }
+IMAGES = {V1: 19_809, V05: 5_000}  # of the val split that all of them were tested on
 MAX_DETECTIONS = 300
 
 
@@ -78,12 +79,13 @@ def published(row: Row) -> TextTable | None:
     They are AP of masks, with that of boxes beside it, so that a row of boxes alone has those that tell it.
     """
     settings = row["test_settings"]
-    if settings["max_detections"] != MAX_DETECTIONS:
+    groups = row["num_r"], row["num_c"], row["num_f"]
+    if settings["max_detections"] != MAX_DETECTIONS or settings["images"] != IMAGES.get(groups):
         return None
     has_masks, name = row["ap"] is not None, architecture(row["backbone"])
     found = [
         one
-        for one in FIGURES.get((row["num_r"], row["num_c"], row["num_f"]), ())
+        for one in FIGURES[groups]
         if name in one.backbones and one.nms == settings["nms_threshold"] and (has_masks or one.box is not None)
     ]
     if not found:
