@@ -46,8 +46,8 @@ Trainer._epoch = dying
 DIE_AFTER_A_BLOCK = """
 from gol_decouple.features.writer import FeatureWriter
 real = FeatureWriter.write
-def dying(self, block, rows):
-    real(self, block, rows)
+def dying(self, block, **columns):
+    real(self, block, **columns)
     if self._world.rank == 1:
         os._exit(9)
 FeatureWriter.write = dying

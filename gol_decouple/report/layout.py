@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import textwrap
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 
 from rich.box import SIMPLE_HEAD
 from rich.console import Console, JustifyMethod
@@ -14,6 +14,7 @@ EMPTY = "–"
 TEXT_COLUMNS = ("run", "method", "recipe", "image", "class")
 WRAPPED = ("recipe", "image")
 _UNBOUNDED = 10_000
+_LEAST_RECIPE = 16  # characters, below which it stands below the method's name
 
 
 @dataclass(frozen=True)
@@ -40,14 +41,30 @@ def markdown(table: TextTable, level: int) -> str:
 
 
 def print_table(table: TextTable, console: Console) -> None:
-    """In a narrow terminal recipes and paths wrap and intervals stand below their figures; numbers are never cut."""
-    grid = _grid(table)
-    any_width = console.options.update(width=_UNBOUNDED)
-    if table.has_intervals and console.measure(grid, options=any_width).maximum > console.width:
-        grid = _grid(_stacked(table))
-    console.print(grid)
+    """In a narrow terminal recipes and paths wrap or stand below the method's name, and intervals and deviations below
+    their figures; numbers are never cut.
+    """
+    too_wide = _width(table, console) - console.width
+    if too_wide > 0 and (table.has_intervals or _recipe_width(table) - too_wide < _LEAST_RECIPE):
+        table = _stacked(table)
+        if not table.has_intervals and _width(table, console) > console.width:
+            table = replace(table, cells=[[cell.replace("±", "\n±") for cell in row] for row in table.cells])
+    console.print(_grid(table))
     for note in table.notes:
         console.print(note, markup=False, highlight=False)
+
+
+def _width(table: TextTable, console: Console) -> int:
+    """What a table takes if nothing wraps."""
+    return console.measure(_grid(table), options=console.options.update(width=_UNBOUNDED)).maximum
+
+
+def _recipe_width(table: TextTable) -> int:
+    """Of a recipe, or a path, that does not wrap; so much more room as there is none, where a table has neither."""
+    widths = [
+        len(cell) for row in table.cells for name, cell in zip(table.columns, row, strict=True) if name in WRAPPED
+    ]
+    return max(widths, default=_UNBOUNDED)
 
 
 def _grid(table: TextTable) -> Table:
@@ -73,6 +90,7 @@ def _stacked(table: TextTable) -> TextTable:
     if "recipe" in columns:
         method, recipe = columns.index("method"), columns.index("recipe")
         width = max(len(word) for row in cells for word in (row[method], *row[recipe].split()))
+        width = max(width, 0 if table.has_intervals else _LEAST_RECIPE)
         for row in cells:
             row[method] = "\n".join([row[method], *textwrap.wrap(row.pop(recipe), width)])
         columns.remove("recipe")

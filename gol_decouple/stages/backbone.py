@@ -70,7 +70,7 @@ def merge_run(folder: Path, device: str = "auto", progress: Progress = SILENT) -
         if not (folder / runs.FEATURES).exists() or find_shards(folder / runs.FEATURES):
             merge(folder / runs.FEATURES, progress)
         features = open_features(folder / runs.FEATURES)
-        finish_stage1(folder, config, features, seconds_of(folder), used_device)
+        finish_stage1(folder, config, features, seconds_of(folder), used_device, progress=progress)
 
 
 def _run(

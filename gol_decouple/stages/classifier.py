@@ -114,7 +114,7 @@ def open_work(
     used_device = runtime.select_device(device)
     detections = None
     if features.is_detection:
-        detections = DetectionEvaluation(features, target.config, target.folder, annotations, used_device)
+        detections = DetectionEvaluation(features, target.config, target.folder, annotations, used_device, progress)
         if refit and detections.split == "val":
             told = f"stage2.refit = true trains on val, and {target.features} has nothing else to evaluate on"
             raise InputError(told, "leave it unset")

@@ -2,10 +2,11 @@
 
 from __future__ import annotations
 
+import time
 from collections.abc import Iterator, Mapping
 from functools import cached_property
 from pathlib import Path
-from typing import Any
+from typing import Any, TypeVar
 
 import numpy as np
 import torch
@@ -28,9 +29,11 @@ from gol_decouple.detection.whole_detector import detector_ap
 from gol_decouple.errors import InputError, few
 from gol_decouple.features import FeaturesFile
 from gol_decouple.losses import Loss
+from gol_decouple.progress import SECONDS_BETWEEN_LINES, SILENT, Progress
 from gol_decouple.settings import Config
 
 Figures = Mapping[str, Any]
+T = TypeVar("T")
 
 
 class DetectionEvaluation:
@@ -52,8 +55,10 @@ class DetectionEvaluation:
         folder: Path,
         annotations: Path | None,
         device: torch.device,
+        progress: Progress = SILENT,
     ) -> None:
         self._features, self._config, self._folder, self._device = features, config, folder, device
+        self._progress = progress
         self.split = "test" if "test" in features else "val"
         if self.split not in features:
             raise InputError(f"{features.path} has no RoIs to evaluate on", "write it with train and val")
@@ -93,13 +98,14 @@ class DetectionEvaluation:
     def _figures(self, scorer: Scorer) -> tuple[Figures, Figures | None]:
         if self._has_masks:
             return self._of_detector(scorer)
-        rois, regressor = self._rois(), self._regressor()
+        rois, regressor = self._told(self._rois(), "boxes"), self._regressor()
         return box_ap(self._boxes, rois, regressor, [scorer], self._category_ids, self.settings)[0], None
 
     def _of_detector(self, scorer: Scorer) -> tuple[Figures, Figures]:
         """Of boxes and masks, by the whole detector."""
+        images = self._told(self._images(), "boxes and masks")
         found = detector_ap(
-            self._boxes, self._masks, self._detector, self._images(), [scorer], self._category_ids, self.settings
+            self._boxes, self._masks, self._detector, images, [scorer], self._category_ids, self.settings
         )
         return found[0]
 
@@ -121,6 +127,15 @@ class DetectionEvaluation:
         detector, _ = detector_from(self._config, len(self._category_ids), path)
         there: torch.nn.Module = detector.to(self._device)
         return there
+
+    def _told(self, images: Iterator[T], what: str) -> Iterator[T]:
+        """The images, and a line on how many there were whenever that has taken a while."""
+        last = time.monotonic()
+        for done, image in enumerate(images):
+            if time.monotonic() - last > SECONDS_BETWEEN_LINES:
+                last = time.monotonic()
+                self._progress.say(f"evaluating {what}: {done:,}/{len(self._image_ids):,} images")
+            yield image
 
     @cached_property
     def _val(self) -> AnnotatedSplit:

@@ -69,7 +69,7 @@ def run_detector(
             return folder
         features = features_of(trainer.model, dataset, path, world, write)
         if world.is_main:
-            finish_stage1(folder, config, features, trainer.seconds, device, world.size)
+            finish_stage1(folder, config, features, trainer.seconds, device, world.size, progress)
     return folder
 
 

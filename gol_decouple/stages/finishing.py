@@ -15,6 +15,7 @@ from gol_decouple.distributed import World
 from gol_decouple.features import FeaturesFile, open_features
 from gol_decouple.features.extract import weights_sha256
 from gol_decouple.features.shards import remove_shards
+from gol_decouple.progress import SILENT, Progress
 from gol_decouple.settings import Config
 from gol_decouple.stages.detection_evaluation import DetectionEvaluation
 from gol_decouple.stages.manifest import finish
@@ -42,6 +43,7 @@ def finish_stage1(
     seconds: float,
     device: torch.device,
     processes: int | None = None,
+    progress: Progress = SILENT,
 ) -> None:
     """Evaluate the Softmax classifier of stage one, if there is one, and write the run's manifest."""
     settings = config.stage1
@@ -63,7 +65,7 @@ def finish_stage1(
     }
     detections = None
     if features.is_detection:
-        detections = DetectionEvaluation(features, config, folder, None, device)
+        detections = DetectionEvaluation(features, config, folder, None, device, progress)
     loss = losses.get("cross_entropy", activation="softmax", background=features.is_detection)
     finish(folder, features.classifier, features, loss, device, facts, detections=detections)
 

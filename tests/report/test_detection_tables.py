@@ -231,3 +231,18 @@ def test_the_command_prints_them(tmp_path: Path, run_cli: RunCli) -> None:
     assert outcome.code == 0
     assert json.loads(outcome.out)[0]["ap_r"] == 12
     assert "AP of masks" in run_cli("report", tmp_path).out
+
+
+@pytest.mark.parametrize("width", [80, 100, 160])
+def test_no_digit_is_cut_and_recipes_stay_in_a_narrow_terminal(tmp_path: Path, width: int) -> None:
+    for method in ("balanced_sigmoid", "gumbel_published"):
+        for seed, boxes in enumerate((20.0, 30.0)):
+            settings = {"lr": 0.02, "epochs": 12, "start": "fresh"}
+            detected(tmp_path / f"{method}{seed}", None, boxes, method=method, seed=seed, settings=settings)
+    printed = shown(collect(tmp_path), width)
+    assert max(map(len, printed.splitlines())) <= width
+    text = " ".join(printed.split())
+    for value in ("25.0±7.1", "35.0±7.1", "26.0±7.1", "17.0±7.1", "30.0±7.1"):
+        assert text.count(value) >= 2, value
+    for word in ("fresh,", "12", "epochs,", "0.02", "balanced_sigmoid", "gumbel_published"):
+        assert word in text
