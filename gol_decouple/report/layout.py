@@ -7,7 +7,6 @@ from dataclasses import dataclass, replace
 
 from rich.box import SIMPLE_HEAD
 from rich.console import Console, JustifyMethod
-from rich.measure import Measurement
 from rich.table import Table
 from rich.text import Text
 
@@ -42,8 +41,8 @@ def markdown(table: TextTable, level: int) -> str:
 
 
 def print_table(table: TextTable, console: Console) -> None:
-    """In a narrow terminal recipes and paths wrap, or stand below the method's name, and intervals below their figures;
-    numbers are never cut.
+    """In a narrow terminal recipes and paths wrap, or stand below the method's name, and intervals and deviations below
+    their figures; numbers are never cut.
     """
     console.print(_grid(_fitted(table, console)))
     for note in table.notes:
@@ -51,20 +50,18 @@ def print_table(table: TextTable, console: Console) -> None:
 
 
 def _fitted(table: TextTable, console: Console) -> TextTable:
-    too_wide = _measure(table, console).maximum - console.width
+    too_wide = _width(table, console) - console.width
     if too_wide <= 0 or (not table.has_intervals and _recipe_width(table) - too_wide >= _LEAST_RECIPE):
         return table
     stacked = _stacked(table)
-    if table.has_intervals or _measure(stacked, console).maximum <= console.width:
+    if table.has_intervals or _width(stacked, console) <= console.width:
         return stacked
-    if _measure(table, console).minimum <= console.width:
-        return table
     return replace(stacked, cells=[[cell.replace("±", "\n±") for cell in row] for row in stacked.cells])
 
 
-def _measure(table: TextTable, console: Console) -> Measurement:
-    """What a table takes at least, and if nothing wraps."""
-    return console.measure(_grid(table), options=console.options.update(width=_UNBOUNDED))
+def _width(table: TextTable, console: Console) -> int:
+    """What a table takes if nothing wraps."""
+    return console.measure(_grid(table), options=console.options.update(width=_UNBOUNDED)).maximum
 
 
 def _recipe_width(table: TextTable) -> int:
