@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import json
+import re
 import shutil
 from pathlib import Path
 
@@ -43,6 +44,9 @@ def test_stage_two_and_its_report(run_cli: RunCli, path: Path) -> None:
     assert "top-1" not in done.out
     assert "%" not in done.out
     assert "AP of boxes" in done.out
+    told = re.findall(r"warning: there are (\d+) RoIs, and batches of 8,192: one step an epoch", done.err)
+    assert len(told) == 1
+    assert 120 <= int(told[0]) <= 360
     folders = made_in(runs)
     assert set(folders) == {"gol", "norcal", "softmax"}
     manifest = json.loads((folders["gol"] / "manifest.json").read_text())

@@ -9,7 +9,7 @@ from typing import Any
 from gol_decouple import methods, runs, runtime
 from gol_decouple.class_stats import empty_classes_warning
 from gol_decouple.errors import InputError, few
-from gol_decouple.features import is_detection, open_features
+from gol_decouple.features import FeaturesFile, is_detection, open_features
 from gol_decouple.methods import Method
 from gol_decouple.progress import SILENT, Progress
 from gol_decouple.runs import Target
@@ -118,9 +118,19 @@ def open_work(
         if refit and detections.split == "val":
             told = f"stage2.refit = true trains on val, and {target.features} has nothing else to evaluate on"
             raise InputError(told, "leave it unset")
+        _warn_of_few_steps(features, sets, progress)
     elif annotations is not None:
         raise InputError(f"{target.features} holds samples, not RoIs: there is nothing to annotate", "no --annotations")
     return Work(target, features, used_device, memory_gb, refit, progress, detections)
+
+
+def _warn_of_few_steps(features: FeaturesFile, sets: Sequence[Sequence[Method]], progress: Progress) -> None:
+    """Batches for as many RoIs as LVIS has leave a small dataset a step an epoch."""
+    num_rois = int((features["train"].labels >= 0).sum())
+    large = [point.batch_size for points in sets for point in points if point.is_trained]
+    if large and max(large) >= num_rois:
+        told = f"there are {num_rois:,} RoIs, and batches of {max(large):,}: one step an epoch"
+        progress.warn(f"{told} (--set stage2.batch_size={max(1, num_rois // 64)} would make 64)")
 
 
 def _one_value(grid: Sequence[Stage2Config], name: str) -> Any:
