@@ -114,7 +114,7 @@ def _manifest(folder: Path) -> dict[str, Any]:
         )
     if "detection" in manifest:
         told = f"{folder} is of a detector: pictures and exports are of image classifiers so far"
-        raise InputError(told, f"{runs.MODEL} and classifier.safetensors are there (docs/detectors.md)")
+        raise InputError(told, f"docs/detectors.md has a program that uses {runs.MODEL} and classifier.safetensors")
     return manifest
 
 
