@@ -341,7 +341,7 @@ def test_a_process_that_dies_in_extraction_costs_no_block_that_was_written(
 
     # One process goes on with what two have written.
     count = "from gol_decouple.features.writer import FeatureWriter\nreal = FeatureWriter.write\n"
-    count += "def told(self, block, rows):\n    print(block, file=sys.stderr)\n    real(self, block, rows)\n"
+    count += "def told(self, block, **rows):\n    print(block, file=sys.stderr)\n    real(self, block, **rows)\n"
     count += "FeatureWriter.write = told\n"
     code = f"import sys\nsys.argv = {['gol-decouple', *map(str, arguments)]!r}\n{SMALL_BLOCKS}{count}{MAIN}"
     done = subprocess.run([sys.executable, "-c", code], cwd=ROOT, capture_output=True, text=True, check=False)
