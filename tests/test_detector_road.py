@@ -30,9 +30,11 @@ from gol_decouple.data.loading import clean_keys
 from gol_decouple.data.lvis import load_annotated
 from gol_decouple.detection import prepare
 from gol_decouple.detection.roi_boxes import detect_boxes
+from gol_decouple.detection.roi_sampling import Sampling, train_rois
 from gol_decouple.detection.whole_detector import DetectorImage, regressor_of
 from gol_decouple.errors import InputError
 from gol_decouple.features import layout
+from gol_decouple.features.extract import row_order
 from gol_decouple.features.writer import FeatureWriter
 from gol_decouple.stages.backbone import run_stage1
 from gol_decouple.stages.detection_evaluation import DetectionEvaluation, _scorer, category_ids
@@ -81,9 +83,9 @@ def test_what_stage_one_leaves(finished: Path, annotated_root: Path) -> None:
     assert opened.classifier.weight.shape == (4, opened.feature_size)
     assert opened.regressor is not None
     assert opened.regressor.weight.shape == (3, 4, opened.feature_size)
-    for name, per_image in (("train", 16), ("val", 40)):
+    for position, (name, per_image) in enumerate((("train", 16), ("val", 40))):
         rows, split = opened[name], data.splits[name]
-        assert sorted(rows.images.ids.tolist()) == sorted(split.ids.tolist())
+        assert rows.images.ids.tolist() == split.ids[row_order(len(split), 0, position)].tolist()
         assert len(rows) == per_image * len(split)
         places = {id_: at for at, id_ in enumerate(split.ids.tolist())}
         for at, id_ in enumerate(rows.images.ids.tolist()):
@@ -104,6 +106,18 @@ def test_what_stage_one_leaves(finished: Path, annotated_root: Path) -> None:
     assert told["detection"]["settings"]["score_threshold"] == 0.01
     figures = prepare(annotated_root / "val.json").evaluate([])
     assert told["detection"]["boxes"].keys() == figures.keys() - {"per_class"}
+
+
+def test_train_rois_are_drawn_for_their_image(finished: Path) -> None:
+    config = load_config(str(finished / runs.CONFIG))
+    detector, _ = detector_from(config, 3, finished / runs.MODEL)
+    split, rows = load_annotated(config.data).splits["train"], features.open(finished / runs.FEATURES)["train"]
+    for batch in AnnotatedBatches(split, clean_keys(range(len(split)), 1), masks=False, workers=0):
+        id_ = int(split.ids[batch.indices[0]])
+        (rois,) = train_rois(detector, batch.images(), batch.targets(), [id_], 3, Sampling(16, 0.25))
+        at = rows.images.ids.tolist().index(id_) * 16
+        assert rows.labels[at : at + len(rois)].tolist() == rois.labels.tolist()
+        np.testing.assert_array_equal(rows.boxes[at : at + len(rois)], rois.boxes.numpy())
 
 
 def test_boxes_from_the_cache_are_the_detectors_own(finished: Path) -> None:
