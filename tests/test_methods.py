@@ -112,3 +112,14 @@ def test_a_method_for_background_is_refused_without_it(
     assert not (tmp_path / "runs").exists()
     with pytest.raises(InputError, match=f"method {name} is for features with background samples"):
         gol_decouple.retrain(gaussians, name)
+
+
+def test_the_recipe_on_rois_is_that_of_detectors() -> None:
+    recipe = {"batch_size": 8192, "lr": 0.02, "epochs": 12, "schedule": "cosine", "weight_decay": 1e-4}
+    for name, start in (("softmax", "stage_one"), ("gumbel", "fresh"), ("sigmoid", "fresh"), ("gol", "fresh")):
+        settings = methods.default(name, background=True).settings
+        assert {key: settings[key] for key in (*recipe, "start")} == recipe | {"start": start}, name
+        assert methods.changed_settings(methods.default(name, background=True), background=True) == {}
+    assert "start" not in methods.default("lws", background=True).settings
+    assert methods.default("norcal", background=True) == methods.get("norcal")
+    assert methods.default("gumbel", background=False) == methods.get("gumbel")
