@@ -36,6 +36,7 @@ from gol_decouple.errors import InputError
 from gol_decouple.features import layout
 from gol_decouple.features.extract import row_order
 from gol_decouple.features.writer import FeatureWriter
+from gol_decouple.stages import classifier
 from gol_decouple.stages.backbone import run_stage1
 from gol_decouple.stages.detection_evaluation import DetectionEvaluation, _scorer, category_ids
 
@@ -156,8 +157,8 @@ def test_detections_of_an_overfitted_detector(detector_config: Path, tmp_path: P
     softmax = losses.get("cross_entropy", activation="softmax", background=True)
     classifiers: dict[str, tuple[Any, Any]] = {"stage one": (opened.classifier, softmax)}
     for name in ("softmax", "sigmoid", "gumbel", "gumbel_published", "gol", "seesaw", "bags", "eqlv2"):
-        made = gol_decouple.retrain(run / runs.FEATURES, name, epochs=200, batch_size=64)
-        classifiers[name] = (made, made.loss)
+        retrained = gol_decouple.retrain(run / runs.FEATURES, name, epochs=200, batch_size=64)
+        classifiers[name] = (retrained, retrained.loss)
     scorers = [_scorer(*pair, torch.device("cpu")) for pair in classifiers.values()]
     seen = dict.fromkeys(classifiers, 0)
     for image_id, pixels in evaluation._images():
@@ -173,9 +174,9 @@ def test_detections_of_an_overfitted_detector(detector_config: Path, tmp_path: P
                 np.testing.assert_allclose(ours.scores, own.scores, atol=1e-4)
     assert min(seen.values()) > 5
     differences = []
-    for classifier, loss in classifiers.values():
-        from_cache = evaluation.evaluate(tmp_path, classifier, loss)["boxes"]["ap"]
-        by_detector, _ = evaluation._of_detector(_scorer(classifier, loss, torch.device("cpu")))
+    for made, loss in classifiers.values():
+        from_cache = evaluation.evaluate(tmp_path, made, loss)["boxes"]["ap"]
+        ((by_detector, _),) = evaluation._of_detector([_scorer(made, loss, torch.device("cpu"))])
         differences.append(from_cache - by_detector["ap"])
     print(f"{dtype}: AP from the cache less the detector's own: {dict(zip(classifiers, differences, strict=True))}")
     assert np.abs(differences).max() < (1e-6 if dtype == "float32" else 1.0)
@@ -312,6 +313,28 @@ def test_masks_of_the_whole_detector(run: Path, run_cli: RunCli) -> None:
     assert 0 <= gumbel["ap"] <= 100
     assert 0 <= gumbel["ap_box"] <= 100
     assert "rows that were tested otherwise are in another table" in " ".join(done.out.split())
+
+
+@pytest.mark.parametrize("masks", [False, True])
+def test_classifiers_are_evaluated_in_one_pass(
+    run: Path, run_cli: RunCli, monkeypatch: pytest.MonkeyPatch, masks: bool
+) -> None:
+    config, passes = run / runs.CONFIG, []
+    config.write_text(config.read_text().replace("masks = false", f"masks = {str(masks).lower()}"))
+    told = DetectionEvaluation._told
+    monkeypatch.setattr(DetectionEvaluation, "_told", lambda *given: passes.append(given[2]) or told(*given))
+    several = ("--activation", "gumbel", "--method", "droploss", "--seeds", "2", "--runs-dir", run.parent)
+    assert run_cli("stage2", run, *several, "--set", "stage2.epochs=2").code == 0
+    assert passes == ["boxes and masks" if masks else "boxes"]
+    together = json.loads(run_cli("report", run, "--format", "json").out)[1:]
+    assert len(together) == 4
+    assert len({row["ap_box"] for row in together}) > 1
+    monkeypatch.setattr(classifier, "EVALUATED_TOGETHER", 1)
+    assert run_cli("stage2", run, *several, "--set", "stage2.epochs=2", "--overwrite").code == 0
+    assert len(passes) == 5
+    alone = json.loads(run_cli("report", run, "--format", "json").out)[1:]
+    names = ("method", "seed", "ap", "ap_r", "ap_box", "ap50_box", "ap_f_box")
+    assert [[row[name] for name in names] for row in alone] == [[row[name] for name in names] for row in together]
 
 
 def test_rois_outside_a_run_need_annotations(run: Path, run_cli: RunCli, annotated_root: Path, tmp_path: Path) -> None:

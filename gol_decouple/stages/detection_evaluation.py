@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import time
-from collections.abc import Iterator, Mapping
+from collections.abc import Iterator, Mapping, Sequence
 from functools import cached_property
 from pathlib import Path
 from typing import Any, TypeVar
@@ -79,6 +79,16 @@ class DetectionEvaluation:
         )
         self._boxes = prepare(annotations, "bbox", self._image_ids)
         self._category_ids = category_ids(features.classes.names, self._boxes.truth)
+        self._found: dict[int, tuple[Figures, Figures | None]] = {}
+
+    def evaluate_together(self, pairs: Sequence[tuple[Any, Loss]]) -> None:
+        """Evaluate classifiers with their losses in one pass over the images, for `evaluate` to tell.
+
+        They share what does not depend on them: the features, decoded boxes, and with masks the whole backbone.
+        """
+        scorers = [_scorer(classifier, loss, self._device) for classifier, loss in pairs]
+        found = self._figures(scorers) if scorers else []
+        self._found = {id(classifier): figures for (classifier, _), figures in zip(pairs, found, strict=True)}
 
     def evaluate(self, folder: Path, classifier: Any, loss: Loss) -> dict[str, Any]:
         """Evaluate a classifier and write its `per_class_ap.csv`; returns what its manifest says of detections.
@@ -91,23 +101,23 @@ class DetectionEvaluation:
             boxes: Figures = _undefined(self._boxes.evaluate([]))
             masks = boxes if self._has_masks else None
         else:
-            boxes, masks = self._figures(_scorer(classifier, loss, self._device))
+            if id(classifier) not in self._found:
+                self.evaluate_together([(classifier, loss)])
+            boxes, masks = self._found.pop(id(classifier))
         save_class_ap(folder, self._boxes.truth, self._category_ids, boxes, masks)
         return manifest_of(self._boxes.truth, self.settings, boxes, masks)
 
-    def _figures(self, scorer: Scorer) -> tuple[Figures, Figures | None]:
+    def _figures(self, scorers: Sequence[Scorer]) -> Sequence[tuple[Figures, Figures | None]]:
         if self._has_masks:
-            return self._of_detector(scorer)
+            return self._of_detector(scorers)
         rois, regressor = self._told(self._rois(), "boxes"), self._regressor()
-        return box_ap(self._boxes, rois, regressor, [scorer], self._category_ids, self.settings)[0], None
+        found = box_ap(self._boxes, rois, regressor, scorers, self._category_ids, self.settings)
+        return [(boxes, None) for boxes in found]
 
-    def _of_detector(self, scorer: Scorer) -> tuple[Figures, Figures]:
+    def _of_detector(self, scorers: Sequence[Scorer]) -> Sequence[tuple[Figures, Figures]]:
         """Of boxes and masks, by the whole detector."""
         images = self._told(self._images(), "boxes and masks")
-        found = detector_ap(
-            self._boxes, self._masks, self._detector, images, [scorer], self._category_ids, self.settings
-        )
-        return found[0]
+        return detector_ap(self._boxes, self._masks, self._detector, images, scorers, self._category_ids, self.settings)
 
     def differs(self, manifest: Mapping[str, Any]) -> str | None:
         """What a finished classifier was evaluated with, if that is something else."""
