@@ -24,20 +24,9 @@ def labels_to_torchvision(labels: torch.Tensor, num_classes: int) -> torch.Tenso
     return torch.where(labels < 0, labels, shifted)
 
 
-def labels_from_torchvision(labels: torch.Tensor, num_classes: int) -> torch.Tensor:
-    """torchvision's labels [N], -1..C, as ours."""
-    shifted = torch.where(labels == 0, num_classes, labels - 1)
-    return torch.where(labels < 0, labels, shifted)
-
-
 def classifier_from_torchvision(weight: torch.Tensor, bias: torch.Tensor) -> LinearLayer:
     """torchvision's `cls_score`, [C+1, D] and [C+1], with its background row last."""
     return LinearLayer(weight.roll(-1, 0), bias.roll(-1, 0))
-
-
-def classifier_to_torchvision(weight: torch.Tensor, bias: torch.Tensor) -> LinearLayer:
-    """A classifier with background, [C+1, D] and [C+1] in our order, as torchvision's `cls_score`."""
-    return LinearLayer(weight.roll(1, 0), bias.roll(1, 0))
 
 
 def regressor_from_torchvision(weight: torch.Tensor, bias: torch.Tensor) -> LinearLayer:

@@ -12,7 +12,7 @@ from typing import Any
 import numpy as np
 from numpy.typing import NDArray
 
-from gol_decouple.class_stats import empty_classes_warning
+from gol_decouple.class_stats import class_counts, empty_classes_warning
 from gol_decouple.data.images import ImageFiles
 from gol_decouple.progress import Progress
 
@@ -118,7 +118,7 @@ class AnnotatedDataset:
     @property
     def train_counts(self) -> NDArray[np.int64]:
         """Train objects of each class, [C]."""
-        return np.bincount(self.splits["train"].labels, minlength=self.num_classes).astype(np.int64)
+        return class_counts(self.splits["train"].labels, self.num_classes)
 
     @property
     def image_counts(self) -> NDArray[np.int64]:

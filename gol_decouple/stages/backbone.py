@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 from contextlib import ExitStack
+from functools import partial
 from pathlib import Path
 
 import torch
@@ -21,8 +22,8 @@ from gol_decouple.features.extract import check_views, extract
 from gol_decouple.features.shards import find_shards, merge
 from gol_decouple.progress import SILENT, Progress
 from gol_decouple.settings import Config
-from gol_decouple.stages.finishing import features_of, finish_stage1
-from gol_decouple.stages.starting import begin, open_run, save_model, warn_of_random_parts
+from gol_decouple.stages.finishing import finish_stage1, train_and_finish
+from gol_decouple.stages.starting import begin, open_run, warn_of_random_parts
 from gol_decouple.stages.training import Trainer
 from gol_decouple.stages.training_log import seconds_of
 
@@ -93,22 +94,11 @@ def _run(
     tell(dataset, progress)
     model, match = world.main_first(lambda: _model(config, dataset.num_classes, progress))
     trainer = Trainer(model, dataset, config, folder, world, device)
+    write = partial(extract, trainer.model, dataset, config, folder / runs.FEATURES, progress, world)
     with ExitStack() as stack:
         world.on_main(lambda: begin(stack, folder, config, match, overwrite))
         progress.say(_plan(config, dataset, folder, world))
-        trainer.run(progress)
-        if world.is_main:
-            save_model(trainer.model, folder / runs.MODEL)
-        if shards:
-            extract(trainer.model, dataset, config, folder / runs.FEATURES, progress, world, shard=True)
-            world.gather(None)  # so that the command ends when all shards are written
-            return folder
-        path = folder / runs.FEATURES
-        features = features_of(
-            trainer.model, dataset, path, world, lambda: extract(trainer.model, dataset, config, path, progress, world)
-        )
-        if world.is_main:
-            finish_stage1(folder, config, features, trainer.seconds, device, world.size)
+        train_and_finish(trainer, dataset, config, folder, write, shards, progress, world)
     return folder
 
 

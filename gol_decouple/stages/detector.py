@@ -20,8 +20,8 @@ from gol_decouple.detection.roi_extraction import extract_rois
 from gol_decouple.distributed import World
 from gol_decouple.progress import Progress
 from gol_decouple.settings import Config
-from gol_decouple.stages.finishing import features_of, finish_stage1
-from gol_decouple.stages.starting import begin, open_run, save_model, warn_of_random_parts
+from gol_decouple.stages.finishing import train_and_finish
+from gol_decouple.stages.starting import begin, open_run, warn_of_random_parts
 from gol_decouple.stages.training import Trainer
 
 
@@ -50,27 +50,23 @@ def run_detector(
     dataset = world.main_first(lambda: load_annotated(config.data))
     world.check_same("the images (their sha256)", dataset.sha256)
     tell_annotated(dataset, progress)
-    if config.detector is not None and config.detector.masks:
-        prepare(annotation_files(config.data)["val"], "segm")  # what is wrong with them shall not wait until the end
+    world.on_main(lambda: _check_masks(config))
     detector, match = world.main_first(lambda: _detector(config, dataset.num_classes, progress))
     trainer = Trainer(detector, dataset, config, folder, world, device)
+    has_classifier = config.stage1.epochs > 0 or (match is not None and match.has_classifier)
+    path = folder / runs.FEATURES
+    write = partial(extract_rois, trainer.model, dataset, config, has_classifier, path, progress, world)
     with ExitStack() as stack:
         world.on_main(lambda: begin(stack, folder, config, match, overwrite))
         progress.say(_plan(config, dataset, folder, world))
-        trainer.run(progress)
-        if world.is_main:
-            save_model(trainer.model, folder / runs.MODEL)
-        has_classifier = config.stage1.epochs > 0 or (match is not None and match.has_classifier)
-        path = folder / runs.FEATURES
-        write = partial(extract_rois, trainer.model, dataset, config, has_classifier, path, progress, world)
-        if shards:
-            write(shard=True)
-            world.gather(None)  # so that the command ends when all shards are written
-            return folder
-        features = features_of(trainer.model, dataset, path, world, write)
-        if world.is_main:
-            finish_stage1(folder, config, features, trainer.seconds, device, world.size, progress)
+        train_and_finish(trainer, dataset, config, folder, write, shards, progress, world)
     return folder
+
+
+def _check_masks(config: Config) -> None:
+    """What is wrong with the masks that detections are evaluated with shall not wait until the end."""
+    if config.detector is not None and config.detector.masks:
+        prepare(annotation_files(config.data)["val"], "segm")
 
 
 def _detector(config: Config, num_classes: int, progress: Progress) -> tuple[nn.Module, Match | None]:

@@ -8,7 +8,7 @@ from pathlib import Path
 import torch
 from torch import nn
 
-from gol_decouple import losses
+from gol_decouple import losses, runs
 from gol_decouple.data import Dataset
 from gol_decouple.data.annotated import AnnotatedDataset
 from gol_decouple.distributed import World
@@ -19,21 +19,37 @@ from gol_decouple.progress import SILENT, Progress
 from gol_decouple.settings import Config
 from gol_decouple.stages.detection_evaluation import DetectionEvaluation
 from gol_decouple.stages.manifest import finish
+from gol_decouple.stages.starting import save_model
+from gol_decouple.stages.training import M, Trainer
 
 
-def features_of(
-    model: nn.Module, dataset: Dataset | AnnotatedDataset, path: Path, world: World, extract: Callable[[], None]
-) -> FeaturesFile:
-    """The run's features file; one that a former start finished is kept if it is of these weights and data.
+def train_and_finish(
+    trainer: Trainer[M],
+    dataset: Dataset | AnnotatedDataset,
+    config: Config,
+    folder: Path,
+    write: Callable[..., None],
+    shards: bool,
+    progress: Progress,
+    world: World,
+) -> None:
+    """Train, save the model, cache its features, and evaluate it; in its folder, which is there.
 
     Args:
-        extract: makes the file; every process calls it.
+        write: writes the features of the trainer's model to the run's file, or with `shard=True` this process's share
+            to one of its own; every process calls it.
+        shards: the latter, and then the run is finished by `merge`.
     """
-    if not world.on_main(lambda: path.exists() and _is_of(open_features(path), model, dataset)):
-        extract()
+    trainer.run(progress)
     if world.is_main:
-        remove_shards(path)  # of a start with --shards
-    return open_features(path)
+        save_model(trainer.model, folder / runs.MODEL)
+    if shards:
+        write(shard=True)
+        world.gather(None)  # so that the command ends when all shards are written
+        return
+    features = _features(trainer.model, dataset, folder / runs.FEATURES, world, write)
+    if world.is_main:
+        finish_stage1(folder, config, features, trainer.seconds, trainer.device, world.size, progress)
 
 
 def finish_stage1(
@@ -68,6 +84,17 @@ def finish_stage1(
         detections = DetectionEvaluation(features, config, folder, None, device, progress)
     loss = losses.get("cross_entropy", activation="softmax", background=features.is_detection)
     finish(folder, features.classifier, features, loss, device, facts, detections=detections)
+
+
+def _features(
+    model: nn.Module, dataset: Dataset | AnnotatedDataset, path: Path, world: World, write: Callable[..., None]
+) -> FeaturesFile:
+    """The run's features file; one that a former start finished is kept if it is of these weights and data."""
+    if not world.on_main(lambda: path.exists() and _is_of(open_features(path), model, dataset)):
+        write()
+    if world.is_main:
+        remove_shards(path)  # of a start with --shards
+    return open_features(path)
 
 
 def _weights(config: Config) -> str:
