@@ -2,25 +2,26 @@
 
 from __future__ import annotations
 
-import os
 from collections.abc import Collection
-from pathlib import Path
 from typing import Annotated, Any, Literal
 
-from pydantic import AfterValidator, BaseModel, BeforeValidator, ConfigDict, Field, model_validator
+from pydantic import Field, model_validator
 from pydantic_core import PydanticCustomError
 
-
-def _number(value: Any) -> Any:
-    if isinstance(value, bool) or (isinstance(value, float) and not abs(value) <= 1e38):
-        raise PydanticCustomError("number", "input should be a finite number, of at most 1e38")
-    return value
-
-
-def _folder_name(name: str) -> str:
-    if name != Path(name).name or name in ("", "..") or not name.isprintable():
-        raise PydanticCustomError("folder_name", "input should be the name of a folder, not a path")
-    return name
+from gol_decouple.detector_settings import DetectorConfig
+from gol_decouple.setting_types import (
+    Count,
+    FilePath,
+    Float,
+    FolderName,
+    Fraction,
+    NonNegative,
+    Positive,
+    Rate,
+    Section,
+    Seed,
+    Share,
+)
 
 
 def with_recipe_epochs(stage1: Any) -> Any:
@@ -44,27 +45,12 @@ def with_own_length(stage1: dict[str, Any], typed: Collection[str]) -> dict[str,
     return rest
 
 
-# Upper bounds are those of what the numbers become: int32, NumPy's legacy seeds, and float32.
-Positive = Annotated[int, BeforeValidator(_number), Field(gt=0, lt=2**31)]
-Count = Annotated[int, BeforeValidator(_number), Field(ge=0, lt=2**31)]
-Seed = Annotated[int, BeforeValidator(_number), Field(ge=0, lt=2**32)]
-Float = Annotated[float, BeforeValidator(_number), Field(allow_inf_nan=False)]
-Rate = Annotated[Float, Field(gt=0)]
-NonNegative = Annotated[Float, Field(ge=0)]
-Fraction = Annotated[Float, Field(ge=0, lt=1)]
-Share = Annotated[Float, Field(gt=0, lt=1)]
-FilePath = Annotated[str | None, AfterValidator(lambda path: path and os.path.expanduser(path))]
-FolderName = Annotated[str, AfterValidator(_folder_name)]
 PLAIN = (0.5, 0.5, 0.5)  # mean and deviation of pixels for backbones whose weights nobody trained elsewhere
 Schedule = Literal["constant", "cosine", "step"]
 FeatureDtype = Literal["float16", "float32"]
 
 
-class _Section(BaseModel):
-    model_config = ConfigDict(extra="forbid", frozen=True)
-
-
-class ListsConfig(_Section):
+class ListsConfig(Section):
     """The files of data.kind = "list", `path label` a line; names in the folder, or absolute."""
 
     folder: FilePath = None  # that holds the lists; unset: data.path
@@ -73,7 +59,7 @@ class ListsConfig(_Section):
     test: FilePath = None
 
 
-class AnnotationsConfig(_Section):
+class AnnotationsConfig(Section):
     """The files of data.kind = "lvis", JSON in LVIS's format; names in the folder, or absolute."""
 
     folder: FilePath = None  # that holds the files; unset: data.path
@@ -81,7 +67,7 @@ class AnnotationsConfig(_Section):
     val: FilePath = None
 
 
-class DataConfig(_Section):
+class DataConfig(Section):
     """Which images, and how long their tail is."""
 
     kind: Literal["digits", "cifar10", "cifar100", "npz", "folder", "list", "lvis"]
@@ -104,7 +90,7 @@ class DataConfig(_Section):
     seed: Seed = 0  # of the choice of images
 
 
-class TransformConfig(_Section):
+class TransformConfig(Section):
     """Pixels to network input; what is random acts on stage one's training images and on augmented views.
 
     What is unset of size, resize, interpolation, mean and std is the backbone's own, if its library says so.
@@ -135,7 +121,7 @@ class TransformConfig(_Section):
         return any((self.random_resized_crop, self.crop_padding, self.flip, self.auto_augment, self.cutout))
 
 
-class BackboneConfig(_Section):
+class BackboneConfig(Section):
     """The network in front of the classifier."""
 
     name: str  # resnet32, or a library's: timm:resnet50.a1_in1k, torchvision:resnet152
@@ -144,35 +130,7 @@ class BackboneConfig(_Section):
     trainable: tuple[str, ...] | None = None
 
 
-class DetectorConfig(_Section):
-    """A Mask R-CNN around the backbone, for images with boxes and masks; sizes are in pixels."""
-
-    mask_predictor: Literal["standard", "normalized"] = "standard"  # normalized: cosine, with temperature 20
-    # Of the shorter side, as long as the longer one stays within max_size; training draws one for each image.
-    train_min_sizes: Annotated[tuple[Positive, ...], Field(min_length=1)] = (640, 672, 704, 736, 768, 800)
-    min_size: Positive = 800
-    max_size: Positive = 1333
-    rois_per_image: Positive = 512  # sampled in training, and cached of each train image
-    foreground_fraction: Annotated[Float, Field(gt=0, le=1)] = 0.25  # of the sampled RoIs, at most
-    proposals: Positive = 1000  # of an image that the RPN keeps, of which train RoIs are sampled
-    val_rois_per_image: Positive = 1000  # cached of each val image: the proposals that the RPN is surest of
-    repeat_threshold: Share = 1e-3  # of stage1.sampler = "repeat_factor": images of rarer classes come more often
-    # Of testing: detections below the score are dropped, as are those that overlap a better one of their class by nms.
-    score_threshold: Fraction = 1e-4
-    nms: Annotated[Float, Field(gt=0, le=1)] = 0.5
-    max_detections: Positive = 300  # of an image
-    masks: bool = False  # evaluate masks too, and boxes with them, by the whole detector on the val images
-
-    @model_validator(mode="after")
-    def _sized(self) -> DetectorConfig:
-        if max(self.min_size, *self.train_min_sizes) > self.max_size:
-            raise PydanticCustomError("size", "max_size should not be smaller than min_size and train_min_sizes")
-        if self.rois_per_image * self.foreground_fraction < 1:
-            raise PydanticCustomError("rois", "rois_per_image times foreground_fraction should be at least 1")
-        return self
-
-
-class Stage1Config(_Section):
+class Stage1Config(Section):
     """Training of the Softmax model."""
 
     checkpoint: FilePath = None  # weights to start from; then epochs is 0 unless --set says otherwise
@@ -222,7 +180,7 @@ class Stage1Config(_Section):
         return self.lr * (self.batch_size / self.lr_batch_size if self.lr_batch_size else 1.0)
 
 
-class FeaturesConfig(_Section):
+class FeaturesConfig(Section):
     """The features file."""
 
     dtype: FeatureDtype = "float16"
@@ -231,7 +189,7 @@ class FeaturesConfig(_Section):
     seed: Seed = 0  # of the order of rows, and of the augmented views
 
 
-class MethodConfig(_Section):
+class MethodConfig(Section):
     """A method's settings; what is unset is the method's own."""
 
     start: Literal["fresh", "stage_one", "paper"] | None = None  # paper: weights 0.001, biases -2, as GOL's detectors
@@ -291,7 +249,7 @@ class Stage2Config(MethodConfig):
         return self.model_dump(exclude_none=True, exclude={"refit", "memory_gb"})
 
 
-class Config(_Section):
+class Config(Section):
     """One run: a dataset, a backbone, and the recipe of both stages."""
 
     name: FolderName  # of the run
@@ -304,7 +262,8 @@ class Config(_Section):
     stage1: Stage1Config
     features: FeaturesConfig = FeaturesConfig()
     stage2: Stage2Config = Stage2Config()
-    methods: dict[str, MethodConfig] = {}  # what replaces a method's own settings on this data; stage2 replaces both
+    # What replaces a method's own settings on this data; stage2 replaces both.
+    methods: dict[str, MethodConfig] = Field(default_factory=dict)
 
     @model_validator(mode="before")
     @classmethod

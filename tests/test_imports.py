@@ -27,6 +27,8 @@ ROWS = (
     ("methods", "bootstrap", "predictions", "metrics", "class_stats", "schedules"),
     ("config", "runs", "distributed", "runtime"),
     ("settings", "progress", "files", "launch"),
+    ("detector_settings",),
+    ("setting_types",),
     ("errors", "__init__"),
 )
 ROW_OF = {part: row for row, parts in enumerate(ROWS) for part in parts}

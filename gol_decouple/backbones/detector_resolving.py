@@ -7,11 +7,10 @@ from typing import Any
 
 from pydantic import BaseModel
 
+from gol_decouple.backbones.conventions import MEAN, STD
 from gol_decouple.errors import InputError
 from gol_decouple.settings import Config, TransformConfig
 
-# What torchvision's weights take; a detector is given images of every size.
-MEAN, STD = (0.485, 0.456, 0.406), (0.229, 0.224, 0.225)
 _OF_IMAGES = ("is for images of one label", "leave it unset: a detector has detector.min_size and transform.flip")
 _OF_LISTS = ("is not for annotations in LVIS's format", "leave it unset")
 # Settings that a detector would silently leave aside.

@@ -20,10 +20,11 @@ from torchvision.models.detection.transform import GeneralizedRCNNTransform
 from torchvision.models.resnet import BasicBlock, Bottleneck
 from torchvision.ops import FrozenBatchNorm2d
 
-from gol_decouple.backbones.detector_resolving import MEAN, STD
+from gol_decouple.backbones.conventions import MEAN, STD
+from gol_decouple.detector_settings import DetectorConfig
 from gol_decouple.errors import InputError
 from gol_decouple.runtime import stream_seed
-from gol_decouple.settings import DetectorConfig, TransformConfig
+from gol_decouple.settings import TransformConfig
 
 LIBRARY = "torchvision"
 # The name that stands for a ResNet-50 within torchvision's own Mask R-CNN, of which there are weights trained on COCO.

@@ -18,6 +18,7 @@ from gol_decouple.data.annotated import AnnotatedDataset, AnnotatedSplit
 from gol_decouple.data.annotated_batches import AnnotatedBatch, AnnotatedBatches
 from gol_decouple.data.loading import clean_keys
 from gol_decouple.detection.roi_sampling import Rois, Sampling, train_rois, val_rois
+from gol_decouple.detector_settings import DetectorConfig
 from gol_decouple.distributed import ALONE, World
 from gol_decouple.features.extract import as_float32, row_order, weights_sha256
 from gol_decouple.features.layout import Block, Header, LinearWeights, SplitLayout, rows_per_block
@@ -25,7 +26,7 @@ from gol_decouple.features.rois import UNUSED, ClassImages, ImageRows, Regressor
 from gol_decouple.features.writer import FeatureWriter
 from gol_decouple.features.writer_thread import WriterThread
 from gol_decouple.progress import SILENT, Progress
-from gol_decouple.settings import Config, DetectorConfig
+from gol_decouple.settings import Config
 
 # Settings that decide which RoIs are cached, and of which pixels.
 _OF_ROIS = ("min_size", "max_size", "rois_per_image", "foreground_fraction", "proposals", "val_rois_per_image")

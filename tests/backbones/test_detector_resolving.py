@@ -9,8 +9,8 @@ from conftest import RunCli
 
 from gol_decouple.backbones.resolving import resolve
 from gol_decouple.config import load_config, to_toml
+from gol_decouple.detector_settings import DetectorConfig
 from gol_decouple.errors import InputError
-from gol_decouple.settings import DetectorConfig
 
 
 def test_a_detectors_normalisation_is_its_weights(detector_config: Path) -> None:

@@ -12,8 +12,9 @@ from torchvision.models.detection import MaskRCNN
 from torchvision.ops import FrozenBatchNorm2d
 
 from gol_decouple.backbones.mask_rcnn import Body, NormalizedConv2d, body_of, build_detector
+from gol_decouple.detector_settings import DetectorConfig
 from gol_decouple.errors import InputError
-from gol_decouple.settings import DetectorConfig, TransformConfig
+from gol_decouple.settings import TransformConfig
 
 SETTINGS: dict[str, Any] = {"train_min_sizes": (32, 48), "min_size": 64, "max_size": 96}
 

@@ -1,0 +1,79 @@
+"""How the frameworks that Mask R-CNNs are trained in differ in what their weights do not show.
+
+Read off detectron2 0.6 (config/defaults.py, modeling/), mmdetection 2.x and 3.x (configs/_base_/models, models/) and
+torchvision 0.29 (models/detection/).
+"""
+
+from __future__ import annotations
+
+from typing import Any, NamedTuple
+
+from gol_decouple.detector_settings import ConventionsConfig, Framework
+
+# What torchvision's weights take, red first, of 1. detectron2's are of Caffe's bytes, which nothing divides.
+MEAN, STD = (0.485, 0.456, 0.406), (0.229, 0.224, 0.225)
+UNSCALED = (1 / 255, 1 / 255, 1 / 255)
+
+
+class Usual(NamedTuple):
+    """What a framework's detectors have unless their config says otherwise.
+
+    Attributes:
+        settings: all of `ConventionsConfig`.
+        mean, std: of pixels in [0, 1], red first.
+    """
+
+    settings: dict[str, Any]
+    mean: tuple[float, float, float] = MEAN
+    std: tuple[float, float, float] = STD
+
+
+USUAL: dict[Framework, Usual] = {
+    "torchvision": Usual(
+        {
+            "framework": "torchvision",
+            "channels": "rgb",
+            "stride_in": "3x3",
+            "batchnorm_eps": 1e-5,
+            "anchor_rounding": True,
+            "anchor_offset": 0.0,
+            "aligned": False,
+            "sampling_ratio": 2,
+            "resize": "float",
+        }
+    ),
+    # Its ResNet-50 and -101 come from Caffe2; its ResNeXt, and weights it took from torchvision, differ.
+    "detectron2": Usual(
+        {
+            "framework": "detectron2",
+            "channels": "bgr",
+            "stride_in": "1x1",
+            "batchnorm_eps": 1e-5,
+            "anchor_rounding": False,
+            "anchor_offset": 0.0,
+            "aligned": True,
+            "sampling_ratio": 0,
+            "resize": "pillow",
+        },
+        std=UNSCALED,
+    ),
+    "mmdetection": Usual(
+        {
+            "framework": "mmdetection",
+            "channels": "rgb",
+            "stride_in": "3x3",
+            "batchnorm_eps": 1e-5,
+            "anchor_rounding": False,
+            "anchor_offset": 0.0,
+            "aligned": True,
+            "sampling_ratio": 0,
+            "resize": "opencv",
+        }
+    ),
+}
+
+
+def filled(conventions: ConventionsConfig) -> ConventionsConfig:
+    """Conventions with what is unset as their framework usually has it, torchvision if that is unset too."""
+    usual = USUAL[conventions.framework or "torchvision"].settings
+    return ConventionsConfig.model_validate(usual | conventions.model_dump(exclude_none=True))
