@@ -38,6 +38,7 @@ class Conventions(NamedTuple):
     max_size: int = 1333
     proposals: int = 1000  # before suppression, of a level, and after it, of the image
     score_threshold: float = 0.05
+    nms: float = 0.5
     max_detections: int = 100
 
 
@@ -275,7 +276,7 @@ def best(boxes: Tensor, scores: Tensor, how: Conventions) -> tuple[Tensor, Tenso
     for label in range(scores.shape[1]):
         sure = scores[:, label] > how.score_threshold
         own_scores, own_boxes = scores[sure, label], boxes[sure, label if boxes.shape[1] > 1 else 0]
-        kept = nms(own_boxes, own_scores, 0.5)
+        kept = nms(own_boxes, own_scores, how.nms)
         found.append((own_boxes[kept], torch.full((len(kept),), label), own_scores[kept]))
     all_boxes, labels, all_scores = (torch.cat(parts) for parts in zip(*found, strict=True))
     order = all_scores.argsort(descending=True, stable=True)[: how.max_detections]
