@@ -10,6 +10,7 @@ from typing import Any, NamedTuple
 
 import numpy as np
 import torch
+from fixed_point import resize_fixed_point
 from foreign import name_of
 from PIL import Image
 from torch import Tensor
@@ -56,7 +57,6 @@ class Result(NamedTuple):
         size: h, w.
         maps: of the FPN, five of [1, channels, ...].
         proposals: float [N, 4], corners x, y, x, y in h x w; best first.
-        objectness: float [N], logits.
         features: float [N, 1024], of the proposals, before the classifier.
         scores: float [N, C], after the activation, without background.
         boxes: float [M, 4], of the detections, best first, in H x W.
@@ -69,7 +69,6 @@ class Result(NamedTuple):
     size: tuple[int, int]
     maps: list[Tensor]
     proposals: Tensor
-    objectness: Tensor
     features: Tensor
     scores: Tensor
     boxes: Tensor
@@ -83,8 +82,8 @@ def detect(state: State, image: np.ndarray, how: Conventions, proposals: Tensor 
     """The whole inference on a uint8 image [H, W, 3] in RGB, with other proposals than the network's own if given."""
     pixels, size = prepare(image, how)
     maps = pyramid(state, how, resnet(state, how, pixels[None]))
-    own, objectness = propose(state, how, maps, size)
-    proposals = own if proposals is None else proposals
+    if proposals is None:
+        proposals, _ = propose(state, how, maps, size)
     features = box_features(state, how, maps, proposals)
     scores = class_scores(state, how, features)
     boxes = class_boxes(state, how, features, proposals, size)
@@ -92,13 +91,18 @@ def detect(state: State, image: np.ndarray, how: Conventions, proposals: Tensor 
     probabilities = mask_probabilities(state, how, maps, boxes, labels)
     height, width = image.shape[:2]
     boxes = boxes * torch.tensor([width / size[1], height / size[0]] * 2)
-    masks = torch.stack([paste(*one, height, width) for one in zip(probabilities, boxes, strict=True)])
-    return Result(pixels, size, maps, proposals, objectness, features, scores, boxes, labels, detected, masks >= 0.5)
+    if how.framework == "detectron2":  # drops those that are cut to nothing
+        visible = (boxes[:, 2:] > boxes[:, :2]).all(dim=1)
+        boxes, labels, detected, probabilities = (part[visible] for part in (boxes, labels, detected, probabilities))
+    masks = torch.zeros(len(boxes), height, width, dtype=torch.bool)
+    for mask, probability, box in zip(masks, probabilities, boxes, strict=True):
+        mask[:] = paste(probability, box, height, width) >= 0.5
+    return Result(pixels, size, maps, proposals, features, scores, boxes, labels, detected, masks)
 
 
 def prepare(image: np.ndarray, how: Conventions) -> tuple[Tensor, tuple[int, int]]:
     """The network's input [3, padded height, padded width], and the image's height and width within it."""
-    height, width = new_size(*image.shape[:2], how.min_size, how.max_size)
+    height, width = new_size(*image.shape[:2], how)
     if how.framework == "detectron2":
         resized = np.array(Image.fromarray(image).resize((width, height), Image.Resampling.BILINEAR))
     else:
@@ -110,32 +114,19 @@ def prepare(image: np.ndarray, how: Conventions) -> tuple[Tensor, tuple[int, int
     return F.pad(pixels, (0, -width % 32, 0, -height % 32)), (height, width)
 
 
-def new_size(height: int, width: int, min_size: int, max_size: int) -> tuple[int, int]:
-    scale = min(min_size / min(height, width), max_size / max(height, width))
-    return int(height * scale + 0.5), int(width * scale + 0.5)
-
-
-def resize_fixed_point(image: np.ndarray, height: int, width: int) -> np.ndarray:
-    """OpenCV's bilinear resizing of bytes: weights of 11 bits, of which the second pass drops some on the way."""
-
-    def taps(new: int, old: int) -> tuple[np.ndarray, ...]:
-        at = ((np.arange(new) + 0.5) * (old / new) - 0.5).astype(np.float32)
-        first = np.floor(at).astype(np.int64)
-        return first, at - first.astype(np.float32)
-
-    def fixed(share: np.ndarray) -> tuple[np.ndarray, np.ndarray]:
-        return np.rint((1 - share) * 2048).astype(np.int64), np.rint(share * 2048).astype(np.int64)
-
-    old_height, old_width = image.shape[:2]
-    left, share = taps(width, old_width)
-    near, far = (weight[:, None] for weight in fixed(np.where((left < 0) | (left >= old_width - 1), 0, share)))
-    pixels = image.astype(np.int64)
-    across = pixels[:, left.clip(0, old_width - 1)] * near + pixels[:, (left + 1).clip(0, old_width - 1)] * far >> 4
-    top, share = taps(height, old_height)
-    near, far = (weight[:, None, None] for weight in fixed(share))
-    upper = across[top.clip(0, old_height - 1)] * near >> 16
-    lower = across[(top + 1).clip(0, old_height - 1)] * far >> 16
-    return ((upper + lower + 2) >> 2).astype(np.uint8)
+def new_size(height: int, width: int, how: Conventions) -> tuple[int, int]:
+    """To the nearest; half a pixel goes up or down as each framework's order of floating-point steps has it."""
+    if how.framework == "mmdetection":
+        scale = min(how.max_size / max(height, width), how.min_size / min(height, width))
+        return int(height * scale + 0.5), int(width * scale + 0.5)
+    new = [
+        float(how.min_size) if side == min(height, width) else how.min_size / min(height, width) * side
+        for side in (height, width)
+    ]
+    if max(new) > how.max_size:
+        scale = how.max_size / max(new)
+        new = [side * scale for side in new]
+    return int(new[0] + 0.5), int(new[1] + 0.5)
 
 
 def resnet(state: State, how: Conventions, x: Tensor) -> list[Tensor]:

@@ -9,15 +9,20 @@ import numpy as np
 import plain_detector as plain
 import pytest
 import torch
+from fixed_point import resize_fixed_point
 from torch import Tensor
 
 FRAMEWORKS = ("mmdetection", "detectron2")
 
 
-def test_new_sizes_are_rounded_to_the_nearest() -> None:
-    assert plain.new_size(427, 640, 800, 1333) == (800, 1199)  # 1199.06
-    assert plain.new_size(480, 640, 800, 1333) == (800, 1067)  # 1066.67
-    assert plain.new_size(300, 900, 800, 1333) == (444, 1333)  # 444.33
+@pytest.mark.parametrize("how", [plain.MMDETECTION, plain.DETECTRON2])
+def test_new_sizes_are_rounded_to_the_nearest(how: plain.Conventions) -> None:
+    assert plain.new_size(427, 640, how) == (800, 1199)  # 1199.06
+    assert plain.new_size(640, 480, how) == (1067, 800)  # 1066.67
+    assert plain.new_size(300, 900, how) == (444, 1333)  # 444.33
+    assert plain.new_size(50, 50, how) == (800, 800)
+    # 666.5: half a pixel is a matter of the order of steps.
+    assert plain.new_size(78, 156, how) == (667 if how.framework == "mmdetection" else 666, 1333)
 
 
 def test_bytes_are_resized_as_opencv_does() -> None:
@@ -25,7 +30,7 @@ def test_bytes_are_resized_as_opencv_does() -> None:
     stream = np.random.default_rng(0)
     for old, new in (((37, 53), (64, 92)), ((53, 37), (25, 17)), ((24, 40), (12, 20)), ((9, 7), (9, 20))):
         image = stream.integers(0, 256, (*old, 3)).astype(np.uint8)
-        np.testing.assert_array_equal(plain.resize_fixed_point(image, *new), cv2.resize(image, new[::-1]), str(old))
+        np.testing.assert_array_equal(resize_fixed_point(image, *new), cv2.resize(image, new[::-1]), str(old))
 
 
 def test_the_input_is_normalised_in_its_order_and_padded_with_zeros() -> None:
@@ -238,6 +243,8 @@ def test_a_made_detector_finds_different_things_and_conventions_show(how: plain.
     for change in ({"channels": "bgr" if how.channels == "rgb" else "rgb"}, {"eps": 0.0}, {"mean": (0.0,) * 3}):
         other = plain.detect(state, image, how._replace(**change), found.proposals)
         assert (other.features - found.features).abs().max() > 0.05, change
+    nothing = plain.detect(state, image, how._replace(score_threshold=1.0), found.proposals)
+    assert nothing.masks.shape == (0, 90, 120)
     stride = {"stride_in": "1x1" if how.stride_in == "3x3" else "3x3"}
     other = plain.detect(state, image, how._replace(**stride), found.proposals)
     assert (other.features - found.features).abs().max() > 0.05
