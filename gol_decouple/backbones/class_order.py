@@ -30,5 +30,10 @@ def classifier_from_torchvision(weight: torch.Tensor, bias: torch.Tensor) -> Lin
 
 
 def regressor_from_torchvision(weight: torch.Tensor, bias: torch.Tensor) -> LinearLayer:
-    """torchvision's `bbox_pred`, [(C+1)*4, D] and [(C+1)*4], as [C, 4, D] and [C, 4]: background has no box."""
+    """torchvision's `bbox_pred`, [(C+1)*4, D] and [(C+1)*4], as [C, 4, D] and [C, 4]: background has no box.
+
+    One for all classes, [4, D] and [4], is [1, 4, D] and [1, 4].
+    """
+    if len(weight) == 4:
+        return LinearLayer(weight[None], bias[None])
     return LinearLayer(weight.view(-1, 4, weight.shape[1])[1:], bias.view(-1, 4)[1:])

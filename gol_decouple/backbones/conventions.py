@@ -6,6 +6,7 @@ torchvision 0.29 (models/detection/).
 
 from __future__ import annotations
 
+import math
 from typing import Any, NamedTuple
 
 from gol_decouple.detector_settings import ConventionsConfig, Framework
@@ -13,6 +14,8 @@ from gol_decouple.detector_settings import ConventionsConfig, Framework
 # What torchvision's weights take, red first, of 1. detectron2's are of Caffe's bytes, which nothing divides.
 MEAN, STD = (0.485, 0.456, 0.406), (0.229, 0.224, 0.225)
 UNSCALED = (1 / 255, 1 / 255, 1 / 255)
+# The logarithm of the largest growth of a side that a box regressor can ask for, in all of them.
+MOST_GROWTH = math.log(1000 / 16)
 
 
 class Usual(NamedTuple):
@@ -77,3 +80,14 @@ def filled(conventions: ConventionsConfig) -> ConventionsConfig:
     """Conventions with what is unset as their framework usually has it, torchvision if that is unset too."""
     usual = USUAL[conventions.framework or "torchvision"].settings
     return ConventionsConfig.model_validate(usual | conventions.model_dump(exclude_none=True))
+
+
+def of_model(model: Any) -> ConventionsConfig:
+    """Those that a detector was built by; one that does not say so is torchvision's own."""
+    conventions: ConventionsConfig = getattr(model, "conventions", None) or filled(ConventionsConfig())
+    return conventions
+
+
+def least_growth(framework: Framework | None) -> float:
+    """The logarithm of the least growth of a side that a box regressor can ask for; -inf: there is no bound."""
+    return -MOST_GROWTH if framework == "mmdetection" else -math.inf

@@ -19,10 +19,10 @@ from gol_decouple.settings import Config
 
 BODY = "backbone.body."
 CLASSIFIER = "roi_heads.box_predictor."
+REGRESSOR = f"{CLASSIFIER}bbox_pred.weight"
 # What has a row for each class, and is left out where the classes are others.
 PREDICTORS = (CLASSIFIER, "roi_heads.mask_predictor.mask_fcn_logits.")
 STATISTICS = "running_mean"
-EPS = 1e-5  # of torchvision's FrozenBatchNorm2d
 IMAGE_SIZE = 224  # ResNets have the same weights for all sizes
 
 
@@ -40,7 +40,7 @@ def start_detector(config: Config, num_classes: int) -> tuple[MaskRCNN, Match | 
         return _build(config, num_classes, frozen_batchnorm=False), None
     detector = _build(config, num_classes, frozen_batchnorm=True)
     if body.of_detector:
-        path, tensors = _coco_weights(body)
+        path, tensors = _coco_weights(body, detector.conventions.batchnorm_eps)
         others = {keys: tensor for keys, tensor in tensors.items() if not _of_classes(dotted(keys))}
         match = _load(detector, others, path)
         left_out = [dotted(keys) for keys in tensors if _of_classes(dotted(keys))]
@@ -55,20 +55,27 @@ def detector_from(config: Config, num_classes: int, path: Path) -> tuple[MaskRCN
     """The detector of a config with the weights in a file: a whole Mask R-CNN's (ours, or torchvision's), or a ResNet's
     for its body alone.
 
-    Predictors for another number of classes are left out. A body with BatchNorm keeps its statistics as they are.
+    Predictors for another number of classes are left out. A body with BatchNorm keeps its statistics as they are. A box
+    regressor that is one for all classes stays one.
 
     Raises:
         InputError: no checkpoint, or one without tensors that it should have.
     """
     tensors = read_tensors(path)
-    detector = _build(config, num_classes, any(dotted(keys).endswith(STATISTICS) for keys in tensors))
+    detector = _build(
+        config,
+        num_classes,
+        frozen_batchnorm=any(dotted(keys).endswith(STATISTICS) for keys in tensors),
+        class_agnostic=any(dotted(keys).endswith(REGRESSOR) and len(tensor) == 4 for keys, tensor in tensors.items()),
+    )
     return detector, _load(detector, tensors, path)
 
 
-def _build(config: Config, num_classes: int, frozen_batchnorm: bool) -> MaskRCNN:
-    assert config.detector is not None  # as data.kind = "lvis" has it
+def _build(config: Config, num_classes: int, frozen_batchnorm: bool, class_agnostic: bool = False) -> MaskRCNN:
+    settings = config.detector
+    assert settings is not None  # as data.kind = "lvis" has it
     return build_detector(
-        config.backbone.name, num_classes, config.seed, config.detector, config.transform, frozen_batchnorm
+        config.backbone.name, num_classes, config.seed, settings, config.transform, frozen_batchnorm, class_agnostic
     )
 
 
@@ -129,11 +136,11 @@ def _does_not_fit(path: Path, missing: list[str], misshapen: list[str]) -> Input
     )
 
 
-def _coco_weights(body: Body) -> tuple[Path, dict[Keys, torch.Tensor]]:
-    """torchvision's weights trained on COCO, from torch's hub folder if they are there, for our FrozenBatchNorm2d.
+def _coco_weights(body: Body, eps: float) -> tuple[Path, dict[Keys, torch.Tensor]]:
+    """torchvision's weights trained on COCO, from torch's hub folder if they are there, for FrozenBatchNorm2d of `eps`.
 
-    They were trained with statistics' eps = 0. It is no part of a state, so that it would be lost with the next
-    checkpoint; their weights are changed instead, to give the same output with EPS.
+    They were trained with eps = 0. It is no part of a state, so that a detector that begins with one of ours would not
+    have it; their weights are changed instead, to give the same output with the usual one.
     """
     name, _, tag = body.weights.partition(".")
     url = models.get_model_weights(name)[tag or "DEFAULT"].url
@@ -144,6 +151,6 @@ def _coco_weights(body: Body) -> tuple[Path, dict[Keys, torch.Tensor]]:
     for mean_name in [name for name in tensors if name.startswith(BODY) and name.endswith(STATISTICS)]:
         norm = mean_name.removesuffix(STATISTICS)
         variance = tensors[f"{norm}running_var"].double()
-        ratio = ((variance + EPS) / variance).sqrt()
+        ratio = ((variance + eps) / variance).sqrt()
         tensors[f"{norm}weight"] = (tensors[f"{norm}weight"].double() * ratio).to(tensors[f"{norm}weight"].dtype)
     return path, {(name,): tensor for name, tensor in tensors.items()}

@@ -16,12 +16,15 @@ from torch.nn import functional as F
 from torchvision import models
 from torchvision.models.detection import MaskRCNN
 from torchvision.models.detection.backbone_utils import resnet_fpn_backbone
-from torchvision.models.detection.transform import GeneralizedRCNNTransform
 from torchvision.models.resnet import BasicBlock, Bottleneck
 from torchvision.ops import FrozenBatchNorm2d
 
-from gol_decouple.backbones.conventions import MEAN, STD
-from gol_decouple.detector_settings import DetectorConfig
+from gol_decouple.backbones.anchors import Anchors
+from gol_decouple.backbones.box_coding import BoundedCoder, ClassAgnosticPredictor
+from gol_decouple.backbones.conventions import filled
+from gol_decouple.backbones.resizing import Resizing
+from gol_decouple.backbones.roi_pooling import roi_pooling
+from gol_decouple.detector_settings import ConventionsConfig, DetectorConfig
 from gol_decouple.errors import InputError
 from gol_decouple.runtime import stream_seed
 from gol_decouple.settings import TransformConfig
@@ -79,44 +82,42 @@ def build_detector(
     settings: DetectorConfig,
     transform: TransformConfig,
     frozen_batchnorm: bool,
+    class_agnostic: bool = False,
 ) -> MaskRCNN:
     """A freshly initialised Mask R-CNN for C classes and background, its weights drawn from `seed`.
 
     Its input are images [3, H, W] of floats in [0, 1], of any size; it normalises and resizes them itself, in training
-    mode to a random one of `train_min_sizes`, else to `min_size`.
+    mode to a random one of `train_min_sizes`, else to `min_size`. What frameworks do differently, it does by
+    `settings.conventions`, and has them as its attribute `conventions`, with nothing unset.
 
     Args:
         frozen_batchnorm: for weights trained elsewhere, whose statistics then stand still, since a detector's batches
             are too small to move them. A body that begins with random weights has GroupNorm instead: its statistics
             are those of one image, so neither batches nor processes change what it learns.
+        class_agnostic: every class has the same box: `bbox_pred` is [4, D].
 
     Raises:
         InputError: no backbone has that name, or not one for detectors.
     """
-    body = body_of(name)
-    norm = FrozenBatchNorm2d if frozen_batchnorm else partial(nn.GroupNorm, GROUPS)
+    body, conventions = body_of(name), filled(settings.conventions)
+    norm = (
+        partial(FrozenBatchNorm2d, eps=conventions.batchnorm_eps) if frozen_batchnorm else partial(nn.GroupNorm, GROUPS)
+    )
     with torch.random.fork_rng(devices=[]):
         torch.manual_seed(stream_seed(seed))
         backbone = resnet_fpn_backbone(
             backbone_name=body.architecture, weights=None, norm_layer=norm, trainable_layers=5
         )
-        model = MaskRCNN(
-            backbone,
-            num_classes + 1,
-            rpn_pre_nms_top_n_train=2 * settings.proposals,
-            rpn_post_nms_top_n_train=settings.proposals,
-            rpn_pre_nms_top_n_test=settings.proposals,
-            rpn_post_nms_top_n_test=settings.proposals,
-            box_batch_size_per_image=settings.rois_per_image,
-            box_positive_fraction=settings.foreground_fraction,
-            box_score_thresh=settings.score_threshold,
-            box_nms_thresh=settings.nms,
-            box_detections_per_img=settings.max_detections,
-        )
+        model = MaskRCNN(backbone, num_classes + 1, **_counts(settings))
+        if class_agnostic:
+            model.roi_heads.box_predictor = ClassAgnosticPredictor(
+                model.roi_heads.box_predictor.cls_score.in_features, num_classes + 1
+            )
         if not frozen_batchnorm:
             _begin_as_shortcuts(backbone.body)
         if settings.mask_predictor == "normalized":
             _normalize(model.roi_heads.mask_predictor)
+    _follow(model, conventions)
     model.transform = Resizing(settings, transform)
     # Coordinates and losses in bfloat16 would be off by pixels: what decides on boxes, classes and masks is float32.
     for module in (model.rpn.head, model.roi_heads.box_predictor, model.roi_heads.mask_predictor):
@@ -124,20 +125,35 @@ def build_detector(
     return model
 
 
-class Resizing(GeneralizedRCNNTransform):  # type: ignore[misc]  # torchvision has no types
-    """torchvision's normalisation and resizing, with one size of its own for evaluation."""
+def _counts(settings: DetectorConfig) -> dict[str, float]:
+    """How many there are of everything, and what is dropped, as torchvision calls it."""
+    return {
+        "rpn_pre_nms_top_n_train": 2 * settings.proposals,
+        "rpn_post_nms_top_n_train": settings.proposals,
+        "rpn_pre_nms_top_n_test": settings.proposals_before_nms or settings.proposals,
+        "rpn_post_nms_top_n_test": settings.proposals,
+        "box_batch_size_per_image": settings.rois_per_image,
+        "box_positive_fraction": settings.foreground_fraction,
+        "box_score_thresh": settings.score_threshold,
+        "box_nms_thresh": settings.nms,
+        "box_detections_per_img": settings.max_detections,
+    }
 
-    def __init__(self, settings: DetectorConfig, transform: TransformConfig) -> None:
-        mean, std = list(transform.mean or MEAN), list(transform.std or STD)
-        super().__init__((settings.min_size,), settings.max_size, mean, std)
-        self._sizes = {True: settings.train_min_sizes, False: (settings.min_size,)}
-        self.train(self.training)
 
-    def train(self, mode: bool = True) -> Resizing:
-        """Random sizes in training, one size else."""
-        super().train(mode)
-        self.min_size = self._sizes[mode]
-        return self
+def _follow(model: MaskRCNN, conventions: ConventionsConfig) -> None:
+    """Let a model of torchvision's do what the framework of `conventions` does; its weights stay."""
+    heads = model.roi_heads
+    model.conventions = conventions
+    model.rpn.anchor_generator = Anchors(conventions)
+    heads.box_roi_pool, heads.mask_roi_pool = roi_pooling(7, conventions), roi_pooling(14, conventions)
+    for part in (model.rpn, heads):
+        part.box_coder = BoundedCoder(part.box_coder.weights, conventions)
+    if conventions.framework != "torchvision":
+        model.rpn.min_size = torch.finfo(torch.float32).tiny  # all proposals that have an area
+    if conventions.stride_in == "1x1":
+        for block in model.backbone.body.modules():
+            if isinstance(block, Bottleneck):
+                block.conv1.stride, block.conv2.stride = block.conv2.stride, block.conv1.stride
 
 
 class NormalizedConv2d(nn.Conv2d):

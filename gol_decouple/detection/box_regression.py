@@ -9,10 +9,9 @@ import torch
 from torch import Tensor
 from torch.nn.functional import linear
 
+from gol_decouple.backbones.conventions import MOST_GROWTH
 from gol_decouple.errors import InputError
 
-# The largest growth of a side, so that exp stays finite.
-_MOST_GROWTH = math.log(1000 / 16)
 _PAIRS_AT_ONCE = 256  # the weights of so many stay in the processor's cache
 
 
@@ -24,6 +23,7 @@ class BoxRegressor:
         weight: [G, 4, D]; G is the number of classes, or 1: the same for all.
         bias: [G, 4].
         coder_weights: what dx, dy, dw and dh are divided by.
+        least_growth: of a side, the logarithm of the factor (see `conventions.least_growth`).
 
     Raises:
         InputError: weight and bias do not go together.
@@ -32,6 +32,7 @@ class BoxRegressor:
     weight: Tensor
     bias: Tensor
     coder_weights: tuple[float, float, float, float] = (10.0, 10.0, 5.0, 5.0)
+    least_growth: float = -math.inf
 
     def __post_init__(self) -> None:
         if self.weight.ndim != 3 or self.weight.shape[1] != 4 or self.bias.shape != self.weight.shape[:2]:
@@ -84,16 +85,16 @@ class DecodedBoxes:
             deltas = linear(features, weight[0], bias[0])
         else:
             deltas = torch.baddbmm(bias[groups][:, :, None], weight[groups], features[:, :, None])[:, :, 0]
-        return clipped(decoded(deltas, self._proposals[rows], self._regressor.coder_weights), self._size)
+        return clipped(decoded(deltas, self._proposals[rows], self._regressor), self._size)
 
 
-def decoded(deltas: Tensor, proposals: Tensor, coder_weights: tuple[float, float, float, float]) -> Tensor:
+def decoded(deltas: Tensor, proposals: Tensor, regressor: BoxRegressor) -> Tensor:
     """Boxes [P, 4] from the regressor's output for each proposal, both [P, 4], in BoxCoder's order of steps."""
     sides = proposals[:, 2:] - proposals[:, :2]
     centres = proposals[:, :2] + 0.5 * sides
-    moved = deltas / deltas.new_tensor(coder_weights)
+    moved = deltas / deltas.new_tensor(regressor.coder_weights)
     centres = moved[:, :2] * sides + centres
-    half = 0.5 * (moved[:, 2:].clamp(max=_MOST_GROWTH).exp() * sides)
+    half = 0.5 * (moved[:, 2:].clamp(regressor.least_growth, MOST_GROWTH).exp() * sides)
     return torch.cat([centres - half, centres + half], dim=1)
 
 

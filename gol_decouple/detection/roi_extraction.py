@@ -13,6 +13,7 @@ from numpy.typing import NDArray
 from torch import nn
 
 from gol_decouple import runtime
+from gol_decouple.backbones import conventions
 from gol_decouple.backbones.class_order import classifier_from_torchvision, regressor_from_torchvision
 from gol_decouple.data.annotated import AnnotatedDataset, AnnotatedSplit
 from gol_decouple.data.annotated_batches import AnnotatedBatch, AnnotatedBatches
@@ -29,7 +30,10 @@ from gol_decouple.progress import SILENT, Progress
 from gol_decouple.settings import Config
 
 # Settings that decide which RoIs are cached, and of which pixels.
-_OF_ROIS = ("min_size", "max_size", "rois_per_image", "foreground_fraction", "proposals", "val_rois_per_image")
+_OF_ROIS = (
+    *("min_size", "max_size", "rois_per_image", "foreground_fraction", "proposals", "proposals_before_nms"),
+    "val_rois_per_image",
+)
 
 
 def extract_rois(
@@ -153,6 +157,7 @@ def _header(detector: Any, dataset: AnnotatedDataset, config: Config, has_classi
             "transform": {
                 **config.transform.model_dump(mode="json", include={"mean", "std"}),
                 **settings.model_dump(mode="json", include=set(_OF_ROIS)),
+                "conventions": conventions.of_model(detector).model_dump(mode="json"),
             },
         },
         row_order_seed=config.features.seed,

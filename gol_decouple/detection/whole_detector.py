@@ -14,6 +14,7 @@ import numpy as np
 import torch
 from torch import Tensor
 
+from gol_decouple.backbones import conventions
 from gol_decouple.backbones.class_order import labels_to_torchvision, regressor_from_torchvision
 from gol_decouple.data.masks import Rle
 from gol_decouple.detection.box_evaluation import Evaluated, with_sides
@@ -69,8 +70,14 @@ class DetectorImage:
             channels = labels_to_torchvision(torch.from_numpy(some.labels), logits.shape[1] - 1)
             probabilities = logits[range(len(logits)), channels.to(device)].sigmoid()[:, None]
             whole = self._restored({"boxes": boxes, "masks": probabilities})["masks"]
-            masks += _encoded(whole[:, 0] > _MASK_PROBABILITY)
+            masks += _encoded(self._covered(whole[:, 0]))
         return masks
+
+    def _covered(self, probabilities: Tensor) -> Tensor:
+        """The pixels of masks; at a probability of exactly a half, frameworks do not agree."""
+        if conventions.of_model(self._model).framework == "torchvision":
+            return probabilities > _MASK_PROBABILITY
+        return probabilities >= _MASK_PROBABILITY
 
     def _restored(self, found: dict[str, Tensor]) -> dict[str, Tensor]:
         restored: dict[str, Tensor] = self._model.transform.postprocess([found], self._resized, [self._size])[0]
@@ -81,7 +88,8 @@ def regressor_of(model: Any) -> BoxRegressor:
     """The box regressor of torchvision's MaskRCNN, in our order of classes."""
     layer = model.roi_heads.box_predictor.bbox_pred
     weight, bias = regressor_from_torchvision(layer.weight.detach(), layer.bias.detach())
-    return BoxRegressor(weight, bias, tuple(model.roi_heads.box_coder.weights))
+    least = conventions.least_growth(conventions.of_model(model).framework)
+    return BoxRegressor(weight, bias, tuple(model.roi_heads.box_coder.weights), least)
 
 
 @torch.inference_mode()

@@ -13,6 +13,7 @@ import torch
 from numpy.typing import NDArray
 
 from gol_decouple import classifiers, runs
+from gol_decouple.backbones import conventions
 from gol_decouple.backbones.detector_weights import detector_from
 from gol_decouple.data.annotated import AnnotatedSplit
 from gol_decouple.data.annotated_batches import AnnotatedBatches
@@ -178,7 +179,12 @@ class DetectionEvaluation:
             return BoxRegressor(weight, torch.zeros(1, 4, device=self._device))
         weight, bias = self._there(found.weight), self._there(found.bias)
         x, y, width, height = found.coder_weights
-        return BoxRegressor(weight, bias, (x, y, width, height))
+        return BoxRegressor(weight, bias, (x, y, width, height), self._least_growth())
+
+    def _least_growth(self) -> float:
+        """That of the framework whose conventions the RoIs' detector had, if the file tells."""
+        told = self._features.origin.get("transform", {}).get("conventions")
+        return conventions.least_growth(told.get("framework") if isinstance(told, dict) else None)
 
     def _there(self, array: NDArray[Any]) -> torch.Tensor:
         return torch.from_numpy(array).to(self._device)

@@ -13,7 +13,8 @@ from torchvision.models.detection import MaskRCNN
 from torchvision.models.detection._utils import overwrite_eps
 from torchvision.models.detection.backbone_utils import resnet_fpn_backbone
 
-from gol_decouple.backbones import detector_weights, from_torchvision, published
+from gol_decouple.backbones import from_torchvision, published
+from gol_decouple.backbones.conventions import USUAL
 from gol_decouple.backbones.detector_weights import detector_from, start_detector
 from gol_decouple.backbones.mask_rcnn import build_detector
 from gol_decouple.config import load_config
@@ -169,4 +170,4 @@ def test_weights_that_are_not_here_and_cannot_be_fetched_are_the_machines_failur
     with pytest.raises(EnvironmentFailure, match="could not be downloaded: no network") as error:
         start_detector(config_of(detector_config, COCO, "backbone.pretrained=true"), 3)
     assert "put it at" in (error.value.hint or "")
-    assert torchvision.ops.FrozenBatchNorm2d(1).eps == detector_weights.EPS
+    assert torchvision.ops.FrozenBatchNorm2d(1).eps == USUAL["torchvision"].settings["batchnorm_eps"]
