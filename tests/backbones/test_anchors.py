@@ -20,7 +20,7 @@ GRIDS = [(24, 40), (12, 20), (6, 10), (3, 5), (2, 3)]
 
 def anchors(images: int = 1, **conventions: object) -> list[torch.Tensor]:
     padded = ImageList(torch.zeros(images, 3, 96, 160), [(90, 150)] * images)
-    made = Anchors(filled(ConventionsConfig(**conventions)))  # type: ignore[arg-type]
+    made = Anchors(filled(ConventionsConfig(**conventions)))
     found: list[torch.Tensor] = made(padded, [torch.zeros(images, 1, *grid) for grid in GRIDS])
     return found
 

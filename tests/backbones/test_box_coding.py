@@ -16,7 +16,7 @@ WEIGHTS = (10.0, 10.0, 5.0, 5.0)
 
 
 def coder(framework: str) -> BoundedCoder:
-    return BoundedCoder(WEIGHTS, filled(ConventionsConfig(framework=framework)))  # type: ignore[arg-type]
+    return BoundedCoder(WEIGHTS, filled(ConventionsConfig(framework=framework)))
 
 
 def by_hand(codes: list[float], box: list[float], bounded: bool) -> list[float]:

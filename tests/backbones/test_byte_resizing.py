@@ -26,7 +26,7 @@ SIZES = [(40, 63), (7, 5), (200, 133), (1, 1), (90, 180)]
 
 
 def ours(image: np.ndarray, size: tuple[int, int], how: str) -> np.ndarray:
-    found = resized(torch.from_numpy(image).permute(2, 0, 1), size, how)  # type: ignore[arg-type]
+    found = resized(torch.from_numpy(image).permute(2, 0, 1), size, how)
     assert found.dtype == torch.uint8
     return found.permute(1, 2, 0).numpy()
 
@@ -98,7 +98,7 @@ def test_sizes_are_the_nearest() -> None:
             ((1000, 300), (1333, 400)),
             ((800, 800), (800, 800)),
         ]:
-            assert size_of(old, 800, 1333, how) == expected, how  # type: ignore[arg-type]
+            assert size_of(old, 800, 1333, how) == expected, how
 
 
 def test_sizes_of_half_a_pixel_follow_each_frameworks_order() -> None:

@@ -31,3 +31,11 @@ def test_a_regressor_gives_each_class_its_own_deltas_and_background_none() -> No
     deltas = layer(x)  # torchvision's: four of each class, background's first
     for label in range(3):
         torch.testing.assert_close(weight[label] @ x + bias[label], deltas[4 * (label + 1) : 4 * (label + 2)])
+
+
+def test_one_regressor_for_all_classes_stays_one() -> None:
+    layer = torch.nn.Linear(5, 4)
+    weight, bias = regressor_from_torchvision(layer.weight, layer.bias)
+    assert weight.shape == (1, 4, 5)
+    assert torch.equal(weight[0], layer.weight)
+    assert torch.equal(bias[0], layer.bias)

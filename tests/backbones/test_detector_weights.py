@@ -13,7 +13,7 @@ from torchvision.models.detection import MaskRCNN
 from torchvision.models.detection._utils import overwrite_eps
 from torchvision.models.detection.backbone_utils import resnet_fpn_backbone
 
-from gol_decouple.backbones import from_torchvision, published
+from gol_decouple.backbones import detector_weights, from_torchvision, published
 from gol_decouple.backbones.conventions import USUAL
 from gol_decouple.backbones.detector_weights import detector_from, start_detector
 from gol_decouple.backbones.mask_rcnn import build_detector
@@ -49,6 +49,21 @@ def test_our_own_detector_is_loaded_whole(tmp_path: Path, detector_config: Path)
     assert match.has_classifier
     assert match.unused == []
     assert "backbone.body          60 tensors  module.backbone.body" in match.table()
+
+
+def test_one_box_regressor_for_all_classes_stays_one(tmp_path: Path, detector_config: Path) -> None:
+    config = config_of(detector_config)
+    assert config.detector is not None
+    arguments = (config.backbone.name, 3, 9, config.detector, config.transform, False)
+    source = build_detector(*arguments, class_agnostic=True)
+    detector, match = detector_from(config, 3, save(source, tmp_path / "model.safetensors", "model."))
+    state = source.state_dict()
+    assert state[f"{detector_weights.CLASSIFIER}bbox_pred.weight"].shape == (4, 1024)
+    assert all(torch.equal(tensor, state[name]) for name, tensor in detector.state_dict().items())
+    assert match.has_classifier
+    detector, match = detector_from(config, 5, save(source, tmp_path / "model.safetensors"))
+    assert detector.roi_heads.box_predictor.bbox_pred.weight.shape == (4, 1024)
+    assert not match.has_classifier
 
 
 def test_predictors_of_other_classes_are_left_out_and_told(tmp_path: Path, detector_config: Path) -> None:
@@ -144,8 +159,12 @@ def test_cocos_detector_is_taken_without_its_predictors(
     torch.save(theirs.state_dict(), path)
     overwrite_eps(theirs, 0.0)  # as torchvision does with these weights
     detector, match = start_detector(config_of(detector_config, COCO, "backbone.pretrained=true"), 90)
+    without, _ = start_detector(
+        config_of(detector_config, COCO, "backbone.pretrained=true", "detector.conventions.batchnorm_eps=0"), 90
+    )
     x = torch.randn(1, 3, 64, 64)
     with torch.no_grad():
+        assert torch.equal(without.backbone(x)["0"], theirs.backbone(x)["0"]), "with their eps, nothing is changed"
         for one, other_one in zip(detector.backbone(x).values(), theirs.backbone(x).values(), strict=True):
             torch.testing.assert_close(one, other_one, rtol=1e-4, atol=1e-4)
     taken, given = detector.state_dict(), theirs.state_dict()

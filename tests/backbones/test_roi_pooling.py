@@ -18,7 +18,7 @@ SIZE = (256, 320)
 
 
 def pooling(size: int = 7, **conventions: object) -> torch.nn.Module:
-    return roi_pooling(size, filled(ConventionsConfig(**conventions)))  # type: ignore[arg-type]
+    return roi_pooling(size, filled(ConventionsConfig(**conventions)))
 
 
 @pytest.fixture(scope="module")

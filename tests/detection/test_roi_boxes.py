@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import math
 from dataclasses import dataclass, replace
 
 import numpy as np
@@ -11,7 +12,7 @@ from torch import Tensor
 from torchvision.models.detection.roi_heads import RoIHeads
 
 from gol_decouple.detection import roi_boxes
-from gol_decouple.detection.box_regression import BoxRegressor
+from gol_decouple.detection.box_regression import BoxRegressor, DecodedBoxes
 from gol_decouple.detection.roi_boxes import ImageBoxes, ImageRois, detect_boxes
 from gol_decouple.detection.settings import DetectionSettings
 from gol_decouple.errors import InputError
@@ -235,3 +236,14 @@ def test_settings_out_of_range_are_refused(name: str) -> None:
         DetectionSettings(**{name: -1})
     with pytest.raises(InputError, match=name):
         DetectionSettings(**{name: 0.0 if name != "score_threshold" else 1.0})
+
+
+@pytest.mark.parametrize("least", [-math.inf, -math.log(1000 / 16)])
+def test_shrinking_is_bounded_as_the_regressor_says(least: float) -> None:
+    rois = ImageRois(7, SIZE, torch.ones(1, 1), torch.tensor([[0.0, 0.0, 75.0, 75.0]]))
+    bias = torch.tensor([[0.0, 0.0, -50.0, -22.0]])  # shrinks by exp(10) and exp(4.4): the bound is at exp(4.135)
+    regressor = BoxRegressor(torch.zeros(1, 4, 1), bias, least_growth=least)
+    decoded = DecodedBoxes(rois.features, rois.boxes, SIZE, regressor, 1).of(torch.tensor([0]))[0]
+    sides = (decoded[2:] - decoded[:2]).tolist()
+    expected = [75 * math.exp(-10), 75 * math.exp(-4.4)] if least == -math.inf else [1.2, 1.2]
+    assert sides == pytest.approx(expected, rel=1e-3, abs=1e-5)
