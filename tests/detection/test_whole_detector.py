@@ -8,15 +8,21 @@ from typing import Any
 import numpy as np
 import pytest
 import torch
+from annotated import narrow_backbone
 from torch import Tensor
 from torchvision.models.detection import MaskRCNN
 from torchvision.models.detection.backbone_utils import resnet_fpn_backbone
 
+from gol_decouple.backbones import mask_rcnn
+from gol_decouple.backbones.conventions import of_model
+from gol_decouple.backbones.mask_rcnn import build_detector
 from gol_decouple.data.masks import mask_of
 from gol_decouple.detection import prepare, whole_detector
 from gol_decouple.detection.settings import DetectionSettings
-from gol_decouple.detection.whole_detector import detector_ap, detector_results
+from gol_decouple.detection.whole_detector import detector_ap, detector_results, regressor_of
+from gol_decouple.detector_settings import ConventionsConfig, DetectorConfig
 from gol_decouple.errors import InputError
+from gol_decouple.settings import TransformConfig
 
 CLASSES = 5
 CATEGORY_IDS = np.array([2, 3, 5, 7, 11])
@@ -174,3 +180,54 @@ def test_other_classes_are_refused_before_any_image(
     fewer = [lambda features: torch.rand(len(features), 3)]
     with pytest.raises(InputError, match="for 5 classes"):
         list(detector_results(model, images.items(), fewer, CATEGORY_IDS[:3], SETTINGS))
+
+
+@pytest.fixture(params=["torchvision", "detectron2", "mmdetection"])
+def built(request: pytest.FixtureRequest, monkeypatch: pytest.MonkeyPatch) -> MaskRCNN:
+    """By the conventions of a framework, with one box for all classes."""
+    monkeypatch.setattr(mask_rcnn, "resnet_fpn_backbone", narrow_backbone)
+    settings = DetectorConfig(
+        conventions=ConventionsConfig(framework=request.param),
+        **{"min_size": 64, "max_size": 96, "train_min_sizes": (64,), "proposals": 60},
+        **{"score_threshold": SETTINGS.score_threshold, "nms": SETTINGS.nms_threshold, "max_detections": 20},
+    )
+    built = build_detector("torchvision:resnet18", CLASSES, 0, settings, TransformConfig(), False, class_agnostic=True)
+    with torch.random.fork_rng(devices=[]), torch.no_grad():
+        torch.manual_seed(0)
+        built.roi_heads.box_predictor.cls_score.weight.normal_(std=0.5)
+        built.roi_heads.box_predictor.bbox_pred.weight.normal_(std=0.5)
+        built.roi_heads.box_predictor.bbox_pred.bias.copy_(torch.tensor([0.0, 0.0, 8.0, 8.0]))  # of some pixels
+        built.roi_heads.mask_predictor.mask_fcn_logits.weight.normal_(std=0.3)
+    return built.eval()
+
+
+def test_by_any_conventions_it_is_the_model(built: MaskRCNN, images: dict[int, Tensor]) -> None:
+    for (image_id, image), (rows,) in zip(
+        images.items(),
+        detector_results(built, images.items(), [own_scorer(built)], CATEGORY_IDS, SETTINGS),
+        strict=True,
+    ):
+        expected = by_torchvision(built, image)
+        assert len(rows) == len(expected["labels"]) > 5, image_id
+        assert [row["category_id"] for row in rows] == CATEGORY_IDS[expected["labels"] - 1].tolist()
+        boxes = np.array([row["bbox"] for row in rows])
+        boxes[:, 2:] += boxes[:, :2]
+        np.testing.assert_allclose(boxes, expected["boxes"], atol=1e-3)
+        masks = np.stack([mask_of(row["segmentation"], *image.shape[1:], 0) for row in rows])
+        assert 0.01 < masks.mean() < 0.9
+        assert (masks != (expected["masks"][:, 0] >= 0.5)).mean() < 1e-4, "but for rounding"
+
+
+def test_a_probability_of_a_half_is_mask_but_not_by_torchvision(built: MaskRCNN, images: dict[int, Tensor]) -> None:
+    with torch.no_grad():
+        built.roi_heads.mask_predictor.mask_fcn_logits.weight.zero_()
+        built.roi_heads.mask_predictor.mask_fcn_logits.bias.zero_()
+    ((rows,),) = detector_results(built, [(4, images[4])], [own_scorer(built)], CATEGORY_IDS, SETTINGS)
+    covered = sum(int(mask_of(row["segmentation"], *images[4].shape[1:], 0).sum()) for row in rows)
+    assert (covered > 0) == (of_model(built).framework != "torchvision")
+
+
+def test_the_bound_of_a_regressor_is_that_of_its_framework(built: MaskRCNN) -> None:
+    regressor = regressor_of(built)
+    assert regressor.weight.shape == (1, 4, 1024)
+    assert np.isfinite(regressor.least_growth) == (of_model(built).framework == "mmdetection")
