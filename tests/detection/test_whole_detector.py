@@ -195,8 +195,8 @@ def built(request: pytest.FixtureRequest, monkeypatch: pytest.MonkeyPatch) -> Ma
     with torch.random.fork_rng(devices=[]), torch.no_grad():
         torch.manual_seed(0)
         built.roi_heads.box_predictor.cls_score.weight.normal_(std=0.5)
-        built.roi_heads.box_predictor.bbox_pred.weight.normal_(std=0.5)
-        built.roi_heads.box_predictor.bbox_pred.bias.copy_(torch.tensor([0.0, 0.0, 8.0, 8.0]))  # of some pixels
+        built.roi_heads.box_predictor.bbox_pred.weight.normal_(std=0.05)
+        built.roi_heads.box_predictor.bbox_pred.bias.copy_(torch.tensor([0.0, 0.0, 5.0, 5.0]))  # of some pixels
         built.roi_heads.mask_predictor.mask_fcn_logits.weight.normal_(std=0.3)
     return built.eval()
 
@@ -208,13 +208,13 @@ def test_by_any_conventions_it_is_the_model(built: MaskRCNN, images: dict[int, T
         strict=True,
     ):
         expected = by_torchvision(built, image)
-        assert len(rows) == len(expected["labels"]) > 5, image_id
+        assert len(rows) == len(expected["labels"]) > 3, image_id
         assert [row["category_id"] for row in rows] == CATEGORY_IDS[expected["labels"] - 1].tolist()
         boxes = np.array([row["bbox"] for row in rows])
         boxes[:, 2:] += boxes[:, :2]
         np.testing.assert_allclose(boxes, expected["boxes"], atol=1e-3)
         masks = np.stack([mask_of(row["segmentation"], *image.shape[1:], 0) for row in rows])
-        assert 0.01 < masks.mean() < 0.9
+        assert 0.005 < masks.mean() < 0.9
         assert (masks != (expected["masks"][:, 0] >= 0.5)).mean() < 1e-4, "but for rounding"
 
 
