@@ -49,8 +49,6 @@ def _by_pillow(image: Tensor, size: Size) -> Tensor:
 def _as_opencv(image: Tensor, size: Size) -> Tensor:
     """cv2.resize with INTER_LINEAR in its whole numbers: columns are mixed first, four bits dropped, then rows."""
     left, right, first, second = _taps(image.shape[2], size[1], image.device)
-    # Beyond the outer pixels' centres there is nothing to mix with; rows below are mixed with themselves.
-    first, second = torch.where(left == right, _FIXED_POINT, first), torch.where(left == right, 0, second)
     pixels = image.int()
     mixed = (pixels.index_select(2, left) * first + pixels.index_select(2, right) * second) >> 4
     above, below, first, second = _taps(image.shape[1], size[0], image.device)
