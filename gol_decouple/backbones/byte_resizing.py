@@ -60,12 +60,13 @@ def _as_opencv(image: Tensor, size: Size) -> Tensor:
 def _taps(old: int, new: int, device: torch.device) -> tuple[Tensor, Tensor, Tensor, Tensor]:
     """The two old pixels [new] that each new one lies between, and what each of them weighs."""
     # OpenCV inverts the scale twice, and goes on in single precision.
-    at = ((torch.arange(new, dtype=torch.float64, device=device) + 0.5) * (1 / (new / old)) - 0.5).float()
+    at = ((torch.arange(new, dtype=torch.float64) + 0.5) * (1 / (new / old)) - 0.5).float()
     whole = at.floor()
     part = at - whole
-    lower, upper = (whole.long() + step for step in (0, 1))
+    places = [(whole.long() + step).clamp(0, old - 1) for step in (0, 1)]
     weights = [(_FIXED_POINT * share).round().int() for share in (1 - part, part)]
-    return lower.clamp(0, old - 1), upper.clamp(0, old - 1), weights[0], weights[1]
+    lower, upper, first, second = (tensor.to(device) for tensor in (*places, *weights))
+    return lower, upper, first, second
 
 
 _RESIZED: Mapping[ByteResizing, Callable[[Tensor, Size], Tensor]] = {"pillow": _by_pillow, "opencv": _as_opencv}
