@@ -47,7 +47,8 @@ class Resizing(GeneralizedRCNNTransform):  # type: ignore[misc]  # torchvision h
         if self._of_bytes is None:
             return super().resize(image, target)  # type: ignore[no-any-return]
         old = (int(image.shape[1]), int(image.shape[2]))
-        size = byte_resizing.size_of(old, self.torch_choice(self.min_size), self.max_size, self._of_bytes)
+        shorter = self.torch_choice(self.min_size) if self.training else self.min_size[0]
+        size = byte_resizing.size_of(old, shorter, self.max_size, self._of_bytes)
         pixels = byte_resizing.resized((255 * image).round().to(torch.uint8), size, self._of_bytes)
         if target is not None:
             target = _resized_target(target, old, size)

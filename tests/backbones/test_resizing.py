@@ -34,12 +34,14 @@ def images() -> list[torch.Tensor]:
 
 @pytest.mark.parametrize(("framework", "how"), OF_BYTES)
 def test_bytes_are_resized_then_normalised_then_padded_with_zeros(framework: str, how: Any) -> None:
-    transform = resizing(framework).eval()
-    batch, _ = transform(images())
+    transform, given = resizing(framework).eval(), images()
+    before = torch.get_rng_state()
+    batch, _ = transform(given)
+    assert torch.equal(torch.get_rng_state(), before), "only training draws a size"
     # 48 / 37 * 50 = 64.86 and 48 / 31 * 45 = 69.68, to the nearest; both below 80.
     assert batch.image_sizes == [(48, 65), (70, 48)]
     assert batch.tensors.shape == (2, 3, 96, 96)
-    for found, image, (height, width) in zip(batch.tensors, images(), batch.image_sizes, strict=True):
+    for found, image, (height, width) in zip(batch.tensors, given, batch.image_sizes, strict=True):
         pixels = byte_resizing.resized((image * 255).round().to(torch.uint8), (height, width), how).double().numpy()
         expected = (pixels / 255 - np.reshape(MEAN, (3, 1, 1))) / np.reshape(STD, (3, 1, 1))
         np.testing.assert_allclose(found[:, :height, :width], expected, atol=1e-6)
