@@ -15,12 +15,13 @@ from torch import nn
 from torch.nn import functional as F
 from torchvision import models
 from torchvision.models.detection import MaskRCNN
-from torchvision.models.detection.backbone_utils import resnet_fpn_backbone
+from torchvision.models.detection.backbone_utils import BackboneWithFPN, resnet_fpn_backbone
+from torchvision.models.detection.faster_rcnn import FastRCNNPredictor
 from torchvision.models.detection.transform import GeneralizedRCNNTransform
 from torchvision.models.resnet import BasicBlock, Bottleneck
 from torchvision.ops import FrozenBatchNorm2d
 
-from gol_decouple.backbones.conventions import MEAN, STD
+from gol_decouple.backbones.conventions import MEAN, STD, filled
 from gol_decouple.detector_settings import DetectorConfig
 from gol_decouple.errors import InputError
 from gol_decouple.runtime import stream_seed
@@ -32,6 +33,7 @@ COCO_DETECTOR = "maskrcnn_resnet50_fpn"
 BODIES = (
     *("resnet18", "resnet34", "resnet50", "resnet101", "resnet152"),
     *("resnext50_32x4d", "resnext101_32x8d", "resnext101_64x4d", "wide_resnet50_2", "wide_resnet101_2"),
+    "resnext101_32x4d",  # of mmdetection's checkpoints: torchvision has no weights of it
 )
 GROUPS = 32  # of GroupNorm
 MASK_TEMPERATURE = 20.0
@@ -65,11 +67,18 @@ def body_of(name: str) -> Body:
         guess = f"did you mean {LIBRARY}:{near[0]}? " if near else ""
         message = f"backbone {name!r} cannot be a detector's: it is none of torchvision's ResNets"
         raise InputError(message, f"{guess}{_HINT}")
-    tags = [known for known in models.get_model_weights(architecture).__members__ if known != "DEFAULT"]
+    tags = published_tags(architecture)
     if tag and tag not in tags:
-        raise InputError(f"unknown backbone {name!r}", f"{architecture} has weights {', '.join(tags)}")
+        raise InputError(f"unknown backbone {name!r}", f"{architecture} has weights {', '.join(tags) or 'nowhere'}")
     of_detector = architecture == COCO_DETECTOR
     return Body("resnet50" if of_detector else architecture, model_name, of_detector)
+
+
+def published_tags(architecture: str) -> list[str]:
+    """The tags of a ResNet's published weights; none of one that torchvision does not have."""
+    if architecture not in models.list_models():
+        return []
+    return [known for known in models.get_model_weights(architecture).__members__ if known != "DEFAULT"]
 
 
 def build_detector(
@@ -79,6 +88,7 @@ def build_detector(
     settings: DetectorConfig,
     transform: TransformConfig,
     frozen_batchnorm: bool,
+    class_agnostic: bool = False,
 ) -> MaskRCNN:
     """A freshly initialised Mask R-CNN for C classes and background, its weights drawn from `seed`.
 
@@ -89,6 +99,7 @@ def build_detector(
         frozen_batchnorm: for weights trained elsewhere, whose statistics then stand still, since a detector's batches
             are too small to move them. A body that begins with random weights has GroupNorm instead: its statistics
             are those of one image, so neither batches nor processes change what it learns.
+        class_agnostic: one box regressor for all classes, `bbox_pred` [4, D].
 
     Raises:
         InputError: no backbone has that name, or not one for detectors.
@@ -97,9 +108,7 @@ def build_detector(
     norm = FrozenBatchNorm2d if frozen_batchnorm else partial(nn.GroupNorm, GROUPS)
     with torch.random.fork_rng(devices=[]):
         torch.manual_seed(stream_seed(seed))
-        backbone = resnet_fpn_backbone(
-            backbone_name=body.architecture, weights=None, norm_layer=norm, trainable_layers=5
-        )
+        backbone = _backbone(body.architecture, norm)
         model = MaskRCNN(
             backbone,
             num_classes + 1,
@@ -112,7 +121,12 @@ def build_detector(
             box_score_thresh=settings.score_threshold,
             box_nms_thresh=settings.nms,
             box_detections_per_img=settings.max_detections,
+            bbox_reg_weights=filled(settings.conventions).coder_weights,
         )
+        if class_agnostic:
+            model.roi_heads.box_predictor = OneRegressor(
+                model.roi_heads.box_predictor.cls_score.in_features, num_classes + 1
+            )
         if not frozen_batchnorm:
             _begin_as_shortcuts(backbone.body)
         if settings.mask_predictor == "normalized":
@@ -140,6 +154,19 @@ class Resizing(GeneralizedRCNNTransform):  # type: ignore[misc]  # torchvision h
         return self
 
 
+class OneRegressor(FastRCNNPredictor):  # type: ignore[misc]  # torchvision has no types
+    """A classifier, and one box regressor for all classes."""
+
+    def __init__(self, in_channels: int, num_classes: int) -> None:
+        super().__init__(in_channels, num_classes)
+        self.bbox_pred = nn.Linear(in_channels, 4)
+
+    def forward(self, x: torch.Tensor) -> tuple[torch.Tensor, torch.Tensor]:
+        """Logits [R, C+1], and the same four numbers for each class, [R, (C+1)*4]."""
+        scores, deltas = super().forward(x)
+        return scores, deltas.repeat(1, scores.shape[1])
+
+
 class NormalizedConv2d(nn.Conv2d):
     """A 1x1 convolution of directions: the cosine of each pixel and each filter, times a temperature, plus the bias.
 
@@ -149,6 +176,14 @@ class NormalizedConv2d(nn.Conv2d):
     def forward(self, x: torch.Tensor) -> torch.Tensor:
         directions = F.normalize(self.weight, dim=1, eps=1e-6)
         return F.conv2d(MASK_TEMPERATURE * F.normalize(x, dim=1, eps=1e-6), directions, self.bias)
+
+
+def _backbone(architecture: str, norm_layer: Any) -> Any:
+    if architecture != "resnext101_32x4d":
+        return resnet_fpn_backbone(backbone_name=architecture, weights=None, norm_layer=norm_layer, trainable_layers=5)
+    body = models.resnet101(weights=None, norm_layer=norm_layer, groups=32, width_per_group=4)
+    layers = {f"layer{stage}": str(stage - 1) for stage in (1, 2, 3, 4)}
+    return BackboneWithFPN(body, layers, [256, 512, 1024, 2048], 256)
 
 
 def _begin_as_shortcuts(body: nn.Module) -> None:
