@@ -152,7 +152,8 @@ def _tell(
 
 
 def _text(values: Mapping[str, Any]) -> str:
-    return " ".join(f"{key.removeprefix('detector.conventions.')}={_value(value)}" for key, value in values.items())
+    in_order = sorted(values, key=_KEYS.index)
+    return " ".join(f"{key.removeprefix('detector.conventions.')}={_value(values[key])}" for key in in_order)
 
 
 def _value(value: Any) -> str:

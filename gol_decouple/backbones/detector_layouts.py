@@ -82,7 +82,7 @@ _OTHERS: tuple[tuple[tuple[str, ...], str], ...] = (
     (("bbox_head.retina_", "head.cls_score.", "head.bbox_pred."), "a RetinaNet, which classifies anchors and no RoIs"),
     (
         ("bbox_head.fc_cls.", "bbox_head.shared_fcs.", "bbox_head.fc_reg."),
-        "made by mmdetection 1.x, whose boxes and RoIs are not those of later versions",
+        "mmdetection 1.x, whose boxes and RoIs are not those of later versions",
     ),
     (("bbox_head.",), "a detector of mmdetection's that classifies no RoIs"),
     (("roi_head.shared_head.", "roi_heads.res5."), "a detector on one feature map (C4), and no FPN"),

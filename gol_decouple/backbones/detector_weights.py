@@ -15,8 +15,9 @@ from gol_decouple.backbones.checkpoint_settings import look_at
 from gol_decouple.backbones.checkpoints import Match
 from gol_decouple.backbones.detector_layouts import Layout
 from gol_decouple.backbones.detector_loading import BODY, is_of_classes, load, order_of
-from gol_decouple.backbones.mask_rcnn import Body, body_of, build_detector
+from gol_decouple.backbones.mask_rcnn import Body, body_of, build_detector, published_tags
 from gol_decouple.backbones.tensor_files import Keys, dotted, read_contents, read_tensors
+from gol_decouple.errors import InputError
 from gol_decouple.settings import Config
 
 STATISTICS = "running_mean"
@@ -41,6 +42,9 @@ def start_detector(
         return detector_from(config, num_classes, Path(config.stage1.checkpoint), class_names)
     if not config.backbone.pretrained:
         return _build(config, num_classes, frozen_batchnorm=False), None
+    if not published_tags(body.weights.partition(".")[0]):
+        hint = "--set backbone.pretrained=false, or weights of your own: --checkpoint model.pth"
+        raise InputError(f"there are no published weights of {config.backbone.name}", hint)
     detector = _build(config, num_classes, frozen_batchnorm=True)
     if body.of_detector:
         path, tensors = _coco_weights(body)

@@ -4,10 +4,10 @@ from __future__ import annotations
 
 from pathlib import Path
 
+import foreign
 import pytest
 import torch
 from annotated import narrow_bottlenecks
-import foreign
 
 from gol_decouple.backbones import mask_rcnn
 from gol_decouple.backbones.class_order import LinearLayer
@@ -43,10 +43,9 @@ def test_every_tensor_has_its_place_and_shape(framework: str, body: str, name: s
     assert len(names) == len(ours)
     assert names.keys() == {name for name in theirs if not name.endswith("num_batches_tracked")}
     layout = Layout(framework)  # type: ignore[arg-type]
-    for name, shape in theirs.items():
-        if name in names:
-            given = to_ours(names[name], torch.empty(shape, device="meta"), layout, 80)
-            assert given.shape == ours[names[name]].shape, name
+    for their_name, own_name in names.items():
+        given = to_ours(own_name, torch.empty(theirs[their_name], device="meta"), layout, 80)
+        assert given.shape == ours[own_name].shape, own_name
 
 
 def foreign_shapes(framework: str, body: str) -> dict[str, tuple[int, ...]]:
@@ -169,8 +168,8 @@ def test_whose_names_they_are() -> None:
         ("state_dict.roi_head.bbox_head.0.fc_cls.weight", "a cascade"),
         ("model.roi_heads.box_predictor.0.cls_score.weight", "a cascade"),
         ("roi_heads.box_head.0.fc1.weight", "a cascade"),
-        ("state_dict.bbox_head.fc_cls.weight", "made by mmdetection 1.x"),
-        ("bbox_head.shared_fcs.0.weight", "made by mmdetection 1.x"),
+        ("state_dict.bbox_head.fc_cls.weight", "mmdetection 1.x"),
+        ("bbox_head.shared_fcs.0.weight", "mmdetection 1.x"),
         ("bbox_head.retina_cls.weight", "a RetinaNet"),
         ("model.head.cls_score.weight", "a RetinaNet"),
         ("bbox_head.gfl_cls.weight", "a detector of mmdetection's that classifies no RoIs"),

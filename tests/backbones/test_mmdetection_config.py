@@ -133,7 +133,13 @@ def test_only_literals_are_read(tmp_path: Any) -> None:
     "text",
     [
         *("", "model = (", "a\0b", "model = 3", "\n"),
-        *("(" * 5000 + ")" * 5000, "x = " + "-" * 100_000 + "1", "x = " + "-" * 1500 + "1", "x = " + "[" * 150 + "]" * 150),
+        *(
+            "(" * 5000 + ")" * 5000,
+            "x = " + "-" * 900 + "1",
+            "x = " + "-" * 100_000 + "1",
+            "x = " + "-" * 1500 + "1",
+            "x = " + "[" * 150 + "]" * 150,
+        ),
     ],
 )
 def test_a_text_that_is_no_config_says_nothing(text: str) -> None:
