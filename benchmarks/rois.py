@@ -23,7 +23,7 @@ from gol_decouple.backbones.detector_resolving import resolve_detector
 from gol_decouple.backbones.mask_rcnn import build_detector
 from gol_decouple.config import load_config
 from gol_decouple.data.annotated import AnnotatedDataset
-from gol_decouple.detection.roi_extraction import extract_rois
+from gol_decouple.detection.roi_extraction import Fitted, extract_rois
 from gol_decouple.features import FeaturesFile
 from gol_decouple.methods import Method
 from gol_decouple.stages.feed import Batch, Feed
@@ -75,7 +75,7 @@ def _extraction(dataset: AnnotatedDataset, backbone: str, rounds: int) -> dict[s
 
         def extraction() -> int:
             path.unlink(missing_ok=True)
-            extract_rois(detector, dataset, config, has_classifier=True, path=path)
+            extract_rois(detector, dataset, config, Fitted(True, True), path=path)
             return len(images) * per_image
 
         measured = rates({"forward": forward, "extraction": extraction}, rounds, time.process_time)

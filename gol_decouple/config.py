@@ -53,8 +53,10 @@ def load_config(name_or_path: str, overrides: Iterable[str] = (), **settings: An
     written = {"milestones", "warmup_epochs"} & {key.removeprefix("stage1.") for key in typed}
     if written and "stage1.recipe_epochs" not in typed:
         tree["stage1"] = with_own_length(tree["stage1"], written)
-    if "stage1.checkpoint" in typed and "stage1.epochs" not in typed:
-        _set(tree, "stage1.epochs=0")
+    if "stage1.checkpoint" in typed:  # instead of what the config starts from and trains
+        for key, value in (("stage1.epochs", 0), ("backbone.pretrained", "false")):
+            if key not in typed:
+                _set(tree, f"{key}={value}")
     for key, value in settings.items():
         if value is not None:
             tree[key], typed[key] = value, f"--{key} {value!r}"

@@ -7,7 +7,7 @@ from typing import Annotated, Literal
 from pydantic import Field, model_validator
 from pydantic_core import PydanticCustomError
 
-from gol_decouple.setting_types import Count, Float, Fraction, NonNegative, Positive, Section, Share
+from gol_decouple.setting_types import Count, Float, Fraction, NonNegative, Positive, Rate, Section, Share
 
 Framework = Literal["torchvision", "detectron2", "mmdetection"]
 
@@ -29,6 +29,7 @@ class ConventionsConfig(Section):
     # float: torchvision's resizing of floats, to a size rounded down; opencv, pillow: of bytes, to the nearest size,
     # and pillow's looks at all pixels when it makes an image smaller
     resize: Literal["float", "opencv", "pillow"] | None = None
+    coder_weights: tuple[Rate, Rate, Rate, Rate] | None = None  # that divide the box regressor's dx, dy, dw and dh
 
 
 class DetectorConfig(Section):

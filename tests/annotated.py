@@ -10,7 +10,7 @@ import numpy as np
 from PIL import Image
 from torch import nn
 from torchvision.models.detection.backbone_utils import BackboneWithFPN
-from torchvision.models.resnet import BasicBlock, ResNet
+from torchvision.models.resnet import BasicBlock, Bottleneck, ResNet
 
 # Boxes x, y, width, height by image; category ids are out of order on purpose: labels are 0 (3), 1 (7) and 2 (9).
 TRAIN: list[list[tuple[int, list[float]]]] = [
@@ -139,3 +139,10 @@ def narrow_backbone(*, norm_layer: Any, **_: object) -> nn.Module:
     body = ResNet(BasicBlock, [1, 1, 1, 1], norm_layer=norm_layer)
     layers = {f"layer{number}": str(number - 1) for number in (1, 2, 3, 4)}
     return BackboneWithFPN(body, layers, [64, 128, 256, 512], 32)
+
+
+def narrow_bottlenecks(*, norm_layer: Any, **_: object) -> nn.Module:
+    """The narrow body of `foreign.BODIES`: four bottlenecks, and a narrow FPN."""
+    body = ResNet(Bottleneck, [1, 1, 1, 1], width_per_group=16, norm_layer=norm_layer)
+    layers = {f"layer{number}": str(number - 1) for number in (1, 2, 3, 4)}
+    return BackboneWithFPN(body, layers, [256, 512, 1024, 2048], 32)

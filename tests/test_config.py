@@ -437,3 +437,12 @@ def test_stage_two_refuses_other_keys_and_wrong_values(override: str, message: s
         override_section(Stage2Config(), [override], "stage2")
     assert message in raised.value.message
     assert hint in str(raised.value.hint)
+
+
+def test_a_checkpoint_replaces_what_the_config_starts_from_and_trains() -> None:
+    config = load_config("lvis_v1_maskrcnn_r50", ["stage1.checkpoint=my.pth"])
+    assert (config.stage1.epochs, config.backbone.pretrained) == (0, False)
+    further = load_config("lvis_v1_maskrcnn_r50", ["stage1.checkpoint=my.pth", "stage1.epochs=2"])
+    assert further.stage1.epochs == 2
+    typed = load_config("lvis_v1_maskrcnn_r50", ["stage1.checkpoint=my.pth", "backbone.pretrained=true"])
+    assert typed.backbone.pretrained, "which is refused later, with both names"

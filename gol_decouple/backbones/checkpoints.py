@@ -3,14 +3,14 @@
 from __future__ import annotations
 
 from collections.abc import Collection, Mapping
-from dataclasses import dataclass
+from dataclasses import dataclass, field
 from pathlib import Path
 from typing import Any
 
 import torch
 
 from gol_decouple.backbones import ImageClassifier
-from gol_decouple.backbones.tensor_files import CONTAINERS, Keys, dotted, is_safetensors, read_tensors
+from gol_decouple.backbones.tensor_files import CONTAINERS, Keys, dotted, format_of, read_tensors
 from gol_decouple.errors import InputError, few
 
 WRAPPERS = frozenset({*(key for keys in CONTAINERS for key in keys), "module", "backbone", "feat_model"})
@@ -30,6 +30,8 @@ class Match:
         unused: tensors of the file that the model has no place for.
         classifier: what became of the classifier, in words.
         has_classifier: whether it was loaded.
+        layout: how a detector's tensors lie in the file, where it is not the same here (`detector_layouts.Layout`).
+        warnings, notes: what else the user should know of it.
     """
 
     path: Path
@@ -38,6 +40,9 @@ class Match:
     unused: list[str]
     classifier: str
     has_classifier: bool
+    layout: Mapping[str, Any] | None = None
+    warnings: list[str] = field(default_factory=list)
+    notes: list[str] = field(default_factory=list)
 
     def table(self) -> str:
         """What matched, a line for each part of the model: how many tensors, and the name of one in the file."""
@@ -50,18 +55,21 @@ class Match:
             lines.append(f"  {'classifier':<20} {self.classifier}")
         if self.unused:
             lines.append(f"  {'not used':<20} {len(self.unused):>4} tensors  {few(self.unused)}")
+        lines += [f"  {note}" for note in self.notes]
         return "\n".join(lines)
 
     def as_dict(self) -> dict[str, Any]:
-        """What is needed to write weights back in the file's layout: its path, its format, where each tensor is, and
-        what else it holds.
+        """What is needed to write weights back in the file's layout: its path, its format, where each tensor is, what
+        else it holds, and of a detector how its tensors lie there.
         """
         tensors = self.found | self.own_classifier
+        layout = {} if self.layout is None else {"layout": dict(self.layout)}
         return {
             "path": str(self.path.resolve()),
-            "format": "safetensors" if is_safetensors(self.path) else "torch",
+            "format": format_of(self.path),
             "tensors": {name: list(keys) for name, keys in tensors.items()},
             "unused": [name for name in self.unused if name not in map(dotted, self.own_classifier.values())],
+            **layout,
         }
 
 

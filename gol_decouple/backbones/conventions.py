@@ -16,6 +16,7 @@ MEAN, STD = (0.485, 0.456, 0.406), (0.229, 0.224, 0.225)
 UNSCALED = (1 / 255, 1 / 255, 1 / 255)
 # The logarithm of the largest growth of a side that a box regressor can ask for, in all of them.
 MOST_GROWTH = math.log(1000 / 16)
+CODER_WEIGHTS = (10.0, 10.0, 5.0, 5.0)  # what the box regressor's dx, dy, dw and dh are divided by
 
 
 class Usual(NamedTuple):
@@ -43,6 +44,7 @@ USUAL: dict[Framework, Usual] = {
             "aligned": False,
             "sampling_ratio": 2,
             "resize": "float",
+            "coder_weights": CODER_WEIGHTS,
         }
     ),
     # Its ResNet-50 and -101 come from Caffe2; its ResNeXt, and weights it took from torchvision, differ.
@@ -57,6 +59,7 @@ USUAL: dict[Framework, Usual] = {
             "aligned": True,
             "sampling_ratio": 0,
             "resize": "pillow",
+            "coder_weights": CODER_WEIGHTS,
         },
         std=UNSCALED,
     ),
@@ -71,9 +74,18 @@ USUAL: dict[Framework, Usual] = {
             "aligned": True,
             "sampling_ratio": 0,
             "resize": "opencv",
+            "coder_weights": CODER_WEIGHTS,
         }
     ),
 }
+
+
+def usual_of(framework: Framework, backbone: str) -> Usual:
+    """What a framework's detectors around a backbone usually have; `backbone` is a `backbone.name`."""
+    usual = USUAL[framework]
+    if framework == "detectron2" and "resnext" in backbone:  # from ResNeXt's own weights: no Caffe
+        return Usual({**usual.settings, "stride_in": "3x3"}, usual.mean, STD)
+    return usual
 
 
 def filled(conventions: ConventionsConfig) -> ConventionsConfig:

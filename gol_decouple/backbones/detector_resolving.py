@@ -3,12 +3,15 @@
 from __future__ import annotations
 
 from collections.abc import Iterable
+from pathlib import Path
 from typing import Any
 
 from pydantic import BaseModel
 
+from gol_decouple.backbones.checkpoint_settings import filled_from_checkpoint
 from gol_decouple.backbones.conventions import MEAN, STD
 from gol_decouple.errors import InputError
+from gol_decouple.progress import SILENT, Progress
 from gol_decouple.settings import Config, TransformConfig
 
 _OF_IMAGES = ("is for images of one label", "leave it unset: a detector has detector.min_size and transform.flip")
@@ -26,11 +29,16 @@ _UNUSED: tuple[tuple[str, tuple[str, ...], tuple[str, str]], ...] = (
 )
 
 
-def resolve_detector(config: Config) -> Config:
-    """`config`, of `data.kind = "lvis"`, with the normalisation that its backbone takes.
+def resolve_detector(config: Config, progress: Progress = SILENT) -> Config:
+    """`config`, of `data.kind = "lvis"`, with the normalisation that its backbone takes, and with all that its
+    checkpoint was made with.
+
+    Args:
+        progress: is told what the checkpoint says.
 
     Raises:
-        InputError: a setting that only images of one label have, or a sampler that needs one label.
+        InputError: a setting that only images of one label have, a sampler that needs one label, or a checkpoint that
+            cannot be read, is another detector's, or has a classifier that the config cannot be for.
     """
     for section, keys, (why, hint) in _UNUSED:
         for key in _changed(getattr(config, section), sorted(keys)):
@@ -39,6 +47,13 @@ def resolve_detector(config: Config) -> Config:
         raise InputError(
             "stage1.sampler = 'class_balanced' needs images of one label, and data.kind = 'lvis' has boxes",
             "--set stage1.sampler=repeat_factor",
+        )
+    if config.stage1.checkpoint is not None:
+        return filled_from_checkpoint(config, Path(config.stage1.checkpoint), progress)
+    if config.detector is not None and config.detector.activation not in (None, "softmax"):
+        raise InputError(
+            f"detector.activation = {config.detector.activation!r} is of a classifier that is loaded, and none is",
+            "--checkpoint names the detector that has it; what is trained here is softmax",
         )
     own = {"mean": MEAN, "std": STD}
     unset = {key: value for key, value in own.items() if getattr(config.transform, key) is None}

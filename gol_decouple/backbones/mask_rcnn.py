@@ -15,7 +15,7 @@ from torch import nn
 from torch.nn import functional as F
 from torchvision import models
 from torchvision.models.detection import MaskRCNN
-from torchvision.models.detection.backbone_utils import resnet_fpn_backbone
+from torchvision.models.detection.backbone_utils import BackboneWithFPN, resnet_fpn_backbone
 from torchvision.models.resnet import BasicBlock, Bottleneck
 from torchvision.ops import FrozenBatchNorm2d
 
@@ -35,6 +35,7 @@ COCO_DETECTOR = "maskrcnn_resnet50_fpn"
 BODIES = (
     *("resnet18", "resnet34", "resnet50", "resnet101", "resnet152"),
     *("resnext50_32x4d", "resnext101_32x8d", "resnext101_64x4d", "wide_resnet50_2", "wide_resnet101_2"),
+    "resnext101_32x4d",  # of mmdetection's checkpoints: torchvision has no weights of it
 )
 GROUPS = 32  # of GroupNorm
 MASK_TEMPERATURE = 20.0
@@ -68,11 +69,18 @@ def body_of(name: str) -> Body:
         guess = f"did you mean {LIBRARY}:{near[0]}? " if near else ""
         message = f"backbone {name!r} cannot be a detector's: it is none of torchvision's ResNets"
         raise InputError(message, f"{guess}{_HINT}")
-    tags = [known for known in models.get_model_weights(architecture).__members__ if known != "DEFAULT"]
+    tags = published_tags(architecture)
     if tag and tag not in tags:
-        raise InputError(f"unknown backbone {name!r}", f"{architecture} has weights {', '.join(tags)}")
+        raise InputError(f"unknown backbone {name!r}", f"{architecture} has weights {', '.join(tags) or 'nowhere'}")
     of_detector = architecture == COCO_DETECTOR
     return Body("resnet50" if of_detector else architecture, model_name, of_detector)
+
+
+def published_tags(architecture: str) -> list[str]:
+    """The tags of a ResNet's published weights; none of one that torchvision does not have."""
+    if architecture not in models.list_models():
+        return []
+    return [known for known in models.get_model_weights(architecture).__members__ if known != "DEFAULT"]
 
 
 def build_detector(
@@ -105,10 +113,9 @@ def build_detector(
     )
     with torch.random.fork_rng(devices=[]):
         torch.manual_seed(stream_seed(seed))
-        backbone = resnet_fpn_backbone(
-            backbone_name=body.architecture, weights=None, norm_layer=norm, trainable_layers=5
-        )
-        model = MaskRCNN(backbone, num_classes + 1, **_counts(settings))
+        backbone = _backbone(body.architecture, norm)
+        coder_weights = conventions.coder_weights
+        model = MaskRCNN(backbone, num_classes + 1, bbox_reg_weights=coder_weights, **_counts(settings))
         if class_agnostic:
             model.roi_heads.box_predictor = ClassAgnosticPredictor(
                 model.roi_heads.box_predictor.cls_score.in_features, num_classes + 1
@@ -165,6 +172,14 @@ class NormalizedConv2d(nn.Conv2d):
     def forward(self, x: torch.Tensor) -> torch.Tensor:
         directions = F.normalize(self.weight, dim=1, eps=1e-6)
         return F.conv2d(MASK_TEMPERATURE * F.normalize(x, dim=1, eps=1e-6), directions, self.bias)
+
+
+def _backbone(architecture: str, norm_layer: Any) -> Any:
+    if architecture != "resnext101_32x4d":
+        return resnet_fpn_backbone(backbone_name=architecture, weights=None, norm_layer=norm_layer, trainable_layers=5)
+    body = models.resnet101(weights=None, norm_layer=norm_layer, groups=32, width_per_group=4)
+    layers = {f"layer{stage}": str(stage - 1) for stage in (1, 2, 3, 4)}
+    return BackboneWithFPN(body, layers, [256, 512, 1024, 2048], 256)
 
 
 def _begin_as_shortcuts(body: nn.Module) -> None:

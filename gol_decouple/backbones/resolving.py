@@ -7,14 +7,18 @@ from typing import Any
 from gol_decouple.backbones import BACKBONES
 from gol_decouple.backbones.detector_resolving import refuse_detector_settings, resolve_detector
 from gol_decouple.errors import InputError
+from gol_decouple.progress import SILENT, Progress
 from gol_decouple.settings import PLAIN, Config
 
 
-def resolve(config: Config) -> Config:
+def resolve(config: Config, progress: Progress = SILENT) -> Config:
     """`config` as its run keeps it: size, interpolation and normalisation are numbers, not left to the backbone.
 
     What is unset is what the backbone's library says of the images that its weights take, also where none are loaded.
     A size that is set stands alone: images are then squeezed to it unless `transform.resize` says otherwise.
+
+    Args:
+        progress: is told what a detector's checkpoint says of itself.
 
     Raises:
         InputError: an unknown backbone, one without the published weights that are asked for, no size, or settings of
@@ -27,7 +31,7 @@ def resolve(config: Config) -> Config:
             "stage one starts from one of them: --set backbone.pretrained=false",
         )
     if config.data.kind == "lvis":
-        return resolve_detector(config)
+        return resolve_detector(config, progress)
     refuse_detector_settings(config)
     filled = _own_input(backbone.name, backbone.pretrained)
     if transform.size is not None:

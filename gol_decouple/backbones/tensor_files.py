@@ -1,4 +1,6 @@
-"""Files of tensors made elsewhere, read without running them: safetensors, and torch's in layouts of any depth."""
+"""Files of tensors made elsewhere, read without running them: safetensors, torch's in layouts of any depth, and
+detectron2's pickles of arrays.
+"""
 
 from __future__ import annotations
 
@@ -7,13 +9,14 @@ import pickle
 import zipfile
 from collections.abc import Iterator, Mapping
 from pathlib import Path
-from typing import Any
+from typing import Any, NamedTuple
 
 import numpy as np
 import torch
-from safetensors import SafetensorError
+from safetensors import SafetensorError, safe_open
 from safetensors.torch import load_file
 
+from gol_decouple.backbones.plain_pickle import read_pickle
 from gol_decouple.errors import InputError
 
 Keys = tuple[str | int, ...]  # that lead to a tensor in the file; a key may contain dots
@@ -31,9 +34,28 @@ _SAFE_GLOBALS: list[Any] = [
 ]
 
 
+class Contents(NamedTuple):
+    """What a checkpoint holds.
+
+    Attributes:
+        tensors: the weights by the keys that lead to them, on the CPU.
+        notes: plain data beside them: the metadata of a safetensors file, `meta` of a torch file.
+    """
+
+    tensors: dict[Keys, torch.Tensor]
+    notes: Mapping[str, Any]
+
+
 def is_safetensors(path: Path) -> bool:
-    """Whether a file is read as safetensors; any other is torch's."""
+    """Whether a file is read as safetensors."""
     return path.suffix == ".safetensors"
+
+
+def format_of(path: Path) -> str:
+    """What a file is read as: safetensors, pickle, or torch."""
+    if is_safetensors(path):
+        return "safetensors"
+    return "pickle" if path.suffix == ".pkl" and not zipfile.is_zipfile(path) else "torch"
 
 
 def dotted(keys: Keys) -> str:
@@ -42,20 +64,37 @@ def dotted(keys: Keys) -> str:
 
 
 def read_tensors(path: Path) -> dict[Keys, torch.Tensor]:
-    """The weights in a checkpoint by the keys that lead to them, on the CPU; nothing in the file is executed.
+    """The weights of `read_contents`."""
+    return read_contents(path).tensors
+
+
+def read_contents(path: Path) -> Contents:
+    """The weights in a checkpoint and what it says of them; nothing in the file is executed.
 
     Raises:
         InputError: no such file, damaged, no checkpoint, or one that needs code to be read.
     """
     if not path.is_file():
-        raise InputError(f"checkpoint {path} does not exist", "--checkpoint names a .pth, .pt or .safetensors file")
+        raise InputError(
+            f"checkpoint {path} does not exist", "--checkpoint names a .pth, .pt, .pkl or .safetensors file"
+        )
     if is_safetensors(path):
         try:
-            return {(name,): tensor for name, tensor in load_file(path).items()}
+            tensors: dict[Keys, torch.Tensor] = {(name,): tensor for name, tensor in load_file(path).items()}
+            with safe_open(path, framework="pt") as file:
+                return Contents(tensors, file.metadata() or {})
         except (SafetensorError, OSError, ValueError) as error:
             raise InputError(f"checkpoint {path} is not a readable safetensors file: {error}") from None
+    if format_of(path) == "pickle":
+        return Contents(_select(_of_arrays(path), path), {})
     _refuse_bombs(path)
-    return _select(dict(_flatten(_read_torch(path))), path)
+    tree = _read_torch(path)
+    notes = tree.get("meta") if isinstance(tree, Mapping) else None
+    return Contents(_select(dict(_flatten(tree)), path), notes if isinstance(notes, Mapping) else {})
+
+
+def _of_arrays(path: Path) -> dict[Keys, torch.Tensor]:
+    return {("model", name): torch.from_numpy(array) for name, array in read_pickle(path).items()}
 
 
 def _read_torch(path: Path) -> Any:
@@ -67,7 +106,7 @@ def _read_torch(path: Path) -> Any:
         if needs:
             raise InputError(
                 f"checkpoint {path} needs code to be read, which is refused: {', '.join(needs)}",
-                "load it where it was made and save its state_dict() alone",
+                "load it where it was made and save its state_dict() alone (mmdetection's: publish_model.py does)",
             ) from None
         raise InputError(f"{path} is not a readable checkpoint: {str(error).splitlines()[0]}") from None
     except (RuntimeError, EOFError, OSError, ValueError, KeyError, AttributeError) as error:

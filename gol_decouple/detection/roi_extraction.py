@@ -6,7 +6,7 @@ from collections.abc import Callable, Iterator, Sequence
 from functools import partial
 from itertools import groupby, islice
 from pathlib import Path
-from typing import Any
+from typing import Any, NamedTuple
 
 import numpy as np
 from numpy.typing import NDArray
@@ -36,11 +36,23 @@ _OF_ROIS = (
 )
 
 
+class Fitted(NamedTuple):
+    """Which predictors of a detector are for the classes of the data, and neither random nor anybody else's.
+
+    Attributes:
+        classifier: as a Softmax one, which stage two starts from.
+        regressor: of boxes.
+    """
+
+    classifier: bool
+    regressor: bool
+
+
 def extract_rois(
     detector: nn.Module,
     dataset: AnnotatedDataset,
     config: Config,
-    has_classifier: bool,
+    fitted: Fitted,
     path: Path,
     progress: Progress = SILENT,
     world: World = ALONE,
@@ -52,7 +64,7 @@ def extract_rois(
     detector moves.
 
     Args:
-        has_classifier: whether the detector's classifier and box regressor are for these classes, and not random.
+        fitted: which of its predictors the file gets.
         world: the processes, each of which computes and writes its share; the file does not depend on their number.
         shard: each writes a file of its own, which `shards.merge` joins.
 
@@ -60,7 +72,7 @@ def extract_rois(
         InputError: features that are not finite or overflow the file's dtype, or an image that cannot be decoded.
         EnvironmentFailure: the disk is full.
     """
-    header = _header(detector, dataset, config, has_classifier)
+    header = _header(detector, dataset, config, fitted)
     orders, layouts = {}, {}
     for position, (name, split) in enumerate(dataset.splits.items()):
         order = orders[name] = row_order(len(split), config.features.seed, position)
@@ -135,7 +147,7 @@ def _columns(rois: Sequence[Rois], per_image: int) -> dict[str, NDArray[Any]]:
     return {name: column.reshape(-1, *column.shape[2:]) for name, column in columns.items()}
 
 
-def _header(detector: Any, dataset: AnnotatedDataset, config: Config, has_classifier: bool) -> Header:
+def _header(detector: Any, dataset: AnnotatedDataset, config: Config, fitted: Fitted) -> Header:
     predictor = detector.roi_heads.box_predictor
     weight, bias = regressor_from_torchvision(predictor.bbox_pred.weight, predictor.bbox_pred.bias)
     classifier = classifier_from_torchvision(predictor.cls_score.weight, predictor.cls_score.bias)
@@ -146,7 +158,7 @@ def _header(detector: Any, dataset: AnnotatedDataset, config: Config, has_classi
         class_names=dataset.class_names,
         dtype=config.features.dtype,
         feature_size=predictor.cls_score.in_features,
-        classifier=LinearWeights(*map(as_float32, classifier)) if has_classifier else None,
+        classifier=LinearWeights(*map(as_float32, classifier)) if fitted.classifier else None,
         origin={
             "backbone": {"name": config.backbone.name, "sha256": weights_sha256(detector)},
             "dataset": {
@@ -162,7 +174,7 @@ def _header(detector: Any, dataset: AnnotatedDataset, config: Config, has_classi
         },
         row_order_seed=config.features.seed,
         class_images=ClassImages(dataset.image_counts, len(dataset.splits["train"]), dataset.frequency),
-        regressor=regressor if has_classifier else None,
+        regressor=regressor if fitted.regressor else None,
     )
 
 

@@ -47,7 +47,8 @@ def run_stage1(
         EnvironmentFailure: the disk is full, data or weights cannot be downloaded, or another process has stopped.
     """
     with joined(config.device) as (world, device):
-        resolved, told = resolve(config), progress if world.is_main else SILENT
+        told = progress if world.is_main else SILENT
+        resolved = resolve(config, told)
         if resolved.detector is not None:
             from gol_decouple.stages.detector import run_detector
 

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from collections.abc import Sequence
 from contextlib import ExitStack
 from functools import partial
 from pathlib import Path
@@ -11,12 +12,13 @@ from torch import nn
 
 from gol_decouple import methods, runs
 from gol_decouple.backbones.checkpoints import Match
+from gol_decouple.backbones.detector_layouts import REGRESSOR
 from gol_decouple.backbones.detector_weights import start_detector
 from gol_decouple.backbones.freezing import freeze_all_but
 from gol_decouple.data.annotated import AnnotatedDataset, tell_annotated
 from gol_decouple.data.lvis import annotation_files, load_annotated
 from gol_decouple.detection import prepare
-from gol_decouple.detection.roi_extraction import extract_rois
+from gol_decouple.detection.roi_extraction import Fitted, extract_rois
 from gol_decouple.distributed import World
 from gol_decouple.progress import Progress
 from gol_decouple.settings import Config
@@ -51,16 +53,26 @@ def run_detector(
     world.check_same("the images (their sha256)", dataset.sha256)
     tell_annotated(dataset, progress)
     world.on_main(lambda: _check_masks(config))
-    detector, match = world.main_first(lambda: _detector(config, dataset.num_classes, progress))
+    detector, match = world.main_first(lambda: _detector(config, dataset.class_names, progress))
     trainer = Trainer(detector, dataset, config, folder, world, device)
-    has_classifier = config.stage1.epochs > 0 or (match is not None and match.has_classifier)
+    fitted = _fitted(config, match)
     path = folder / runs.FEATURES
-    write = partial(extract_rois, trainer.model, dataset, config, has_classifier, path, progress, world)
+    write = partial(extract_rois, trainer.model, dataset, config, fitted, path, progress, world)
     with ExitStack() as stack:
         world.on_main(lambda: begin(stack, folder, config, match, overwrite))
         progress.say(_plan(config, dataset, folder, world))
         train_and_finish(trainer, dataset, config, folder, write, shards, progress, world)
     return folder
+
+
+def _fitted(config: Config, match: Match | None) -> Fitted:
+    """Which predictors are for the classes of the data."""
+    assert config.detector is not None  # as data.kind = "lvis" has it
+    if config.stage1.epochs > 0:
+        return Fitted(True, True)
+    is_softmax = config.detector.activation in (None, "softmax")
+    loaded = match is not None and match.has_classifier
+    return Fitted(loaded and is_softmax, match is not None and f"{REGRESSOR}weight" in match.found)
 
 
 def _check_masks(config: Config) -> None:
@@ -69,11 +81,13 @@ def _check_masks(config: Config) -> None:
         prepare(annotation_files(config.data)["val"], "segm")
 
 
-def _detector(config: Config, num_classes: int, progress: Progress) -> tuple[nn.Module, Match | None]:
+def _detector(config: Config, class_names: Sequence[str], progress: Progress) -> tuple[nn.Module, Match | None]:
     """The detector that stage one begins with, and what it took from a file if there is one."""
-    detector, match = start_detector(config, num_classes)
+    detector, match = start_detector(config, len(class_names), class_names)
     if match is not None:
         progress.say(f"loaded {match.path}:\n{match.table()}")
+        for warning in match.warnings:
+            progress.warn(warning)
     elif not config.stage1.epochs:
         progress.warn(
             "nothing is trained and no weights are loaded: the features are those of a random detector "

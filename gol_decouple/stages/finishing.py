@@ -4,6 +4,7 @@ from __future__ import annotations
 
 from collections.abc import Callable
 from pathlib import Path
+from typing import Any
 
 import torch
 from torch import nn
@@ -18,6 +19,7 @@ from gol_decouple.features.shards import remove_shards
 from gol_decouple.progress import SILENT, Progress
 from gol_decouple.settings import Config
 from gol_decouple.stages.detection_evaluation import DetectionEvaluation
+from gol_decouple.stages.loaded import loaded_classifier
 from gol_decouple.stages.manifest import finish
 from gol_decouple.stages.starting import save_model
 from gol_decouple.stages.training import M, Trainer
@@ -42,7 +44,7 @@ def train_and_finish(
     """
     trainer.run(progress)
     if world.is_main:
-        save_model(trainer.model, folder / runs.MODEL)
+        save_model(trainer.model, folder / runs.MODEL, config)
     if shards:
         write(shard=True)
         world.gather(None)  # so that the command ends when all shards are written
@@ -61,13 +63,14 @@ def finish_stage1(
     processes: int | None = None,
     progress: Progress = SILENT,
 ) -> None:
-    """Evaluate the Softmax classifier of stage one, if there is one, and write the run's manifest."""
+    """Evaluate the classifier of stage one, if there is one, and write the run's manifest."""
     settings = config.stage1
+    activation, classifier = _classifier(folder, config, features)
     facts = {
         "stage": 1,
         "run": config.name,
-        "method": "softmax",
-        "activation": "softmax",
+        "method": activation,
+        "activation": activation,
         "loss": "cross_entropy",
         "sampler": settings.sampler,
         "classifier": "linear",
@@ -82,8 +85,17 @@ def finish_stage1(
     detections = None
     if features.is_detection:
         detections = DetectionEvaluation(features, config, folder, None, device, progress)
-    loss = losses.get("cross_entropy", activation="softmax", background=features.is_detection)
-    finish(folder, features.classifier, features, loss, device, facts, detections=detections)
+    loss = losses.get("cross_entropy", activation=activation, background=features.is_detection)
+    finish(folder, classifier, features, loss, device, facts, detections=detections)
+
+
+def _classifier(folder: Path, config: Config, features: FeaturesFile) -> tuple[str, Any]:
+    """The activation and the classifier of stage one: Softmax, or what a detector's checkpoint brought."""
+    activation = config.detector.activation if config.detector is not None else None
+    if activation in (None, "softmax"):
+        return "softmax", features.classifier
+    loaded = loaded_classifier(folder)
+    return ("softmax", None) if loaded is None else (str(activation), loaded)
 
 
 def _features(

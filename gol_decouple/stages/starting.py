@@ -9,7 +9,9 @@ import torch
 from safetensors.torch import save_file
 
 from gol_decouple import runs
+from gol_decouple.backbones.checkpoint_settings import detector_settings
 from gol_decouple.backbones.checkpoints import Match
+from gol_decouple.backbones.detector_facts import metadata
 from gol_decouple.distributed import World
 from gol_decouple.files import atomic_path, write_json
 from gol_decouple.progress import Progress
@@ -38,11 +40,12 @@ def begin(stack: ExitStack, folder: Path, config: Config, match: Match | None, o
         write_json(folder / runs.CHECKPOINT, match.as_dict())
 
 
-def save_model(model: torch.nn.Module, path: Path) -> None:
-    """Write all weights and statistics as safetensors."""
+def save_model(model: torch.nn.Module, path: Path, config: Config | None = None) -> None:
+    """Write all weights and statistics as safetensors, with what else makes a detector of a config what it is."""
     tensors = {name: tensor.detach().cpu().contiguous() for name, tensor in model.state_dict().items()}
+    own = {} if config is None or config.detector is None else metadata(detector_settings(config))
     with atomic_path(path) as temporary:
-        save_file(tensors, temporary, metadata={"format": "pt"})
+        save_file(tensors, temporary, metadata={"format": "pt"} | own)
 
 
 def warn_of_random_parts(backbone: torch.nn.Module, config: Config, progress: Progress) -> None:

@@ -114,7 +114,7 @@ def test_only_the_parts_that_are_asked_for_are_trained(folder: Path, detector_co
     config = load_config(str(detector_config), settings)
     from gol_decouple.stages.detector import _detector
 
-    detector, _ = _detector(config, 3, SILENT)
+    detector, _ = _detector(config, ["three", "seven", "nine"], SILENT)
     before = {name: tensor.clone() for name, tensor in detector.state_dict().items()}
     training = Trainer(detector, load_annotated(config.data), config, folder)
     training.run(SILENT)

@@ -38,7 +38,8 @@ def begun(request: pytest.FixtureRequest, monkeypatch: pytest.MonkeyPatch, detec
     def begin(*settings: str) -> tuple[nn.Module, list[str]]:
         said = Said()
         if request.param == "detector":
-            model: nn.Module = _detector(load_config(str(detector_config), settings), 3, said)[0]
+            config = load_config(str(detector_config), settings)
+            model: nn.Module = _detector(config, ["three", "seven", "nine"], said)[0]
         else:
             model = _model(load_config("digits_lt", settings), 3, said)[0]
         return model, [line for line in said.lines if "backbone.trainable" in line]

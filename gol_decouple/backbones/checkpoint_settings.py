@@ -1,0 +1,172 @@
+"""A detector's config with what its checkpoint was made with filled in, and each setting's source told."""
+
+from __future__ import annotations
+
+import math
+from collections.abc import Mapping
+from pathlib import Path
+from typing import Any
+
+from pydantic import ValidationError
+
+from gol_decouple.backbones.conventions import MEAN, STD, filled, usual_of
+from gol_decouple.backbones.detector_facts import Facts, facts_of
+from gol_decouple.backbones.detector_layouts import refuse_others
+from gol_decouple.backbones.tensor_files import Contents, dotted, read_contents
+from gol_decouple.detector_settings import ConventionsConfig
+from gol_decouple.errors import InputError
+from gol_decouple.progress import Progress
+from gol_decouple.settings import Config
+
+# Beside all of detector.conventions: what a checkpoint says, or its framework usually has.
+_OTHERS = ("transform.mean", "transform.std", "detector.activation", "detector.mask_predictor")
+_KEYS = (
+    *(f"detector.conventions.{name}" for name in ConventionsConfig.model_fields),
+    *_OTHERS,
+    "detector.proposals_before_nms",
+)
+
+
+def filled_from_checkpoint(config: Config, path: Path, progress: Progress) -> Config:
+    """`config` with what it leaves unset as its checkpoint says, or else as the checkpoint's framework usually has it.
+
+    Raises:
+        InputError: the checkpoint cannot be read, is another detector's, or has a classifier of another activation
+            than can be trained or is set.
+    """
+    contents = read_contents(path)
+    facts = look_at(contents, path)
+    framework = facts.framework or "torchvision"
+    usual = usual_of(framework, config.backbone.name)
+    by_usual = {f"detector.conventions.{name}": value for name, value in usual.settings.items()}
+    by_usual |= {"transform.mean": usual.mean, "transform.std": usual.std, "detector.mask_predictor": "standard"}
+    if facts.has_background:
+        by_usual["detector.activation"] = "softmax"
+    by_user = _set_by_user(config)
+    said = facts.stated.settings
+    if framework != "torchvision":
+        said = {"detector.conventions.framework": framework, **said}
+    found = {**by_usual, **said, **by_user}
+    filled = _updated(config, found, path)
+    if facts.framework is not None:
+        _tell(path, facts, by_user, said, by_usual, progress)
+    _check_classifier(filled, facts, path)
+    return filled
+
+
+def detector_settings(config: Config) -> dict[str, Any]:
+    """What a file with the weights of a config's detector should say of itself, whatever they came from.
+
+    Its first layer takes red first: it was turned when it was loaded.
+    """
+    settings, transform = config.detector, config.transform
+    assert settings is not None
+    conventions = filled(settings.conventions).model_dump(mode="json") | {"channels": "rgb"}
+    return {f"detector.conventions.{name}": value for name, value in conventions.items()} | {
+        "transform.mean": list(transform.mean or MEAN),
+        "transform.std": list(transform.std or STD),
+        "detector.activation": settings.activation or "softmax",
+        "detector.mask_predictor": settings.mask_predictor,
+        **({"detector.proposals_before_nms": settings.proposals_before_nms} if settings.proposals_before_nms else {}),
+    }
+
+
+def look_at(contents: Contents, path: Path) -> Facts:
+    """What a checkpoint says of itself.
+
+    Raises:
+        InputError: it is another detector's.
+    """
+    refuse_others([dotted(keys) for keys in contents.tensors], path)
+    return facts_of(contents, path)
+
+
+def _set_by_user(config: Config) -> dict[str, Any]:
+    """What the config sets of `_KEYS`."""
+    found: dict[str, Any] = {}
+    for key in _KEYS:
+        *sections, name = key.split(".")
+        section: Any = config
+        for part in sections:
+            section = getattr(section, part)
+        # What is written out counts also where it is the default.
+        if getattr(section, name) is not None and name in section.model_fields_set:
+            found[key] = getattr(section, name)
+    return found
+
+
+def _updated(config: Config, found: Mapping[str, Any], path: Path) -> Config:
+    tree = config.model_dump()
+    for key, value in found.items():
+        if key not in _KEYS:
+            raise InputError(f"checkpoint {path} says something of {key!r}, which is no setting of detectors")
+        *sections, name = key.split(".")
+        section = tree
+        for part in sections:
+            section = section[part]
+        section[name] = value
+    try:
+        return Config.model_validate(tree)
+    except ValidationError as error:
+        where, why = ".".join(map(str, error.errors()[0]["loc"])), error.errors()[0]["msg"]
+        raise InputError(f"checkpoint {path} says something of {where} that cannot be: {why}") from None
+
+
+def _check_classifier(config: Config, facts: Facts, path: Path) -> None:
+    """Refuse a classifier that nobody knows how to read, or that would be trained on as if it were Softmax."""
+    assert config.detector is not None  # as data.kind = "lvis" has it
+    activation = config.detector.activation
+    is_taken = facts.stated.other_classifier is None
+    if is_taken and not facts.has_background and activation in (None, "softmax"):
+        told = f"the classifier of checkpoint {path} has no column for background, so it is no Softmax one"
+        raise InputError(told, "--set detector.activation=gumbel or sigmoid, whichever it was trained with")
+    if activation not in (None, "softmax") and config.stage1.epochs > 0:
+        raise InputError(
+            f"stage1.epochs = {config.stage1.epochs} trains Softmax, and the classifier of {path} is of {activation}",
+            "--set stage1.epochs=0 caches its features; stage2 retrains the classifier",
+        )
+
+
+def _tell(
+    path: Path,
+    facts: Facts,
+    by_user: Mapping[str, Any],
+    said: Mapping[str, Any],
+    by_usual: Mapping[str, Any],
+    progress: Progress,
+) -> None:
+    whose = "this program" if facts.is_ours else facts.framework
+    sources = (
+        ("set here", dict(by_user)),
+        ("the file says", {key: value for key, value in said.items() if key not in by_user}),
+        (f"usual of {facts.framework}", {k: v for k, v in by_usual.items() if k not in by_user and k not in said}),
+    )
+    lines = [f"{path} is of {whose}:"]
+    lines += [f"  {source:<22} {_text(values)}" for source, values in sources if values]
+    progress.say("\n".join(lines))
+    for key, value in by_user.items():
+        if key in said and not _same(value, said[key]):
+            progress.warn(f"{_text({key: value})} is set, and {path} says {_value(said[key])}")
+    if facts.stated.tests is not None:
+        progress.say(f"  tested there with      {facts.stated.tests}")
+
+
+def _text(values: Mapping[str, Any]) -> str:
+    in_order = sorted(values, key=_KEYS.index)
+    return " ".join(f"{key.removeprefix('detector.conventions.')}={_value(values[key])}" for key in in_order)
+
+
+def _value(value: Any) -> str:
+    if isinstance(value, bool):
+        return str(value).lower()
+    if isinstance(value, tuple | list):
+        return f"[{','.join(map(_value, value))}]"
+    return f"{value:.4g}" if isinstance(value, float) else str(value)
+
+
+def _same(one: Any, other: Any) -> bool:
+    if isinstance(one, tuple | list) and isinstance(other, tuple | list):
+        return len(one) == len(other) and all(map(_same, one, other))
+    if isinstance(one, float | int) and isinstance(other, float | int):
+        return math.isclose(one, other, rel_tol=1e-4, abs_tol=1e-9)
+    return bool(one == other)

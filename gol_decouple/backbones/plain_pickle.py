@@ -1,0 +1,147 @@
+"""Pickles of NumPy arrays, as detectron2's model zoo has them, read without running anything that they name.
+
+Nothing of NumPy is called by the file either: arrays and their types are rebuilt by the few lines here, which check
+each number before they believe it.
+"""
+
+from __future__ import annotations
+
+import codecs
+import math
+import pickle
+import re
+from collections import OrderedDict
+from collections.abc import Callable
+from pathlib import Path
+from typing import Any, ClassVar
+
+import numpy as np
+from numpy.typing import NDArray
+
+from gol_decouple.errors import InputError
+
+_KIND = re.compile(r"(?:[biu][1248]|f[248])\Z")  # of numbers that are as many bytes as they say
+_MODULES = ("numpy.core", "numpy._core")  # before and since NumPy 2
+
+
+class _Kind:
+    """A type of numbers, as a pickle describes it: first what it is called, then its order of bytes."""
+
+    def __init__(self, name: Any, *_: Any) -> None:
+        if not isinstance(name, str) or not _KIND.match(name):
+            raise pickle.UnpicklingError(f"it has values of type {name!r}, and only numbers are read")
+        self.dtype = np.dtype(name)
+
+    def set_state(self, state: Any) -> None:
+        order = state[1]
+        if order not in ("<", ">", "|", "=") or any(part is not None for part in state[2:5]):
+            raise pickle.UnpicklingError("it has values of several parts, and only numbers are read")
+        self.dtype = self.dtype.newbyteorder(order)
+
+
+class _Array:
+    """An array, empty until its state is set."""
+
+    def __init__(self) -> None:
+        self.values: NDArray[Any] = np.zeros(0)
+
+    def set_state(self, state: Any) -> None:
+        _, shape, kind, by_column, content = state
+        self.values = _filled(content, kind, shape, "F" if by_column else "C")
+
+
+def _filled(content: Any, kind: Any, shape: Any, order: Any) -> NDArray[Any]:
+    """The array of these bytes, copied; a shape that they do not fill is refused before anything is allocated."""
+    if isinstance(content, str):  # of Python 2
+        content = content.encode("latin1")
+    if not isinstance(kind, _Kind) or not isinstance(content, bytes | bytearray):
+        raise pickle.UnpicklingError("it has an array of something that is no number")
+    if not all(isinstance(side, int) and side >= 0 for side in shape) or order not in ("C", "F"):
+        raise pickle.UnpicklingError(f"it has an array of shape {shape!r}")
+    if math.prod(shape) * kind.dtype.itemsize != len(content):
+        raise pickle.UnpicklingError(f"an array of shape {list(shape)} claims {math.prod(shape):,} values it has not")
+    values: NDArray[Any] = np.frombuffer(content, kind.dtype).reshape(shape, order=order)
+    return np.array(values, kind.dtype.newbyteorder("="), order="C")
+
+
+def _reconstruct(made: Any, shape: Any, _code: Any) -> _Array:
+    if made is not _Array or shape != (0,):
+        raise pickle.UnpicklingError("it makes an array in a way that NumPy does not")
+    return _Array()
+
+
+def _frombuffer(content: Any, kind: Any, shape: Any, order: Any) -> _Array:
+    made = _Array()
+    made.values = _filled(content, kind, shape, order)
+    return made
+
+
+def _scalar(kind: Any, content: Any) -> Any:
+    return _filled(content, kind, (), "C").item()
+
+
+def _encode(text: Any, encoding: Any) -> bytes:
+    if not isinstance(text, str) or codecs.lookup(encoding).name != "iso8859-1":
+        raise pickle.UnpicklingError("it encodes what is no text in latin1")
+    return text.encode("latin1")
+
+
+def _nothing() -> bytes:
+    return b""
+
+
+_ALLOWED: dict[str, Callable[..., Any]] = {
+    "numpy.ndarray": _Array,
+    "numpy.dtype": _Kind,
+    "_codecs.encode": _encode,
+    "__builtin__.bytes": _nothing,  # of an array without values, before protocol 3
+    "collections.OrderedDict": OrderedDict,
+    **{f"{module}.multiarray._reconstruct": _reconstruct for module in _MODULES},
+    **{f"{module}.multiarray.scalar": _scalar for module in _MODULES},
+    **{f"{module}.numeric._frombuffer": _frombuffer for module in _MODULES},
+}
+
+
+# Python's own reader in Python: in the one in C, a few bytes that number a memo can ask for all memory there is.
+class _Reader(pickle._Unpickler):
+    """Reads plain containers, numbers and arrays; refuses whatever else a pickle names."""
+
+    stack: list[Any]
+
+    def find_class(self, module: str, name: str) -> Any:
+        found = _ALLOWED.get(f"{module}.{name}")
+        if found is None:
+            raise InputError(
+                f"it needs code to be read, which is refused: {module}.{name}",
+                "load it where it was made and save its weights alone, as safetensors or with torch.save",
+            )
+        return found
+
+    def _set_state(self) -> None:
+        """Give the object before the last its state: only arrays and their types take one."""
+        state = self.stack.pop()
+        if not isinstance(self.stack[-1], _Array | _Kind):
+            raise pickle.UnpicklingError("it sets the state of something that is no array")
+        self.stack[-1].set_state(state)
+
+    dispatch: ClassVar[dict[int, Callable[..., None]]] = {**pickle._Unpickler.dispatch, pickle.BUILD[0]: _set_state}
+
+
+def read_pickle(path: Path) -> dict[str, NDArray[Any]]:
+    """The arrays in a pickle of {"model": {name: array}}, or of {name: array}, in this machine's order of bytes.
+
+    Raises:
+        InputError: damaged, of another form, or one that names anything but what plain arrays need.
+    """
+    try:
+        with path.open("rb") as file:
+            tree = _Reader(file, encoding="latin1").load()
+    except InputError as error:
+        raise InputError(f"checkpoint {path} is refused: {error.message}", error.hint) from None
+    except Exception as error:  # a hostile or damaged file can make the reader raise anything
+        reason = str(error).splitlines()[0] if str(error) else type(error).__name__
+        raise InputError(f"{path} is not a readable pickle of arrays: {reason}") from None
+    tree = tree.get("model", tree) if isinstance(tree, dict) else tree
+    if not isinstance(tree, dict):
+        raise InputError(f"checkpoint {path} holds no tensors", 'a pickle should hold {"model": {name: array}}')
+    return {str(name): value.values for name, value in tree.items() if isinstance(value, _Array)}
