@@ -58,7 +58,7 @@ def test_one_box_regressor_for_all_classes_stays_one(tmp_path: Path, detector_co
     source = build_detector(*arguments, class_agnostic=True)
     detector, match = detector_from(config, 3, save(source, tmp_path / "model.safetensors", "model."))
     state = source.state_dict()
-    assert state[f"{detector_weights.CLASSIFIER}bbox_pred.weight"].shape == (4, 1024)
+    assert state["roi_heads.box_predictor.bbox_pred.weight"].shape == (4, 1024)
     assert all(torch.equal(tensor, state[name]) for name, tensor in detector.state_dict().items())
     assert match.has_classifier
     detector, match = detector_from(config, 5, save(source, tmp_path / "model.safetensors"))

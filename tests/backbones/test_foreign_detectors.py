@@ -100,7 +100,7 @@ def see(model: MaskRCNN, image: np.ndarray) -> Seen:
     keep("proposals", model.rpn)
     keep("features", model.roi_heads.box_head)
     keep("predicted", model.roi_heads.box_predictor)
-    found = model([torch.from_numpy(image).permute(2, 0, 1).float() / 255])[0]
+    found = model([torch.from_numpy(image.copy()).permute(2, 0, 1).float() / 255])[0]
     return Seen(
         kept["images"][0].tensors[0],
         list(kept["maps"].values()),
