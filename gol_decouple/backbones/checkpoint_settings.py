@@ -13,13 +13,14 @@ from gol_decouple.backbones.conventions import MEAN, STD, filled, usual_of
 from gol_decouple.backbones.detector_facts import Facts, facts_of
 from gol_decouple.backbones.detector_layouts import refuse_others
 from gol_decouple.backbones.tensor_files import Contents, dotted, read_contents
-from gol_decouple.detector_settings import ConventionsConfig
+from gol_decouple.detector_settings import ConventionsConfig, Framework
 from gol_decouple.errors import InputError
 from gol_decouple.progress import Progress
 from gol_decouple.settings import Config
 
 # Beside all of detector.conventions: what a checkpoint says, or its framework usually has.
 _OTHERS = ("transform.mean", "transform.std", "detector.activation", "detector.mask_predictor")
+_FRAMEWORK = "detector.conventions.framework"
 _KEYS = (
     *(f"detector.conventions.{name}" for name in ConventionsConfig.model_fields),
     *_OTHERS,
@@ -36,20 +37,19 @@ def filled_from_checkpoint(config: Config, path: Path, progress: Progress) -> Co
     """
     contents = read_contents(path)
     facts = look_at(contents, path)
-    framework = facts.framework or "torchvision"
-    usual = usual_of(framework, config.backbone.name)
-    by_usual = {f"detector.conventions.{name}": value for name, value in usual.settings.items()}
-    by_usual |= {"transform.mean": usual.mean, "transform.std": usual.std, "detector.mask_predictor": "standard"}
-    if facts.has_background:
-        by_usual["detector.activation"] = "softmax"
-    by_user = _set_by_user(config)
-    said = facts.stated.settings
-    if framework != "torchvision":
-        said = {"detector.conventions.framework": framework, **said}
+    by_user, said = _set_by_user(config), facts.stated.settings
+    if facts.framework not in (None, "torchvision"):
+        said = {_FRAMEWORK: facts.framework, **said}
+    stated = _updated(config, {**said, **by_user}, path).detector
+    assert stated is not None  # as data.kind = "lvis" has it
+    framework = stated.conventions.framework or facts.framework or "torchvision"
+    by_usual = _usual(framework, config.backbone.name, facts)
     found = {**by_usual, **said, **by_user}
     filled = _updated(config, found, path)
     if facts.framework is not None:
-        _tell(path, facts, by_user, said, by_usual, progress)
+        sources = {"set here": by_user, "the file says": said, f"usual of {framework}": by_usual}
+        _tell(path, facts, sources, progress)
+        _warn(path, by_user, said, progress)
     _check_classifier(filled, facts, path)
     return filled
 
@@ -79,6 +79,13 @@ def look_at(contents: Contents, path: Path) -> Facts:
     """
     refuse_others([dotted(keys) for keys in contents.tensors], path)
     return facts_of(contents, path)
+
+
+def _usual(framework: Framework, backbone: str, facts: Facts) -> dict[str, Any]:
+    usual = usual_of(framework, backbone)
+    found = {f"detector.conventions.{name}": value for name, value in usual.settings.items()}
+    found |= {"transform.mean": usual.mean, "transform.std": usual.std, "detector.mask_predictor": "standard"}
+    return found | ({"detector.activation": "softmax"} if facts.has_background else {})
 
 
 def _set_by_user(config: Config) -> dict[str, Any]:
@@ -127,28 +134,22 @@ def _check_classifier(config: Config, facts: Facts, path: Path) -> None:
         )
 
 
-def _tell(
-    path: Path,
-    facts: Facts,
-    by_user: Mapping[str, Any],
-    said: Mapping[str, Any],
-    by_usual: Mapping[str, Any],
-    progress: Progress,
-) -> None:
-    whose = "this program" if facts.is_ours else facts.framework
-    sources = (
-        ("set here", dict(by_user)),
-        ("the file says", {key: value for key, value in said.items() if key not in by_user}),
-        (f"usual of {facts.framework}", {k: v for k, v in by_usual.items() if k not in by_user and k not in said}),
-    )
-    lines = [f"{path} is of {whose}:"]
-    lines += [f"  {source:<22} {_text(values)}" for source, values in sources if values]
+def _tell(path: Path, facts: Facts, sources: Mapping[str, Mapping[str, Any]], progress: Progress) -> None:
+    """Say where each setting is from, the first of the sources that have it."""
+    lines, told = [f"{path} is of {'this program' if facts.is_ours else facts.framework}:"], set[str]()
+    for source, values in sources.items():
+        if rest := {key: value for key, value in values.items() if key not in told}:
+            lines.append(f"  {source:<22} {_text(rest)}")
+        told |= values.keys()
+    if facts.stated.tests is not None:
+        lines.append(f"  {'tested there with':<22} {facts.stated.tests}")
     progress.say("\n".join(lines))
+
+
+def _warn(path: Path, by_user: Mapping[str, Any], said: Mapping[str, Any], progress: Progress) -> None:
     for key, value in by_user.items():
         if key in said and not _same(value, said[key]):
             progress.warn(f"{_text({key: value})} is set, and {path} says {_value(said[key])}")
-    if facts.stated.tests is not None:
-        progress.say(f"  tested there with      {facts.stated.tests}")
 
 
 def _text(values: Mapping[str, Any]) -> str:

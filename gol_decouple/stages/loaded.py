@@ -16,10 +16,10 @@ def loaded_classifier(run: Path) -> LinearLayer | None:
     """The columns of the C classes in the detector of a run, [C, D]; None if its checkpoint's were left out.
 
     Raises:
-        InputError: the run's checkpoint.json is damaged.
+        InputError: the run's checkpoint.json cannot be read.
     """
     origin = read_json(run / runs.CHECKPOINT, "--overwrite loads the checkpoint again")
-    if f"{CLASSIFIER}weight" not in origin["tensors"]:
+    if f"{CLASSIFIER}weight" not in origin.get("tensors", {}):
         return None
     with safe_open(run / runs.MODEL, framework="pt") as file:
         parts = [file.get_tensor(f"{CLASSIFIER}{kind}") for kind in ("weight", "bias")]

@@ -210,6 +210,7 @@ def test_our_own_file_keeps_what_its_detector_was_made_with(
     [
         ("{", "the metadata gol_decouple.detector of .* is damaged"),
         ('{"detector.conventions.aligned": "perhaps"}', "something of detector.conventions.aligned that cannot be"),
+        ('{"detector.conventions.framework": ["x"]}', "something of detector.conventions.framework that cannot be"),
         ('{"stage1.lr": 1}', "something of 'stage1.lr', which is no setting of detectors"),
     ],
 )
@@ -238,3 +239,8 @@ def test_torchvisions_file_says_nothing(tmp_path: Path, detector_config: Path) -
     assert found.detector.conventions.aligned is False
     assert detector_settings(found)["detector.activation"] == "softmax"
     assert "the file says" not in said
+    framework = "detector.conventions.framework=detectron2"
+    converted, said = resolved(detector_config, tmp_path / "a.pth", framework)
+    assert converted.detector is not None
+    assert (converted.detector.conventions.channels, converted.detector.conventions.aligned) == ("bgr", True)
+    assert "usual of detectron2" in said

@@ -63,10 +63,12 @@ def gol(folder: Path, columns: int) -> Path:
     return files.write_mmdetection(folder / "gol.pth", state, config, NAMES)
 
 
-@pytest.mark.parametrize("name", ["mmdetection.pth", "detectron2.pth", "detectron2.pkl"])
-def test_a_softmax_detector(folder: Path, stage1: Any, run_cli: RunCli, name: str) -> None:
+@pytest.mark.parametrize(
+    ("name", "agnostic"), [("mmdetection.pth", False), ("detectron2.pth", True), ("detectron2.pkl", False)]
+)
+def test_a_softmax_detector(folder: Path, stage1: Any, run_cli: RunCli, name: str, agnostic: bool) -> None:
     framework = name.partition(".")[0]
-    state = foreign.state_of(framework, "narrow", 3)
+    state = foreign.state_of(framework, "narrow", 3, agnostic=agnostic)
     path = folder / name
     if framework == "detectron2":
         files.write_detectron2(path, state)
@@ -84,6 +86,8 @@ def test_a_softmax_detector(folder: Path, stage1: Any, run_cli: RunCli, name: st
     assert (manifest["method"], manifest["started_from"]) == ("softmax", "checkpoint")
     opened = features.open(run / runs.FEATURES)
     assert opened.classifier is not None
+    assert opened.regressor is not None
+    assert len(opened.regressor.weight) == (1 if agnostic else 3)
     theirs = state[f"{foreign.name_of(framework, 'classes')}.bias"]
     torch.testing.assert_close(torch.from_numpy(opened.classifier.bias), theirs)  # background last, as it is there
     origin = json.loads((run / runs.CHECKPOINT).read_text())
