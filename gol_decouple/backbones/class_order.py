@@ -10,6 +10,9 @@ from typing import NamedTuple
 
 import torch
 
+# The bias of a background that no classifier has learnt.
+NO_BACKGROUND = -100.0
+
 
 class LinearLayer(NamedTuple):
     """A layer's `weight` and `bias`."""
@@ -27,6 +30,18 @@ def labels_to_torchvision(labels: torch.Tensor, num_classes: int) -> torch.Tenso
 def classifier_from_torchvision(weight: torch.Tensor, bias: torch.Tensor) -> LinearLayer:
     """torchvision's `cls_score`, [C+1, D] and [C+1], with its background row last."""
     return LinearLayer(weight.roll(-1, 0), bias.roll(-1, 0))
+
+
+def classifier_to_torchvision(layer: LinearLayer, num_classes: int) -> LinearLayer:
+    """A classifier of C + 1 columns, background last, or of C alone, as torchvision's `cls_score`, background first.
+
+    One that has no background gets a row of zeros for it, with a bias so low that it is never the likeliest.
+    """
+    weight, bias = layer
+    if len(weight) == num_classes:
+        weight = torch.cat([weight, weight.new_zeros(1, weight.shape[1])])
+        bias = torch.cat([bias, bias.new_full((1,), NO_BACKGROUND)])
+    return LinearLayer(weight.roll(1, 0), bias.roll(1, 0))
 
 
 def regressor_from_torchvision(weight: torch.Tensor, bias: torch.Tensor) -> LinearLayer:
