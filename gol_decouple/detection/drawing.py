@@ -111,9 +111,9 @@ class _Labels:
         told = self._fitting(name, score_text(score))
         width = round(self._font.getlength(told)) + 2 * self._margin
         lefts = (box.left, box.right - width + 1)
-        outside = (box.top - self._height, box.bottom + 1)
-        tops = (outside[0], box.top, outside[1], box.bottom - self._height + 1)
-        tops += (outside[0] - self._height, outside[1] + self._height)
+        above, below = box.top - self._height, box.bottom + 1
+        inside = box.top, box.bottom - self._height + 1
+        tops = (above, inside[0], below, inside[1], above - self._height, below + self._height)
         places = [self._inside(left, top, width) for left in lefts for top in tops]
         found = min(places, key=lambda place: sum(place.shared(other) for other in self._placed))
         self._placed.append(found)
