@@ -8,6 +8,7 @@ import numpy as np
 from numpy.typing import NDArray
 from PIL import Image, ImageDraw, ImageFont
 
+from gol_decouple.data.masks import pixels_of, to_rle
 from gol_decouple.predictions import ImageDetections
 
 Colour = tuple[int, int, int]
@@ -55,7 +56,8 @@ def drawn(pixels: Pixels, found: ImageDetections) -> Image.Image:
     line, text = max(LEAST_LINE, round(shorter / LINE)), max(LEAST_TEXT, round(shorter / TEXT))
     colours = [colour_of(label) for label in found.classes]
     for mask, colour in reversed(list(zip(found.masks, colours, strict=False))):
-        _blend(canvas, _decoded(mask).repeat(factor, axis=0).repeat(factor, axis=1), colour, line)
+        inside = pixels_of(to_rle(mask, *mask["size"]))
+        _blend(canvas, inside.repeat(factor, axis=0).repeat(factor, axis=1), colour, line)
     image = Image.fromarray(canvas)
     draw = ImageDraw.Draw(image)
     boxes = [_rectangle(box, factor, size) for box in found.boxes]
@@ -158,14 +160,6 @@ def _blend(canvas: Pixels, mask: NDArray[np.bool_], colour: Colour, line: int) -
     for shift, axis in ((width, 0), (-width, 0), (width, 1), (-width, 1)):
         deep &= np.roll(framed, shift, axis)[width:-width, width:-width]
     pixels[inside & ~deep] = colour
-
-
-def _decoded(mask: dict[str, object]) -> NDArray[np.bool_]:
-    """A mask of results, [H, W]."""
-    from pycocotools import mask as coco
-
-    found: NDArray[np.bool_] = coco.decode(mask).astype(bool)
-    return found
 
 
 def _rectangle(box: list[float], factor: int, picture: Rectangle) -> Rectangle:

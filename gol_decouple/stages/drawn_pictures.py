@@ -28,7 +28,7 @@ class DrawnPictures:
         shown: which of their detections are drawn.
 
     Raises:
-        InputError: a picture of that name is there already, or the folder is none.
+        InputError: a picture of that name is there already, or would be that of two; or the folder is none.
     """
 
     def __init__(self, folder: Path, pictures: Sequence[Path], shown: Best) -> None:
@@ -38,6 +38,10 @@ class DrawnPictures:
         whole = {picture: os.path.abspath(picture) for picture in pictures}
         root = os.path.commonpath([os.path.dirname(path) for path in whole.values()])
         self._targets = {picture: folder / _drawn_name(os.path.relpath(path, root)) for picture, path in whole.items()}
+        if len(set(self._targets.values())) < len(self._targets):
+            targets = list(self._targets.values())
+            twice = next(target for at, target in enumerate(targets) if target in targets[:at])
+            raise InputError(f"two images would be drawn as {twice}", "rename one of them")
         if there := [str(target) for target in self._targets.values() if target.exists()]:
             told = f"--pictures {folder} has {few(there)} already"
             raise InputError(told, "name another folder, or remove what is in it")
