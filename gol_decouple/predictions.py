@@ -20,6 +20,11 @@ from gol_decouple.runs import MANIFEST
 
 _UNREADABLE = (OSError, ValueError, TypeError, KeyError, EOFError, RuntimeError, zipfile.BadZipFile, zlib.error)
 
+# What people are shown of an image unless they ask for something else. One-vs-all scores are not shares of one, and
+# those of good detections are lower than softmax's.
+SHOWN_OBJECTS = 20
+LEAST_SCORE, LEAST_ONE_VS_ALL = 0.3, 0.1
+
 
 @dataclass(frozen=True)
 class Predictions:

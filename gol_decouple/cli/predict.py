@@ -12,6 +12,7 @@ from rich.console import Console
 
 from gol_decouple.cli.app import DataFormat, Device, OfMethod, OfSeed, Run, app
 from gol_decouple.errors import InputError
+from gol_decouple.predictions import LEAST_ONE_VS_ALL, LEAST_SCORE, SHOWN_OBJECTS
 from gol_decouple.progress import SILENT, Progress, to_stderr
 
 if TYPE_CHECKING:
@@ -33,30 +34,34 @@ def predict(
     top_k: Annotated[
         int | None,
         typer.Option(
-            min=1, help=f"How many of each image: classes ({CLASSES} unless given), or objects (20; csv, json: all)."
+            min=1,
+            help=f"How many of each image: classes ({CLASSES} unless given), or objects ({SHOWN_OBJECTS}; csv and "
+            "json: all).",
         ),
     ] = None,
     min_score: Annotated[
         float | None,
         typer.Option(
-            min=0, max=1, help="Of objects (0.3 unless given, 0.1 of one-vs-all methods; csv, json: the run's)."
+            min=0,
+            max=1,
+            help=f"Of detectors: the least score ({LEAST_SCORE} unless given, {LEAST_ONE_VS_ALL} of one-vs-all "
+            "methods; csv and json: the run's).",
         ),
     ] = None,
     format_: Annotated[
         DataFormat, typer.Option("--format", help="How to print them; objects as json: COCO's and LVIS's results.")
     ] = DataFormat.table,
     pictures: Annotated[
-        Path | None, typer.Option(metavar="DIR", help="Write the images there, with objects drawn into them.")
+        Path | None,
+        typer.Option(metavar="DIR", help="Of detectors: write the images there, with objects drawn into them."),
     ] = None,
     annotations: Annotated[
-        Path | None, typer.Option(metavar="FILE", help="Where --format json takes image ids from, by file name.")
+        Path | None,
+        typer.Option(metavar="FILE", help="Of detectors: what --format json takes image ids from, by file name."),
     ] = None,
     device: Device = None,
 ) -> None:
-    """Print the likeliest classes of images, or the objects that a detector finds in them: boxes in pixels.
-
-    --min-score, --pictures and --annotations are for detectors.
-    """
+    """Print the likeliest classes of images, or the objects that a detector finds in them: boxes in pixels."""
     from gol_decouple.stages.finding import find_classifier
 
     found = find_classifier(run, method, seed)

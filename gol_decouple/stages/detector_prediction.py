@@ -15,14 +15,9 @@ from gol_decouple.detection.box_evaluation import with_sides
 from gol_decouple.detection.roi_boxes import detect_boxes
 from gol_decouple.detection.whole_detector import DetectorImage, as_result, regressor_of
 from gol_decouple.errors import InputError
-from gol_decouple.predictions import Best, ImageDetections
+from gol_decouple.predictions import LEAST_ONE_VS_ALL, LEAST_SCORE, SHOWN_OBJECTS, Best, ImageDetections
 from gol_decouple.progress import SILENT, Progress
 from gol_decouple.stages.restored_detector import RestoredDetector
-
-# What people are shown of an image unless they ask for other things. One-vs-all scores of good detections are lower
-# than softmax's, which are divided among the classes.
-SHOWN = 20
-LEAST_SCORE, LEAST_ONE_VS_ALL = 0.3, 0.1
 
 # Takes each image's pixels [H, W, 3] and what was found in it.
 See = Callable[[NDArray[np.uint8], ImageDetections], None]
@@ -31,7 +26,7 @@ See = Callable[[NDArray[np.uint8], ImageDetections], None]
 def for_people(model: RestoredDetector, top_k: int | None = None, min_score: float | None = None) -> Best:
     """What is shown: a few detections of an image, those that are not mere guesses, as far as nothing else is asked."""
     least = LEAST_ONE_VS_ALL if model.loss.activation.one_vs_all else LEAST_SCORE
-    return Best(SHOWN if top_k is None else top_k, least if min_score is None else min_score)
+    return Best(SHOWN_OBJECTS if top_k is None else top_k, least if min_score is None else min_score)
 
 
 @torch.inference_mode()

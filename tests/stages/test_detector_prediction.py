@@ -15,6 +15,7 @@ import torch
 from conftest import OTHERS_OF_ROIS, PLAIN_OF_ROIS, RunCli
 from PIL import Image
 from safetensors.torch import load_file
+from test_export import documented
 from test_prediction import assert_refused
 
 from gol_decouple import features, losses, methods
@@ -162,6 +163,19 @@ def test_a_program_can_do_it_too(run: Path, images: Path) -> None:
     assert isinstance(everything, ImageDetections)
     assert (everything.masks, everything.next_score) == ([], None)
     assert everything.boxes[:4] == one.boxes
+
+
+def test_the_documents_program_finds_objects(
+    tmp_path: Path, run: Path, images: Path, monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture[str]
+) -> None:
+    (tmp_path / "runs").mkdir()
+    (tmp_path / "runs" / "mine").symlink_to(run)
+    shutil.copytree(images, tmp_path / "holiday")
+    monkeypatch.chdir(tmp_path)
+    exec(documented("objects"), {})
+    lines = capsys.readouterr().out.splitlines()
+    assert len(lines) == 5
+    assert all(line.startswith("ImageDetections(image=PosixPath('holiday/") for line in lines)
 
 
 # What is printed
