@@ -83,6 +83,19 @@ def test_the_documented_program_finds_what_predict_finds(
         assert [left, top, right - left, bottom - top] == pytest.approx(row["bbox"], abs=1e-2)
 
 
+def test_the_documents_program_finds_objects(
+    tmp_path: Path, run: Path, annotated_root: Path, monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture[str]
+) -> None:
+    (tmp_path / "runs").mkdir()
+    (tmp_path / "runs" / "mine").symlink_to(run)
+    shutil.copytree(annotated_root / "train", tmp_path / "holiday")
+    monkeypatch.chdir(tmp_path)
+    exec(documented("objects"), {})
+    lines = capsys.readouterr().out.splitlines()
+    assert len(lines) == 5
+    assert all(line.startswith("ImageDetections(image=PosixPath('holiday/") for line in lines)
+
+
 def test_it_says_what_the_detector_is(tmp_path: Path, run_cli: RunCli, run: Path) -> None:
     outcome = run_cli("export", run, "--method", "gumbel", "--out", tmp_path / "out")
     assert outcome.out.splitlines() == [
@@ -257,6 +270,14 @@ def test_other_frameworks_names_are_put_where_theirs_were(
     assert "body/conv1.weight" in tree
     config = config_of(tmp_path / "out")
     assert (config["file"], config["layout"], config["classifier"]) == ("theirs.pth", "detectron2", None)
+
+
+def test_a_wrapper_is_what_is_before_a_whole_name() -> None:
+    names = ["conv.weight", "rpn.conv.weight"]
+    assert detector._place([["model", "module.rpn.conv.weight"]], names) == ["model", "module."]
+    assert detector._place([["other"], ["conv.weight"]], names) == [""]
+    with pytest.raises(ValueError, match="names no tensor"):
+        detector._place([["other"]], names)
 
 
 def test_without_a_layout_to_go_back_to_there_is_no_checkpoint(tmp_path: Path, run_cli: RunCli, loaded: Path) -> None:

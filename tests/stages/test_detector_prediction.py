@@ -15,13 +15,12 @@ import torch
 from conftest import OTHERS_OF_ROIS, PLAIN_OF_ROIS, RunCli
 from PIL import Image
 from safetensors.torch import load_file
-from test_export import documented
 from test_prediction import assert_refused
 
 from gol_decouple import features, losses, methods
 from gol_decouple.config import load_config
 from gol_decouple.data.pictures import find_pictures
-from gol_decouple.detection.whole_detector import detector_results
+from gol_decouple.detection.whole_detector import DetectorImage, detector_results
 from gol_decouple.errors import InputError
 from gol_decouple.predictions import Best, ImageDetections
 from gol_decouple.stages.detection_evaluation import DetectionEvaluation, _scorer
@@ -84,6 +83,11 @@ def test_it_finds_what_the_evaluation_found(
     else:
         classifier = load_classifier(found.folder)
         loss = loss_of(methods.get(method).with_settings(**found.manifest["settings"]), TRAIN.facts(opened))
+    if method is not None:
+        restored, told = restore_detector(found).loss._facts, loss._facts
+        np.testing.assert_array_equal(restored.class_counts, told.class_counts)
+        np.testing.assert_array_equal(restored.image_frequency, told.image_frequency)
+        assert (restored.num_images, restored.background) == (told.num_images, True)
     arguments = ([_scorer(classifier, loss, CPU)], evaluation._category_ids, evaluation.settings)
     evaluated = detector_results(evaluation._detector, evaluation._images(), *arguments)
     wanted = [row for (of_image,) in evaluated for row in of_image]
@@ -165,19 +169,6 @@ def test_a_program_can_do_it_too(run: Path, images: Path) -> None:
     assert everything.boxes[:4] == one.boxes
 
 
-def test_the_documents_program_finds_objects(
-    tmp_path: Path, run: Path, images: Path, monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture[str]
-) -> None:
-    (tmp_path / "runs").mkdir()
-    (tmp_path / "runs" / "mine").symlink_to(run)
-    shutil.copytree(images, tmp_path / "holiday")
-    monkeypatch.chdir(tmp_path)
-    exec(documented("objects"), {})
-    lines = capsys.readouterr().out.splitlines()
-    assert len(lines) == 5
-    assert all(line.startswith("ImageDetections(image=PosixPath('holiday/") for line in lines)
-
-
 # What is printed
 
 
@@ -222,6 +213,22 @@ def test_csv_has_all_that_the_test_settings_leave(run_cli: RunCli, run: Path, im
     some = run_cli("predict", run, images, "--method", "gumbel", "--format", "csv", "--top-k", 3, "--min-score", 0.01)
     few = list(csv.DictReader(io.StringIO(some.out)))
     assert few == [row for row in rows if int(row["rank"]) <= 3 and float(row["score"]) >= 0.01]
+
+
+def test_masks_are_made_where_they_are_asked_for(
+    tmp_path: Path, run_cli: RunCli, run: Path, images: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    numbers, masks = [], DetectorImage.masks
+    monkeypatch.setattr(
+        DetectorImage, "masks", lambda self, found: numbers.append(len(found.labels)) or masks(self, found)
+    )
+    picture, wanted = images / "0.png", {"table": 0, "csv": 0, "json": 12}
+    for format_, number in wanted.items():
+        assert run_cli("predict", run, picture, "--format", format_).code == 0
+        assert numbers.pop() == number
+        drawn = ("--pictures", tmp_path / format_, "--min-score", 0.9)
+        assert run_cli("predict", run, picture, "--format", format_, *drawn).code == 0
+        assert numbers.pop() < 12
 
 
 def test_image_ids_are_numbers_or_places(tmp_path: Path, run_cli: RunCli, run: Path, images: Path) -> None:
