@@ -1,11 +1,16 @@
-"""Predictions: of one image, and what `predictions.npz` beside a classifier says of many. NumPy only."""
+"""Predictions: of one image, its classes or objects, and what `predictions.npz` beside a classifier says of many.
+
+NumPy only.
+"""
 
 from __future__ import annotations
 
 import zipfile
 import zlib
-from dataclasses import dataclass
+from collections.abc import Sequence
+from dataclasses import dataclass, replace
 from pathlib import Path
+from typing import Any
 
 import numpy as np
 from numpy.typing import NDArray
@@ -14,6 +19,11 @@ from gol_decouple.errors import InputError
 from gol_decouple.runs import MANIFEST
 
 _UNREADABLE = (OSError, ValueError, TypeError, KeyError, EOFError, RuntimeError, zipfile.BadZipFile, zlib.error)
+
+# What people are shown of an image unless they ask for something else. One-vs-all scores are not shares of one, and
+# those of good detections are lower than softmax's.
+SHOWN_OBJECTS = 20
+LEAST_SCORE, LEAST_ONE_VS_ALL = 0.3, 0.1
 
 
 @dataclass(frozen=True)
@@ -38,6 +48,49 @@ class ImagePrediction:
     classes: list[int]
     names: list[str]
     scores: list[float]
+
+
+@dataclass(frozen=True)
+class ImageDetections:
+    """N objects found in an image, best first.
+
+    Attributes:
+        image: its path, as it was given.
+        size: its height and width in pixels.
+        classes, category_ids, names, scores: of each object, [N].
+        boxes: x, y, width and height in pixels, [N].
+        masks: as COCO's and LVIS's results have them, `size` and `counts`; of the first objects, or of none.
+        next_score: of what was found and is not among them, the highest; None: nothing was.
+    """
+
+    image: Path
+    size: tuple[int, int]
+    classes: list[int]
+    category_ids: list[int]
+    names: list[str]
+    scores: list[float]
+    boxes: list[list[float]]
+    masks: list[dict[str, Any]]
+    next_score: float | None = None
+
+    def first(self, number: int) -> ImageDetections:
+        """The best ones alone."""
+        columns = ("classes", "category_ids", "names", "scores", "boxes", "masks")
+        left_out = self.scores[number] if number < len(self.scores) else self.next_score
+        return replace(self, next_score=left_out, **{name: getattr(self, name)[:number] for name in columns})
+
+
+@dataclass(frozen=True)
+class Best:
+    """Which of an image's objects are wanted: `top_k` at most (None: all) that score `min_score` at least."""
+
+    top_k: int | None = None
+    min_score: float = 0.0
+
+    def among(self, scores: Sequence[float]) -> int:
+        """How many there are at the beginning of scores that fall."""
+        enough = sum(score >= self.min_score for score in scores)
+        return enough if self.top_k is None else min(enough, self.top_k)
 
 
 def read(path: Path) -> Predictions:

@@ -269,3 +269,45 @@ def annotated_root(tmp_path_factory: pytest.TempPathFactory) -> Path:
 def detector_config(tmp_path_factory: pytest.TempPathFactory, annotated_root: Path) -> Path:
     """A config for `annotated_root`: seconds on a CPU."""
     return annotated.write_config(tmp_path_factory.mktemp("configs") / "tiny.toml", annotated_root)
+
+
+# Of `retrained_detector`: linear layers whose scores are the activation of the logits, and others.
+PLAIN_OF_ROIS = ["softmax", "gumbel", "gol", "norcal"]
+OTHERS_OF_ROIS = ["seesaw", "bags", "eqlv2", "disalign"]
+
+
+@pytest.fixture(scope="module")
+def narrow_detectors() -> Iterator[None]:
+    """Detectors that are built meanwhile have a narrow backbone."""
+    from gol_decouple.backbones import mask_rcnn
+
+    with pytest.MonkeyPatch.context() as patch:
+        patch.setattr(mask_rcnn, "resnet_fpn_backbone", annotated.narrow_backbone)
+        yield
+
+
+@pytest.fixture(scope="session")
+def retrained_detector(tmp_path_factory: pytest.TempPathFactory, detector_config: Path) -> Iterator[Path]:
+    """A finished run of a narrow detector, whose masks were evaluated on the images that it was trained on, with
+    classifiers of seed 0 by `PLAIN_OF_ROIS` and `OTHERS_OF_ROIS`. Tests must not write into it: copy it first.
+    """
+    from gol_decouple import runs
+    from gol_decouple.backbones import mask_rcnn
+    from gol_decouple.config import load_config, override_section
+    from gol_decouple.stages.backbone import run_stage1
+    from gol_decouple.stages.classifier import run_stage2
+
+    changes = ["data.annotations.val=train.json", "detector.masks=true", "stage1.lr=0.003", "stage1.epochs=6"]
+    changes += ["stage1.sampler=random", "transform.flip=false", "detector.train_min_sizes=[64]"]
+    changes += ["detector.max_detections=12"]
+    folder = tmp_path_factory.mktemp("detectors")
+    with pytest.MonkeyPatch.context() as patch:
+        patch.setattr(mask_rcnn, "resnet_fpn_backbone", annotated.narrow_backbone)
+        run = run_stage1(load_config(str(detector_config), changes), folder)
+        target = runs.find_target(run, folder)
+        settings = override_section(runs.stage2_settings(target), ["stage2.epochs=5"], "stage2")
+        run_stage2(target, [*PLAIN_OF_ROIS, *OTHERS_OF_ROIS], [0], settings, "cpu")
+    for state in run.glob("*.pt"):
+        state.unlink()
+    yield run
+    shutil.rmtree(folder)

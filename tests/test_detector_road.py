@@ -4,7 +4,6 @@ from __future__ import annotations
 
 import csv
 import json
-import re
 import shutil
 from collections.abc import Iterator
 from pathlib import Path
@@ -15,7 +14,6 @@ import pytest
 import torch
 from annotated import MAIN, narrow_backbone
 from conftest import RunCli
-from PIL import Image
 from safetensors.torch import load_file
 from test_distributed import two_processes
 
@@ -367,31 +365,6 @@ def test_annotations_are_for_rois_only(gaussians: Path, run_cli: RunCli, annotat
     arguments = ("--activation", "gumbel", "--annotations", annotated_root / "val.json", "--runs-dir", tmp_path)
     refused = run_cli("stage2", gaussians, *arguments)
     assert (refused.code, "holds samples, not RoIs" in refused.err) == (2, True)
-
-
-def test_the_documents_program_uses_the_result(
-    run: Path, run_cli: RunCli, monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture[str]
-) -> None:
-    several = ("--activation", "gumbel", "--runs-dir", run.parent, "--set", "stage2.epochs=2")
-    assert run_cli("stage2", run, *several).code == 0
-    monkeypatch.chdir(run.parent.parent)
-    run.rename(run.parent / "mine")
-    Image.fromarray(np.full((64, 80, 3), 100, np.uint8)).save("photo.jpg")
-    page = (Path(__file__).parents[1] / "docs" / "detectors.md").read_text(encoding="utf-8")
-    (program,) = re.findall(r"^```python\n(.*?)^```$", page, re.MULTILINE | re.DOTALL)
-    capsys.readouterr()
-    exec(compile(program, "detectors.md", "exec"), {})
-    lines = capsys.readouterr().out.splitlines()
-    assert lines
-    assert {line.split()[0] for line in lines} <= {"three", "seven", "nine"}
-
-
-def test_detectors_are_not_exported_yet(run: Path, run_cli: RunCli, tmp_path: Path) -> None:
-    for command in (["export", run, "--out", tmp_path / "out"], ["predict", run, tmp_path]):
-        refused = run_cli(*command)
-        assert refused.code == 2
-        assert f"error: {run} is of a detector" in refused.err
-        assert "model.safetensors" in refused.err
 
 
 def test_classes_are_found_by_name(annotated_root: Path) -> None:

@@ -34,6 +34,18 @@ def classifier_from_torchvision(weight: torch.Tensor, bias: torch.Tensor) -> Lin
     return LinearLayer(weight.roll(-1, 0), bias.roll(-1, 0))
 
 
+def classifier_to_torchvision(layer: LinearLayer, num_classes: int) -> LinearLayer:
+    """A classifier of C + 1 columns, background last, or of C alone, as torchvision's `cls_score`, background first.
+
+    One that has no background gets a row of zeros for it, with a bias so low that it is never the likeliest.
+    """
+    weight, bias = layer
+    if len(weight) == num_classes:
+        weight = torch.cat([weight, weight.new_zeros(1, weight.shape[1])])
+        bias = torch.cat([bias, bias.new_full((1,), NEVER)])
+    return LinearLayer(weight.roll(1, 0), bias.roll(1, 0))
+
+
 def regressor_from_torchvision(weight: torch.Tensor, bias: torch.Tensor) -> LinearLayer:
     """torchvision's `bbox_pred`, [(C+1)*4, D] and [(C+1)*4], as [C, 4, D] and [C, 4]: background has no box.
 
@@ -68,11 +80,3 @@ def background_last(
     if order is not None:
         classes = torch.empty_like(classes).index_copy_(0, torch.tensor(list(order), device=rows.device), classes)
     return torch.cat([classes, blocks[:1]] if with_background else [classes]).flatten(0, 1)
-
-
-def with_background_row(classifier: LinearLayer) -> LinearLayer:
-    """A classifier of C columns with one for background after them, which no RoI has."""
-    weight, bias = classifier
-    return LinearLayer(
-        torch.cat([weight, torch.zeros_like(weight[:1])]), torch.cat([bias, torch.full_like(bias[:1], NEVER)])
-    )

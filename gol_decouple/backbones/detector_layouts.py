@@ -15,7 +15,7 @@ from gol_decouple.backbones.class_order import (
     LinearLayer,
     background_first,
     background_last,
-    with_background_row,
+    classifier_to_torchvision,
 )
 from gol_decouple.detector_settings import Framework
 from gol_decouple.errors import InputError
@@ -202,15 +202,13 @@ def to_layout(
     tensors = dict(state)
     if classifier is not None:
         columns, num_classes = len(classifier.bias), len(state[f"{MASKS}bias"]) - 1
-        if columns == num_classes:
-            classifier = with_background_row(classifier)
-        elif not layout.background:
+        if columns > num_classes and not layout.background:
             raise InputError(
                 f"the classifier has {columns} columns, one for background, and the checkpoint's has {num_classes}",
                 "take a classifier of sigmoid or gumbel, which has no background",
             )
-        parts = zip(("weight", "bias"), classifier, strict=True)
-        tensors |= {f"{CLASSIFIER}{kind}": part.roll(1, 0) for kind, part in parts}
+        weight, bias = classifier_to_torchvision(classifier, num_classes)
+        tensors |= {f"{CLASSIFIER}weight": weight, f"{CLASSIFIER}bias": bias}
     return {name_in(layout.framework, name): _from_ours(name, tensor, layout) for name, tensor in tensors.items()}
 
 

@@ -25,6 +25,11 @@ DataRoot = Annotated[Path | None, typer.Option(help="Where the data lies; the sa
 Set = Annotated[list[str] | None, typer.Option("--set", metavar="KEY=VALUE", help="Override a setting; repeatable.")]
 RunsDir = Annotated[Path, typer.Option(help="Folder that holds the runs.")]
 Device = Annotated[str | None, typer.Option(help="auto, cpu, cuda or cuda:1.")]
+Run = Annotated[Path, typer.Argument(metavar="RUN", help="A run folder, or the folder of one classifier in it.")]
+OfMethod = Annotated[
+    str | None, typer.Option("--method", help="A retrained classifier of RUN; stage one's unless given.")
+]
+OfSeed = Annotated[int | None, typer.Option("--seed", min=0, help="Which seed of the method, if there are several.")]
 Overwrite = Annotated[bool, typer.Option("--overwrite", help="Replace what is finished instead of keeping it.")]
 
 RUNS_DIR = Path("runs")

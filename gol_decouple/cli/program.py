@@ -11,7 +11,7 @@ from typing import cast
 
 import typer
 
-from gol_decouple.cli import train, use, use_lvis  # noqa: F401  # their commands register themselves
+from gol_decouple.cli import predict, train, use, use_lvis  # noqa: F401  # their commands register themselves
 from gol_decouple.cli.app import app
 from gol_decouple.errors import FailedElsewhere, GolDecoupleError, InputError, machine_failure
 from gol_decouple.launch import find_place

@@ -1,23 +1,21 @@
-"""The commands that use what is there: data to check and convert, the report, predictions, exports, the methods."""
+"""The commands that use what is there: data to check and convert, the report, exports, the methods."""
 
 from __future__ import annotations
 
 import os
-import sys
-from collections.abc import Iterable, Iterator
 from enum import StrEnum
 from pathlib import Path
 from typing import Annotated
 
 import typer
-from rich.console import Console
 
 from gol_decouple import methods
 from gol_decouple.cli.app import (
     RUNS_DIR,
-    DataFormat,
-    Device,
     Format,
+    OfMethod,
+    OfSeed,
+    Run,
     RunsDir,
     Set,
     app,
@@ -26,14 +24,7 @@ from gol_decouple.cli.app import (
 )
 from gol_decouple.config import config_names, load_config
 from gol_decouple.errors import InputError
-from gol_decouple.predictions import ImagePrediction
-from gol_decouple.progress import SILENT, Progress, to_stderr
-
-Run = Annotated[Path, typer.Argument(metavar="RUN", help="A run folder, or the folder of one classifier in it.")]
-OfMethod = Annotated[
-    str | None, typer.Option("--method", help="A retrained classifier of RUN; stage one's unless given.")
-]
-OfSeed = Annotated[int | None, typer.Option("--seed", min=0, help="Which seed of the method, if there are several.")]
+from gol_decouple.progress import to_stderr
 
 
 class ExportFormat(StrEnum):
@@ -123,53 +114,13 @@ def list_methods(
 
 
 @app.command()
-def predict(
-    run: Run,
-    image: Annotated[
-        list[Path], typer.Argument(metavar="IMAGE...", help="Image files, folders, or .txt lists with a path a line.")
-    ],
-    method: OfMethod = None,
-    seed: OfSeed = None,
-    top_k: Annotated[int, typer.Option(min=1, help="How many classes of each image.")] = 5,
-    format_: Annotated[DataFormat, typer.Option("--format", help="How to print them.")] = DataFormat.table,
-    device: Device = None,
-) -> None:
-    """Print the likeliest classes of images."""
-    from gol_decouple.stages.finding import find_classifier
-
-    found = find_classifier(run, method, seed)
-    from gol_decouple.data.pictures import find_pictures
-    from gol_decouple.report import predicted
-    from gol_decouple.stages.prediction import predict_images
-    from gol_decouple.stages.restored import restore
-
-    pictures = find_pictures(image)
-    model, progress = restore(found), to_stderr()
-    note = None if model.sums_to_one else f"scores of {model.name} are one for each class, and do not sum to 1"
-    # In a terminal the results are themselves the sign of life.
-    bar = SILENT if sys.stdout.isatty() else progress
-    results = _Usable(predict_images(model, pictures, top_k, device or model.config.device, bar), progress)
-    if format_ is DataFormat.table:
-        predicted.print_tables(results, str(found), note, Console())
-    else:
-        lines = predicted.csv_lines if format_ is DataFormat.csv else predicted.json_lines
-        for line in lines(results):
-            typer.echo(line)
-        if note:
-            progress.say(f"note: {note}")
-    if results.failed:
-        failed = f"{results.failed} of {len(pictures)} images could not be used, and are named above"
-        raise InputError(failed, results.hint)
-
-
-@app.command()
 def export(
     run: Run,
     out: Annotated[Path, typer.Option(help="The folder to write to.")],
     method: OfMethod = None,
     seed: OfSeed = None,
     format_: Annotated[
-        ExportFormat, typer.Option("--format", help="A file of the backbone's library, the one loaded, or ONNX.")
+        ExportFormat, typer.Option("--format", help="A file of the model's library, the one loaded, or ONNX.")
     ] = ExportFormat.safetensors,
     overwrite: Annotated[bool, typer.Option("--overwrite", help="Write into a folder that is not empty.")] = False,
 ) -> None:
@@ -181,22 +132,3 @@ def export(
 
     for line in export_model(found, out, format_.value, overwrite):
         typer.echo(line)
-
-
-class _Usable:
-    """The predictions among some results; of the others, tells why and counts them."""
-
-    def __init__(self, results: Iterable[ImagePrediction | InputError], progress: Progress) -> None:
-        self._results = results
-        self._progress = progress
-        self.failed = 0
-        self.hint: str | None = None
-
-    def __iter__(self) -> Iterator[ImagePrediction]:
-        for result in self._results:
-            if isinstance(result, InputError):
-                self.failed += 1
-                self.hint = self.hint or result.hint
-                self._progress.warn(result.message)
-            else:
-                yield result

@@ -95,7 +95,13 @@ def mask_of(segmentation: Any, height: int, width: int, annotation_id: int) -> N
     """
     if reason := faults([segmentation], np.array([[height, width]])).get(0):
         raise InputError(f"annotation {annotation_id}: {reason}", _HINT)
-    runs = decode([to_rle(segmentation, height, width)["counts"]]).lengths
+    return pixels_of(to_rle(segmentation, height, width))
+
+
+def pixels_of(mask: Rle) -> NDArray[np.bool_]:
+    """A mask without faults as pixels, [H, W]."""
+    height, width = mask["size"]
+    runs = decode([mask["counts"]]).lengths
     return np.repeat(np.arange(len(runs)) % 2 == 1, runs).reshape(width, height).T
 
 

@@ -121,7 +121,8 @@ def detector_results(
         results = []
         for found in detect_boxes(image.rois, regressor, scorers, settings):
             chosen = found if evaluated is None else found.some(evaluated.among(image_id, found.labels))
-            results.append(_rows(image_id, image.in_image(chosen), image.masks(chosen), category_ids))
+            masks = [as_result(mask) for mask in image.masks(chosen)]
+            results.append(_rows(image_id, image.in_image(chosen), masks, category_ids))
         yield results
 
 
@@ -165,7 +166,12 @@ def _encoded(masks: Tensor) -> list[Rle]:
     return found
 
 
-def _rows(image_id: int, found: ImageBoxes, masks: list[Rle], category_ids: Ints) -> list[Result]:
+def as_result(mask: Rle) -> dict[str, Any]:
+    """A mask as results in JSON have it."""
+    return {"size": list(mask["size"]), "counts": mask["counts"].decode("ascii")}
+
+
+def _rows(image_id: int, found: ImageBoxes, masks: list[dict[str, Any]], category_ids: Ints) -> list[Result]:
     columns = (category_ids[found.labels], with_sides(found.boxes), found.scores.astype(np.float64))
     return [
         {
@@ -173,7 +179,7 @@ def _rows(image_id: int, found: ImageBoxes, masks: list[Rle], category_ids: Ints
             "category_id": category_id,
             "bbox": box,
             "score": score,
-            "segmentation": {"size": list(mask["size"]), "counts": mask["counts"].decode("ascii")},
+            "segmentation": mask,
         }
         for category_id, box, score, mask in zip(*(column.tolist() for column in columns), masks, strict=True)
     ]

@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Sequence
+from collections.abc import Iterable, Sequence
 from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
@@ -48,9 +48,7 @@ def as_checkpoint(model: Restored) -> Checkpoint:
     Raises:
         InputError: the run loaded none, the checkpoint had no classifier, or the classifier is no linear layer.
     """
-    path = model.found.run / runs.CHECKPOINT
-    if not path.is_file():
-        raise InputError(f"{model.found.run} was trained here, and not loaded from a checkpoint", INSTEAD)
+    path = origin_of(model.found.run)
     tensors = own_tensors(model)
     try:
         origin = read_json(path, INSTEAD)
@@ -66,11 +64,37 @@ def as_checkpoint(model: Restored) -> Checkpoint:
     if "classifier.bias" not in keys:
         keys["classifier.bias"] = _beside(keys["classifier.weight"])
         notes.append(f"added: {'.'.join(keys['classifier.bias'])}, which {name} did not have")
-    if unused:
-        notes.append(f"left out: {len(unused)} tensors of {name} that the model has no place for ({few(unused)})")
+    notes += left_out(unused, name)
+    return placed(name, kind, [(where, tensors[own]) for own, where in keys.items()], notes)
+
+
+def origin_of(run: Path) -> Path:
+    """The file of a run that tells the layout of what its stage one loaded.
+
+    Raises:
+        InputError: it loaded nothing.
+    """
+    path = run / runs.CHECKPOINT
+    if not path.is_file():
+        raise InputError(f"{run} was trained here, and not loaded from a checkpoint", INSTEAD)
+    return path
+
+
+def left_out(unused: Sequence[str], name: str) -> list[str]:
+    """A note on tensors of the original that are not written, if there are any."""
+    told = f"left out: {len(unused)} tensors of {name} that the model has no place for"
+    return [f"{told} ({few(unused)})"] if unused else []
+
+
+def placed(name: str, kind: str, tensors: Iterable[tuple[Sequence[str], torch.Tensor]], notes: list[str]) -> Checkpoint:
+    """A checkpoint of tensors by the keys that lead to them.
+
+    Args:
+        kind: "safetensors", which has no dicts in dicts, or "torch".
+    """
     tree: dict[str, Any] = {}
-    for own, where in keys.items():
-        _put(tree, [".".join(where)] if kind == "safetensors" else where, tensors[own].clone())
+    for where, tensor in tensors:
+        _put(tree, [".".join(where)] if kind == "safetensors" else where, tensor.clone())
     return Checkpoint(name, tree, kind == "safetensors", notes)
 
 

@@ -9,9 +9,11 @@ from typing import Any, TypeAlias
 import torch
 
 from gol_decouple.backbones import libraries
+from gol_decouple.backbones.class_order import LinearLayer
 from gol_decouple.errors import InputError
 from gol_decouple.runtime import generator
 from gol_decouple.stages.restored import Restored
+from gol_decouple.stages.restored_detector import RestoredDetector
 
 Tensors: TypeAlias = dict[str, torch.Tensor]
 INSTEAD = "--format onnx writes it as it is; the methods gumbel, softmax, crt and others are linear"
@@ -67,25 +69,31 @@ def own_tensors(model: Restored) -> Tensors:
     return tensors | {"classifier.weight": weight, "classifier.bias": bias}
 
 
-def linear_of(model: Restored) -> tuple[torch.Tensor, torch.Tensor]:
+def linear_of(model: Restored | RestoredDetector, instead: str = INSTEAD) -> LinearLayer:
     """Weight [C, D] and bias [C] of the classifier, whose scores are the activation of W x + b.
 
+    A detector's softmax has a row more, that of background.
+
+    Args:
+        instead: what to do where it is no such classifier.
+
     Raises:
-        InputError: it is no such classifier; why, and what to do.
+        InputError: it is none; why, and what to do.
     """
-    classifier, loss, name = model.classifier, model.loss, model.name
+    classifier, loss, name, num_classes = model.classifier, model.loss, model.name, len(model.class_names)
     if classifier.alignment is not None:
-        raise InputError(f"{name} is no linear layer: what it adds to the logits differs from image to image", INSTEAD)
+        raise InputError(f"{name} is no linear layer: what it adds to the logits differs from image to image", instead)
     if classifier.normalise:
-        raise InputError(f"{name} is no linear layer: it scales features to length 1 first", INSTEAD)
-    if loss.extra_columns:
-        told = f"{name} has {loss.extra_columns} columns beside those of the classes, and scores by all of them"
-        raise InputError(told, INSTEAD)
-    logits = 3.0 * torch.randn(8, len(model.class_names), generator=generator(0))
-    if not torch.allclose(loss.scores(logits), loss.activation.scores(logits)):
-        raise InputError(f"the scores of {name} are not the {loss.activation.name} of its logits", INSTEAD)
+        raise InputError(f"{name} is no linear layer: it scales features to length 1 first", instead)
+    background = int(loss.background and not loss.activation.one_vs_all)
+    if extra := loss.extra_columns - background:
+        of = "classes and background" if background else "the classes"
+        raise InputError(f"{name} has {extra} columns beside those of {of}, and scores by all of them", instead)
+    logits = 3.0 * torch.randn(8, num_classes + background, generator=generator(0))
+    if not torch.allclose(loss.scores(logits), loss.activation.scores(logits)[:, :num_classes]):
+        raise InputError(f"the scores of {name} are not the {loss.activation.name} of its logits", instead)
     layer = classifier.to_linear()
-    return layer.weight.detach(), layer.bias.detach()
+    return LinearLayer(layer.weight.detach(), layer.bias.detach())
 
 
 def _renamed(name: str, prefixes: Mapping[str, str]) -> str:

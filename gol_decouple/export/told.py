@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from collections.abc import Mapping
 from typing import Any
 
 import gol_decouple
@@ -42,15 +43,26 @@ def told_of(model: Restored, file: str, library: Library, with_formula: bool) ->
         "dataset": manifest["dataset"],
         "input": input_of(model),
         "scores": _scores(model, with_formula),
-        "method": {
-            "name": model.name,
-            "activation": manifest["activation"],
-            "loss": manifest["loss"],
-            "stage": manifest["stage"],
-            "seed": manifest["seed"],
-            "settings": manifest["settings"],
-        },
+        "method": method_of(manifest),
     }
+
+
+def method_of(manifest: Mapping[str, Any]) -> dict[str, Any]:
+    """What a classifier was trained with."""
+    return {
+        "name": manifest["method"],
+        "activation": manifest["activation"],
+        "loss": manifest["loss"],
+        "stage": manifest["stage"],
+        "seed": manifest["seed"],
+        "settings": manifest["settings"],
+    }
+
+
+def scored_as(activation: str) -> tuple[str, str]:
+    """The activation that scores are worked out by, and its formula."""
+    name = _SCORED_AS.get(activation, activation)
+    return name, _FORMULAS[name]
 
 
 def input_of(model: Restored) -> dict[str, Any]:
@@ -76,12 +88,11 @@ def input_of(model: Restored) -> dict[str, Any]:
 def _scores(model: Restored, with_formula: bool) -> dict[str, Any]:
     """How scores come from the logits q."""
     activation = model.loss.activation
-    name = _SCORED_AS.get(activation.name, activation.name)
+    name, formula = scored_as(activation.name)
     normalise = activation.one_vs_all and model.temperature is not None
     told: dict[str, Any] = {"activation": name, "temperature": model.temperature, "sum_to_one": model.sums_to_one}
     if not with_formula:
         return told | {"formula": "the output `scores` of the file"}
-    formula = _FORMULAS[name]
     if model.temperature is not None:
         formula = f"{formula.replace('q', 'q / T')}, T = {model.temperature:g}"
     if normalise:

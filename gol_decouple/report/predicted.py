@@ -7,6 +7,7 @@ import io
 import json
 from collections.abc import Iterable, Iterator
 from itertools import islice
+from pathlib import Path
 
 from rich.console import Console
 
@@ -23,7 +24,7 @@ def print_tables(predictions: Iterable[ImagePrediction], title: str, note: str |
     rest = iter(predictions)
     while some := list(islice(rest, IMAGES_A_TABLE)):
         cells = [
-            [_text(one) if rank == 0 else "", str(rank + 1), name, f"{score:.4f}"]
+            [path_text(one.image) if rank == 0 else "", str(rank + 1), name, f"{score:.4f}"]
             for one in some
             for rank, (name, score) in enumerate(zip(one.names, one.scores, strict=True))
         ]
@@ -32,10 +33,10 @@ def print_tables(predictions: Iterable[ImagePrediction], title: str, note: str |
 
 def csv_lines(predictions: Iterable[ImagePrediction]) -> Iterator[str]:
     """A header, then a line for each class of each image."""
-    yield _csv_line(COLUMNS)
+    yield csv_line(COLUMNS)
     for one in predictions:
         for rank, (label, name, score) in enumerate(zip(one.classes, one.names, one.scores, strict=True), start=1):
-            yield _csv_line((_text(one), rank, label, name, f"{score:.6g}"))
+            yield csv_line((path_text(one.image), rank, label, name, f"{score:.6g}"))
 
 
 def json_lines(predictions: Iterable[ImagePrediction]) -> Iterator[str]:
@@ -46,17 +47,18 @@ def json_lines(predictions: Iterable[ImagePrediction]) -> Iterator[str]:
             {"class": label, "name": name, "score": score}
             for label, name, score in zip(one.classes, one.names, one.scores, strict=True)
         ]
-        yield before + json.dumps({"image": _text(one), "predictions": classes}, ensure_ascii=False)
+        yield before + json.dumps({"image": path_text(one.image), "predictions": classes}, ensure_ascii=False)
         before = ","
     yield "]" if before == "," else "[]"
 
 
-def _text(one: ImagePrediction) -> str:
-    """The image's path; what of it is no text is written as its bytes."""
-    return str(one.image).encode("utf-8", "backslashreplace").decode("utf-8")
+def path_text(path: Path) -> str:
+    """A path; what of it is no text is written as its bytes."""
+    return str(path).encode("utf-8", "backslashreplace").decode("utf-8")
 
 
-def _csv_line(values: Iterable[object]) -> str:
+def csv_line(values: Iterable[object]) -> str:
+    """A line of csv, without its end."""
     line = io.StringIO()
     csv.writer(line, lineterminator="").writerow(values)
     return line.getvalue()

@@ -36,6 +36,11 @@ class Found:
         """Whether it is of stage two."""
         return self.folder != self.run
 
+    @property
+    def is_detector(self) -> bool:
+        """Whether it is a detector's, and not that of whole images."""
+        return "detection" in self.manifest
+
     def __str__(self) -> str:
         if not self.is_retrained:
             return f"{self.run}, stage one"
@@ -70,11 +75,19 @@ def find_classifier(path: Path, method: str | None = None, seed: int | None = No
         return _of_method(path, method, seed)
     if seed is not None:
         raise InputError(f"--seed {seed} chooses among the retrained classifiers of a method", "--method gumbel")
-    manifest = _manifest(path)
-    if not (path / runs.PER_CLASS).is_file():
+    found = Found(path, path, _manifest(path))
+    if not _has_classifier(found):
         hint = "name a retrained classifier, by --method or by its folder; gol-decouple stage2 makes them"
         raise InputError(f"stage one of {path} has no classifier: only a backbone was loaded", hint)
-    return Found(path, path, manifest)
+    return found
+
+
+def _has_classifier(stage_one: Found) -> bool:
+    """Whether stage one ended with one, and not with a backbone alone."""
+    if not stage_one.is_detector:
+        return (stage_one.folder / runs.PER_CLASS).is_file()
+    figures = stage_one.manifest["detection"]["boxes"]  # of nothing, where nothing could be evaluated
+    return bool(stage_one.manifest.get("has_classifier", figures["ap"] is not None))
 
 
 def _check_run(run: Path) -> None:
@@ -112,9 +125,6 @@ def _manifest(folder: Path) -> dict[str, Any]:
             f"{path} is not a manifest of a run: {missing[0]!r} is missing",
             f"remove {path} and repeat the command that made it",
         )
-    if "detection" in manifest:
-        told = f"{folder} is of a detector: pictures and exports are of image classifiers so far"
-        raise InputError(told, f"docs/detectors.md has a program that uses {runs.MODEL} and classifier.safetensors")
     return manifest
 
 

@@ -74,6 +74,7 @@ def finish_stage1(
         "loss": "cross_entropy",
         "sampler": settings.sampler,
         "classifier": "linear",
+        "has_classifier": features.classifier is not None,
         "seed": config.seed,
         "started_from": _weights(config),
         "settings": settings.model_dump(mode="json", exclude_none=True),

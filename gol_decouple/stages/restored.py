@@ -1,10 +1,15 @@
-"""A finished model put together again from its run: backbone, classifier, and what turns logits into scores."""
+"""A finished model put together again from its run: backbone, classifier, and what turns logits into scores.
+
+Image classifiers, and what detectors share with them; `restored_detector` has the rest of those.
+"""
 
 from __future__ import annotations
 
 import csv
+from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
 from pathlib import Path
+from typing import Any
 
 import numpy as np
 import torch
@@ -16,7 +21,7 @@ from gol_decouple.backbones import ImageClassifier, build_model
 from gol_decouple.classifiers import Classifier, as_tensors
 from gol_decouple.config import load_config
 from gol_decouple.errors import InputError
-from gol_decouple.losses import Loss
+from gol_decouple.losses import ClassFacts, Loss
 from gol_decouple.settings import Config
 from gol_decouple.stages.calibration import tempered
 from gol_decouple.stages.finding import Found
@@ -66,21 +71,19 @@ def restore(found: Found) -> Restored:
     """The model of a finished run, with the classifier that was found.
 
     Raises:
-        InputError: a file of it that cannot be read, or that does not fit the others.
+        InputError: a file of it that cannot be read, or that does not fit the others; or it is a detector's.
     """
+    if found.is_detector:
+        raise InputError(f"{found.run} is of a detector", "restored_detector.restore_detector restores it")
     config = load_config(str(found.run / runs.CONFIG))
-    names = _class_names(found.folder / runs.PER_CLASS)
+    names = [row["name"] for row in read_classes(found.folder / runs.PER_CLASS, ["name"])]
     model = load_model(found.run, config, len(names))
     size = runs.read_manifest(found.run).get("image_size")
     image_size = None if size is None else (int(size[0]), int(size[1]))
     if not found.is_retrained:
         classifier, loss = Classifier(*as_tensors(model.classifier)), losses.get("cross_entropy", activation="softmax")
     else:
-        classifier, loss = load_classifier(found.folder), _loss(found)
-    wanted = (loss.num_columns(len(names)), model.classifier.in_features)
-    if classifier.weight.shape != wanted:
-        told = f"the classifier in {found.folder} is {list(classifier.weight.shape)}, not {list(wanted)}"
-        raise InputError(told, "it is not of this run: repeat gol-decouple stage2 with --overwrite")
+        classifier, loss = retrained(found, (len(names), model.classifier.in_features))
     temperature = found.manifest.get("temperature")
     return Restored(found, config, model, classifier, loss, temperature, names, image_size)
 
@@ -96,10 +99,46 @@ def load_model(run: Path, config: Config, num_classes: int) -> ImageClassifier:
     try:
         model.load_state_dict(load_file(path))
     except (SafetensorError, OSError, RuntimeError) as error:
-        hint = f"remove {run / runs.MANIFEST} and repeat stage one: it continues where it was"
-        reason = " ".join(str(error).split())  # PyTorch's is of several lines
-        raise InputError(f"the model in {path} cannot be read: {reason}", hint) from None
+        raise unreadable_model(run, str(error)) from None
     return model.eval()
+
+
+def unreadable_model(run: Path, reason: str) -> InputError:
+    """What to tell of a run whose weights cannot be used."""
+    hint = f"remove {run / runs.MANIFEST} and repeat stage one: it continues where it was"
+    told = " ".join(reason.split())  # PyTorch's is of several lines
+    return InputError(f"the model in {run / runs.MODEL} cannot be read: {told}", hint)
+
+
+def retrained(found: Found, shape: tuple[int, int]) -> tuple[Classifier, Loss]:
+    """A classifier of stage two, and the loss that turns its logits into scores.
+
+    Args:
+        shape: C, and the size of the features it is for.
+
+    Raises:
+        InputError: files of it that cannot be read, or that are for other classes or features.
+    """
+    classifier, loss = load_classifier(found.folder), _loss(found)
+    wanted = [loss.num_columns(shape[0]), shape[1]]
+    if list(classifier.weight.shape) != wanted:
+        told = f"the classifier in {found.folder} is {list(classifier.weight.shape)}, not {wanted}"
+        raise InputError(told, "it is not of this run: repeat gol-decouple stage2 with --overwrite")
+    return classifier, loss
+
+
+def read_classes(path: Path, columns: Sequence[str]) -> list[dict[str, str]]:
+    """The rows of a table with a line for each class, in label order.
+
+    Raises:
+        InputError: it cannot be read, or lacks one of the columns.
+    """
+    try:
+        with path.open(encoding="utf-8", newline="") as file:
+            return [{name: row[name] for name in columns} for row in csv.DictReader(file)]
+    except (OSError, KeyError, ValueError, csv.Error) as error:
+        hint = f"remove {path.parent / runs.MANIFEST} and repeat the command that made it"
+        raise InputError(f"{path}, which names the classes, cannot be read: {error}", hint) from None
 
 
 def _loss(found: Found) -> Loss:
@@ -107,18 +146,16 @@ def _loss(found: Found) -> Loss:
     manifest = found.manifest
     try:
         method = methods.get(manifest["method"]).with_settings(**manifest["settings"])
-        counts = manifest.get("class_counts", manifest["train_counts"])
-        return loss_of(method, losses.ClassFacts(np.asarray(counts, np.int64)))
-    except (TypeError, ValueError) as error:
+        return loss_of(method, _facts(manifest))
+    except (KeyError, TypeError, ValueError) as error:
         told = f"{found.folder / runs.MANIFEST} does not tell the classifier's settings: {error}"
         raise InputError(told, f"remove {found.folder} and repeat gol-decouple stage2") from None
 
 
-def _class_names(path: Path) -> list[str]:
-    """The names in a `per_class.csv`."""
-    try:
-        with path.open(encoding="utf-8", newline="") as file:
-            return [row["name"] for row in csv.DictReader(file)]
-    except (OSError, KeyError, ValueError, csv.Error) as error:
-        hint = f"remove {path.parent / runs.MANIFEST} and repeat the command that made it"
-        raise InputError(f"{path}, which names the classes, cannot be read: {error}", hint) from None
+def _facts(manifest: Mapping[str, Any]) -> ClassFacts:
+    """What a loss was told of the classes (see `samples.class_facts`)."""
+    counts = np.asarray(manifest.get("class_counts", manifest["train_counts"]), np.int64)
+    if "detection" not in manifest:
+        return ClassFacts(counts)
+    of_class, images = np.asarray(manifest["image_counts"], np.int64), int(manifest["num_images"])
+    return ClassFacts(counts, of_class / images, images, background=True)

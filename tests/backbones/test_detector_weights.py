@@ -13,7 +13,7 @@ from torchvision.models.detection import MaskRCNN
 from torchvision.models.detection._utils import overwrite_eps
 from torchvision.models.detection.backbone_utils import resnet_fpn_backbone
 
-from gol_decouple.backbones import detector_weights, from_torchvision, published
+from gol_decouple.backbones import from_torchvision, published
 from gol_decouple.backbones.conventions import USUAL
 from gol_decouple.backbones.detector_weights import detector_from, start_detector
 from gol_decouple.backbones.mask_rcnn import build_detector

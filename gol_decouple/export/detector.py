@@ -1,0 +1,82 @@
+"""A finished detector in files that work without this program: as torchvision has it, or as the checkpoint was."""
+
+from __future__ import annotations
+
+from collections.abc import Iterable, Sequence
+from pathlib import Path
+
+from gol_decouple import runs
+from gol_decouple.backbones.class_order import classifier_to_torchvision
+from gol_decouple.backbones.detector_layouts import CLASSIFIER, Layout, to_layout
+from gol_decouple.detector_settings import Framework
+from gol_decouple.errors import InputError
+from gol_decouple.export.checkpoint import INSTEAD, Checkpoint, left_out, origin_of, placed
+from gol_decouple.export.linear import Tensors, linear_of
+from gol_decouple.files import read_json
+from gol_decouple.stages.restored_detector import RestoredDetector
+
+BODY = "backbone.body."
+TORCHVISION: Framework = "torchvision"
+_LINEAR = "gumbel, gol, softmax and others are linear; gol-decouple predict takes all"
+_PICKLED, _TORCH = ".pkl", ".pth"  # a pickle of NumPy arrays becomes a torch file
+
+
+def detector_file(model: RestoredDetector) -> tuple[Checkpoint, Framework]:
+    """`model.safetensors` under torchvision's names, in its class order; and what that layout is called.
+
+    Raises:
+        InputError: the classifier is no linear layer whose scores can be told by the activation.
+    """
+    layer = classifier_to_torchvision(linear_of(model, _LINEAR), len(model.class_names))
+    tensors = state_of(model) | {f"{CLASSIFIER}weight": layer.weight, f"{CLASSIFIER}bias": layer.bias}
+    return placed(runs.MODEL, "safetensors", [([name], tensor) for name, tensor in tensors.items()], []), TORCHVISION
+
+
+def detector_checkpoint(model: RestoredDetector) -> tuple[Checkpoint, Framework]:
+    """The checkpoint of a run with the run's tensors in place of its own, and the framework whose layout it has.
+
+    Predictors may be for other classes than the original's.
+
+    Raises:
+        InputError: the run loaded none, or the file of a ResNet; or as `detector_file`.
+    """
+    path = origin_of(model.found.run)
+    layer = linear_of(model, _LINEAR)
+    try:
+        origin = read_json(path, INSTEAD)
+        keys = {name: [str(key) for key in where] for name, where in origin["tensors"].items()}
+        name, kind, unused = Path(origin["path"]).name, str(origin["format"]), list(origin.get("unused", []))
+        layout = Layout.from_dict(origin["layout"])
+        if all(own.startswith(BODY) for own in keys):
+            raise InputError(f"{origin['path']} had no classifier that could be replaced: it holds a ResNet", INSTEAD)
+        tensors = to_layout(state_of(model), layout, layer)
+        *parents, prefix = _place(keys.values(), tensors)
+    except (KeyError, TypeError, AttributeError, ValueError) as error:
+        if isinstance(error, InputError):
+            raise
+        raise InputError(f"{path} does not tell the layout of a checkpoint: {error!r}", INSTEAD) from None
+    places = [([*parents, f"{prefix}{own}"], tensor) for own, tensor in tensors.items()]
+    written = {".".join(where) for where, _ in places}
+    notes = left_out([other for other in unused if other not in written], name)
+    if name.endswith(_PICKLED):
+        name = f"{name.removesuffix(_PICKLED)}{_TORCH}"
+    return placed(name, kind, places, notes), layout.framework
+
+
+def state_of(model: RestoredDetector) -> Tensors:
+    """All tensors of the detector that stage one ended with, under torchvision's names."""
+    return {name: tensor.detach().contiguous() for name, tensor in model.model.state_dict().items()}
+
+
+def _place(places: Iterable[Sequence[str]], names: Iterable[str]) -> list[str]:
+    """Where a file has its tensors: the keys that lead to them, and at the end what is before every name.
+
+    Args:
+        places: the keys that lead to some of them.
+        names: what their framework calls all of them.
+    """
+    known = sorted(names, key=len, reverse=True)
+    for *parents, last in places:
+        if name := next((name for name in known if last.endswith(name)), None):
+            return [*parents, last.removesuffix(name)]
+    raise ValueError("it names no tensor of that framework")
