@@ -2,6 +2,8 @@
 
 from __future__ import annotations
 
+import shutil
+from collections.abc import Iterator
 from pathlib import Path
 
 import foreign
@@ -37,8 +39,11 @@ class Said(Progress):
 
 
 @pytest.fixture(autouse=True)
-def _narrow(monkeypatch: pytest.MonkeyPatch) -> None:
+def _narrow(monkeypatch: pytest.MonkeyPatch, tmp_path: Path) -> Iterator[None]:
+    """Narrow detectors, and a folder that is emptied at once: they are large all the same."""
     monkeypatch.setattr(mask_rcnn, "resnet_fpn_backbone", narrow_bottlenecks)
+    yield
+    shutil.rmtree(tmp_path)
 
 
 def resolved(config: Path, checkpoint: Path, *settings: str) -> tuple[Config, str]:

@@ -2,6 +2,8 @@
 
 from __future__ import annotations
 
+import shutil
+from collections.abc import Iterator
 from pathlib import Path
 from typing import Any
 
@@ -27,8 +29,11 @@ FRAMEWORKS = ["mmdetection", "detectron2"]
 
 
 @pytest.fixture(autouse=True)
-def _narrow(monkeypatch: pytest.MonkeyPatch) -> None:
+def _narrow(monkeypatch: pytest.MonkeyPatch, tmp_path: Path) -> Iterator[None]:
+    """Narrow detectors, and a folder that is emptied at once: they are large all the same."""
     monkeypatch.setattr(mask_rcnn, "resnet_fpn_backbone", narrow_bottlenecks)
+    yield
+    shutil.rmtree(tmp_path)
 
 
 def loaded(config: Path, checkpoint: Path, *settings: str, names: list[str] = NAMES) -> tuple[MaskRCNN, Match]:
