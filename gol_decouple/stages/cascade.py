@@ -17,7 +17,7 @@ import numpy as np
 
 from gol_decouple import losses, methods, runs
 from gol_decouple.errors import InputError
-from gol_decouple.features import FeaturesFile
+from gol_decouple.features import FeaturesFile, is_detection
 from gol_decouple.losses import Loss
 from gol_decouple.progress import SILENT, Progress
 from gol_decouple.runs import Target
@@ -109,13 +109,9 @@ class _Mean:
         """What its manifest says, but for figures."""
         told = [{} if member is None else runs.read_manifest(member) for member in self.members]
         features = [work.features for work in works]
-        of_stage_one: dict[str, Any] = {
-            "method": "softmax",
-            "activation": "softmax",
-            "loss": "cross_entropy",
-            "sampler": None,
-        }
-        of_stage_one |= {"classifier": "linear", "seed": 0, "settings": {}, "started_from": "checkpoint"}
+        of_stage_one: dict[str, Any] = {"method": "softmax", "activation": "softmax", "loss": "cross_entropy"}
+        of_stage_one |= {"sampler": None, "classifier": "linear", "seed": 0, "settings": {}}
+        of_stage_one["started_from"] = "checkpoint"
         return {
             "stage": 1 if self.job is None else 2,
             "run": self.folder.parent.parent.name,
@@ -191,6 +187,8 @@ def _check_targets(stages: Sequence[Target]) -> None:
         if stage.config is not None:
             told = f"{stage.folder} is a run: the stages of a cascade are features files, each of its own RoIs"
             raise InputError(told, "docs/exported-rois.md says how they are made")
+        if not is_detection(stage.features):
+            raise InputError(f"{stage.features} holds samples, not RoIs: it is no stage of a cascade")
     for one, other in combinations([stage.features for stage in stages], 2):
         if other.samefile(one):
             raise InputError(f"{other} is there twice", "name the features file of each stage once, in their order")
@@ -198,9 +196,6 @@ def _check_targets(stages: Sequence[Target]) -> None:
 
 def _check_pair(first: FeaturesFile, other: FeaturesFile) -> None:
     """Raise an InputError for files that cannot be of one cascade."""
-    for features in (first, other):
-        if not features.is_detection:
-            raise InputError(f"{features.path} holds samples, not RoIs: it is no stage of a cascade")
     both = f"{first.path} and {other.path}"
     names, others = first.classes.names, other.classes.names
     if names != others:
