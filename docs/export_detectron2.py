@@ -20,9 +20,9 @@ from detectron2.data.transforms import ResizeShortestEdge
 from detectron2.modeling import build_model
 from detectron2.structures import Boxes, Instances
 
-from gol_decouple.detection.roi_export import Choose, Export, Seen, Stage, dense_rois, export_rois
+from gol_decouple.detection import export_program
+from gol_decouple.detection.roi_export import Choose, Seen, Stage, dense_rois
 from gol_decouple.features.extract import weights_sha256
-from gol_decouple.progress import to_stderr
 
 
 class Images:
@@ -91,7 +91,7 @@ class Dense:
         self.stages = [Stage(9 * model.head.cls_score.in_channels)]
         self.num_classes, self.class_names = model.num_classes, None
 
-    def rois(self, image: Path, objects: torch.Tensor, choose: Choose) -> Seen:
+    def rois(self, image: Path, _objects: torch.Tensor, choose: Choose) -> Seen:
         model = self._model
         _, maps, scale = self._images.look(image)
         levels = [maps[name] for name in model.head_in_features]
@@ -129,7 +129,7 @@ def main() -> None:
     parser.add_argument("config")
     parser.add_argument("checkpoint")
     parser.add_argument("--device", default="cuda" if torch.cuda.is_available() else "cpu")
-    Export.add_arguments(parser)
+    export_program.add_options(parser)
     given = vars(parser.parse_args())
     cfg = get_cfg()
     cfg.merge_from_file(given.pop("config"))
@@ -141,8 +141,7 @@ def main() -> None:
     origin["transform"] = {"input": str(cfg.INPUT), "rpn": str(cfg.MODEL.RPN)}
     images = Images(model, cfg)
     detector = TwoStage(model, cfg, images) if hasattr(model, "roi_heads") else Dense(model, images)
-    for path in export_rois(detector, origin, Export(**given), to_stderr()):
-        print(path)
+    export_program.run(detector, origin, given)
 
 
 if __name__ == "__main__":

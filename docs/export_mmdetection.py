@@ -18,9 +18,10 @@ from mmdet.apis import init_detector
 from mmdet.utils import get_test_pipeline_cfg
 from mmengine.structures import InstanceData
 
-from gol_decouple.detection.roi_export import Choose, Export, Seen, Stage, dense_rois, export_rois
+from gol_decouple.detection import export_program
+from gol_decouple.detection.roi_export import Choose, Seen, Stage, dense_rois
+from gol_decouple.errors import InputError
 from gol_decouple.features.extract import weights_sha256
-from gol_decouple.progress import to_stderr
 
 
 class Images:
@@ -71,9 +72,7 @@ class TwoStage:
             caught.clear()
         self._model.roi_head.predict(maps, [InstanceData(bboxes=boxes)], samples, rescale=False)
         if not all(map(torch.equal, self._features, self._regressed)):
-            raise SystemExit(
-                "fc_reg sees other features than fc_cls, so boxes cannot be regressed from a features file"
-            )
+            raise InputError("fc_reg sees other features than fc_cls: no features file can hold such a regressor")
         return [(x, of_stage / scale) for x, of_stage in zip(self._features, self._boxes, strict=True)]
 
 
@@ -88,7 +87,7 @@ class Dense:
         self.num_classes = self._head.num_classes
         self.class_names = model.dataset_meta.get("classes")
 
-    def rois(self, image: Path, objects: torch.Tensor, choose: Choose) -> Seen:
+    def rois(self, image: Path, _objects: torch.Tensor, choose: Choose) -> Seen:
         head = self._head
         maps, samples, scale = self._images.look(image)
         self._seen.clear()
@@ -113,7 +112,7 @@ def stage_of(head: Any, iou: float) -> Stage:
     is_softmax = type(layer).__name__ == "Linear" and len(layer.weight) == head.num_classes + 1
     is_softmax &= not getattr(loss, "use_sigmoid", False) and not getattr(loss, "custom_activation", False)
     if any(head.bbox_coder.means):
-        raise SystemExit(f"the box coder has means {head.bbox_coder.means}, and a features file has none")
+        raise InputError(f"the box coder has means {head.bbox_coder.means}, and a features file has none")
     return Stage(
         size,
         iou,
@@ -132,15 +131,14 @@ def main() -> None:
     parser.add_argument("config")
     parser.add_argument("checkpoint")
     parser.add_argument("--device", default="cuda:0" if torch.cuda.is_available() else "cpu")
-    Export.add_arguments(parser)
+    export_program.add_options(parser)
     given = vars(parser.parse_args())
     config, checkpoint, device = (given.pop(name) for name in ("config", "checkpoint", "device"))
     model = init_detector(config, checkpoint, device=device).eval()
     origin = {"backbone": {"name": Path(config).stem, "sha256": weights_sha256(model)}}
     origin["transform"] = {"pipeline": str(get_test_pipeline_cfg(model.cfg))}
     detector = (TwoStage if hasattr(model, "roi_head") else Dense)(model, Images(model))
-    for path in export_rois(detector, origin, Export(**given), to_stderr()):
-        print(path)
+    export_program.run(detector, origin, given)
 
 
 if __name__ == "__main__":

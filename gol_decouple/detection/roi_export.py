@@ -6,12 +6,11 @@ framework's is here: the images, which RoIs are drawn, their labels, and the fil
 
 from __future__ import annotations
 
-from argparse import ArgumentParser
 from collections.abc import Callable, Iterator, Sequence
 from contextlib import ExitStack
 from dataclasses import asdict, dataclass
 from pathlib import Path
-from typing import Any, Protocol, get_args
+from typing import Any, Protocol
 
 import numpy as np
 import torch
@@ -83,6 +82,7 @@ class Export:
         images: the folder of the images.
         train, val: annotations in LVIS's format.
         out: the features file; of a cascade of three NAME_stage1.h5, NAME_stage2.h5 and NAME_stage3.h5.
+        name: of the dataset, as reports show it; None: that of the images' folder.
         limit: at most so many images of each split, for trials.
         seed: of the images' order, and of the RoIs that are drawn.
     """
@@ -95,23 +95,10 @@ class Export:
     foreground_fraction: float = 0.25
     val_rois_per_image: int = 1000
     dtype: FeatureDtype = "float16"
+    name: str | None = None
     limit: int | None = None
     seed: int = 0
     overwrite: bool = False
-
-    @staticmethod
-    def add_arguments(parser: ArgumentParser) -> None:
-        """An option of a program for each of these."""
-        for name, told in (("images", "folder of the images"), ("train", "annotations"), ("val", "annotations")):
-            parser.add_argument(f"--{name}", type=Path, required=True, help=told)
-        parser.add_argument("--out", type=Path, default=Path("rois.h5"), help="file to write (default: %(default)s)")
-        for name in ("rois_per_image", "val_rois_per_image", "limit", "seed"):
-            default = getattr(Export, name)
-            parser.add_argument(f"--{name.replace('_', '-')}", type=int, default=default, help="(default: %(default)s)")
-        share = Export.foreground_fraction
-        parser.add_argument("--foreground-fraction", type=float, default=share, help="(default: %(default)s)")
-        parser.add_argument("--dtype", choices=get_args(FeatureDtype), default=Export.dtype)
-        parser.add_argument("--overwrite", action="store_true")
 
 
 def export_rois(detector: Detector, origin: dict[str, Any], wanted: Export, progress: Progress = SILENT) -> list[Path]:
@@ -125,7 +112,9 @@ def export_rois(detector: Detector, origin: dict[str, Any], wanted: Export, prog
         EnvironmentFailure: the disk is full.
     """
     annotations = AnnotationsConfig(train=str(wanted.train.absolute()), val=str(wanted.val.absolute()))
-    config = DataConfig(kind="lvis", path=str(wanted.images), annotations=annotations, limit=wanted.limit)
+    config = DataConfig(
+        kind="lvis", name=wanted.name, path=str(wanted.images), annotations=annotations, limit=wanted.limit
+    )
     dataset = load_annotated(config)
     tell_annotated(dataset, progress)
     _check_classes(detector, dataset)

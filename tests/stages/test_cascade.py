@@ -16,7 +16,7 @@ from conftest import Outcome, RunCli
 from roi_files import BIAS, NAMES, PER_IMAGE, WEIGHT, C, D, Made, annotate, arguments, make
 from safetensors.numpy import load_file
 
-from gol_decouple import features
+from gol_decouple import features, runs
 from gol_decouple.detection import evaluate_lvis
 from gol_decouple.stages import classifier
 
@@ -131,7 +131,7 @@ def test_the_mean_is_that_of_a_plain_restatement(run_cli: RunCli, folder: Path) 
     done = stage2(run_cli, *FILES, "--activation", "gumbel", "--activation", "softmax")
     assert done.code == 0, done.err
     files = [features.open(name) for name in FILES]
-    figures = manifests(folder / "runs" / "s1+s2+s3")
+    figures = manifests(folder / "runs" / "s_cascade")
     assert set(figures) == {"stage_one", "gumbel", "softmax"}
     seen = []
     for method, told in figures.items():
@@ -146,7 +146,7 @@ def test_the_mean_is_that_of_a_plain_restatement(run_cli: RunCli, folder: Path) 
         expected = evaluate_lvis("val.json", results)
         for name in ("ap", "ap50", "ap75", "ap_r", "ap_c", "ap_f"):
             assert told["detection"]["boxes"][name] == pytest.approx(expected[name], abs=1e-4), (method, name)
-        (written,) = (folder / "runs/s1+s2+s3/stage2").glob(f"{method}-*/per_class_ap.csv")
+        (written,) = (folder / "runs/s_cascade/stage2").glob(f"{method}-*/per_class_ap.csv")
         rows = list(csv.DictReader(written.read_text().splitlines()))
         assert [row["name"] for row in rows] == NAMES
         for row in rows:
@@ -171,17 +171,17 @@ def test_the_report_has_a_row_of_the_mean(run_cli: RunCli, folder: Path) -> None
     assert done.code == 0, done.err
     assert "mean of 3 stages, fresh, 2 epochs" in " ".join(done.out.split())
     assert "mean of 3 stages, stage one, loaded" in " ".join(done.out.split())
-    assert "next: gol-decouple report runs/s1 runs/s2 runs/s3 runs/s1+s2+s3 --format markdown" in done.err
+    assert "next: gol-decouple report runs/s1 runs/s2 runs/s3 runs/s_cascade --format markdown" in done.err
     rows = json.loads(run_cli("report", "runs", "--format", "json").out)
-    means = [row for row in rows if row["run"] == "s1+s2+s3"]
+    means = [row for row in rows if row["run"] == "s_cascade"]
     assert [(row["method"], row["stage"], row["seed"]) for row in means] == [
         ("softmax", 1, 0), ("gumbel", 2, 0), ("gumbel", 2, 1)
     ]  # fmt: skip
     assert all(row["cascade"] == list(FILES) and row["ap_box"] is not None for row in means)
-    assert {row["cascade"] for row in rows if row["run"] != "s1+s2+s3"} == {None}
+    assert {row["cascade"] for row in rows if row["run"] != "s_cascade"} == {None}
     lines = list(csv.DictReader(run_cli("report", "runs", "--format", "csv").out.splitlines()))
     assert {line["cascade"] for line in lines} == {"", "s1.h5 s2.h5 s3.h5"}
-    assert run_cli("report", "runs/s1+s2+s3", "--format", "markdown").out.count("mean of 3 stages") == 2
+    assert run_cli("report", "runs/s_cascade", "--format", "markdown").out.count("mean of 3 stages") == 2
 
 
 def test_what_is_finished_is_kept(run_cli: RunCli, folder: Path) -> None:
@@ -221,7 +221,7 @@ def test_without_a_classifier_in_one_there_is_no_stage_one(run_cli: RunCli, fold
     write_stage(folder / "s2.h5", 2, classifier=None)
     done = stage2(run_cli, *FILES, "--method", "norcal", "--activation", "gumbel")
     assert done.code == 0, done.err
-    assert set(manifests(folder / "runs" / "s1+s2+s3")) == {"norcal", "gumbel"}
+    assert set(manifests(folder / "runs" / "s_cascade")) == {"norcal", "gumbel"}
 
 
 def test_what_failed_in_one_stage_has_no_mean(run_cli: RunCli, folder: Path, monkeypatch: pytest.MonkeyPatch) -> None:
@@ -236,7 +236,7 @@ def test_what_failed_in_one_stage_has_no_mean(run_cli: RunCli, folder: Path, mon
     done = stage2(run_cli, *FILES, "--method", "gol", "--activation", "gumbel")
     assert done.code == 2
     assert "error: gol diverged" in done.err
-    assert set(manifests(folder / "runs" / "s1+s2+s3")) == {"stage_one", "gumbel"}
+    assert set(manifests(folder / "runs" / "s_cascade")) == {"stage_one", "gumbel"}
     assert set(manifests(folder / "runs" / "s3")) == {"gol", "gumbel"}
 
 
@@ -315,3 +315,17 @@ def test_a_run_is_no_stage(run_cli: RunCli, folder: Path, finished_run: Path) ->
     named = run_cli("stage2", *FILES[:2], "--activation", "gumbel", "--runs-dir", run.parent, "--name", run.name)
     assert named.code == 2
     assert "which is a run of its own" in named.err
+
+
+@pytest.mark.parametrize(
+    ("stems", "name"),
+    [
+        (("htc_stage1", "htc_stage2"), "htc_cascade"),
+        (("my.rois-1", "my.rois-2", "my.rois-3"), "my.rois_cascade"),
+        (("stage1", "stage2"), "stage1+stage2"),
+        (("first", "last"), "first+last"),
+    ],
+)
+def test_the_name_of_a_cascade(tmp_path: Path, stems: tuple[str, ...], name: str) -> None:
+    stages = [runs.Target(tmp_path / f"{stem}.h5", tmp_path / stem, None) for stem in stems]
+    assert runs.cascade_folder(stages, tmp_path) == tmp_path / name
