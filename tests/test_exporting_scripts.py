@@ -288,6 +288,25 @@ def test_a_file_that_is_there_is_kept(run_script: Script, capsys: pytest.Capture
     assert path.read_bytes() != before
 
 
+@pytest.mark.parametrize(
+    ("option", "told"),
+    [
+        ("--limit=0", "limit is 0"),
+        ("--rois-per-image=0", "rois_per_image is 0"),
+        ("--val-rois-per-image=-1", "val_rois_per_image is -1"),
+        ("--foreground-fraction=1.5", "foreground_fraction is 1.5"),
+        ("--seed=-1", "seed is -1"),
+        ("--images=nowhere", "data.path = nowhere: there is no such folder"),
+        ("--val=none.json", "there is no file"),
+    ],
+)
+def test_options_are_checked(run_script: Script, capsys: pytest.CaptureFixture[str], option: str, told: str) -> None:
+    with pytest.raises(SystemExit) as left:
+        run_script("detectron2", D2Model("plain"), option)
+    assert left.value.code == 2
+    assert f"error: {told}" in capsys.readouterr().err.replace("data.annotations.val: ", "")
+
+
 def test_images_without_proposals(run_script: Script) -> None:
     model = MmModel("cascade")
     model.num_proposals = 0

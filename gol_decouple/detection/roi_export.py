@@ -85,6 +85,9 @@ class Export:
         name: of the dataset, as reports show it; None: that of the images' folder.
         limit: at most so many images of each split, for trials.
         seed: of the images' order, and of the RoIs that are drawn.
+
+    Raises:
+        InputError: a number that is out of range.
     """
 
     images: Path
@@ -99,6 +102,22 @@ class Export:
     limit: int | None = None
     seed: int = 0
     overwrite: bool = False
+
+    def __post_init__(self) -> None:
+        for name in ("rois_per_image", "val_rois_per_image", "limit"):
+            if (value := getattr(self, name)) is not None and value < 1:
+                raise InputError(f"{name} is {value}", "it is at least 1")
+        if not 0 < self.foreground_fraction <= 1:
+            raise InputError(f"foreground_fraction is {self.foreground_fraction}", "it is above 0 and at most 1")
+        if self.seed < 0:
+            raise InputError(f"seed is {self.seed}", "it is at least 0")
+
+    def paths(self, num_stages: int) -> list[Path]:
+        """The file of each stage."""
+        if num_stages == 1:
+            return [self.out]
+        stem, suffix = self.out.stem, self.out.suffix
+        return [self.out.with_name(f"{stem}_stage{number}{suffix}") for number in range(1, num_stages + 1)]
 
 
 def export_rois(detector: Detector, origin: dict[str, Any], wanted: Export, progress: Progress = SILENT) -> list[Path]:
@@ -119,11 +138,7 @@ def export_rois(detector: Detector, origin: dict[str, Any], wanted: Export, prog
     tell_annotated(dataset, progress)
     _check_classes(detector, dataset)
     orders = {name: row_order(len(split), wanted.seed, at) for at, (name, split) in enumerate(dataset.splits.items())}
-    several = len(detector.stages) > 1
-    paths = [
-        wanted.out.with_name(f"{wanted.out.stem}_stage{number}{wanted.out.suffix}") if several else wanted.out
-        for number in range(1, len(detector.stages) + 1)
-    ]
+    paths = wanted.paths(len(detector.stages))
     with ExitStack() as stack:
         writers = []
         for number, (path, stage) in enumerate(zip(paths, detector.stages, strict=True), 1):
