@@ -6,6 +6,7 @@ A manifest is written last, so a folder that has one is finished:
                                    per_class.csv, predictions.npz, manifest.json; checkpoint.json of a model loaded
     RUNS_DIR/<name>/stage2/<key>/  classifier.safetensors, per_class.csv, predictions.npz, manifest.json; choice.json of
                                    a classifier that was chosen
+                                   (of a cascade, manifest.json and per_class_ap.csv: classifiers are its members')
     RUNS_DIR/<name>/tuning.json    what `tune` tried and found
     RUNS_DIR/<name>/candidates/    the same of what there was to choose from, evaluated on what was held out
 """
@@ -17,9 +18,10 @@ import hashlib
 import json
 import shlex
 import shutil
-from collections.abc import Iterator, Mapping
+from collections.abc import Iterator, Mapping, Sequence
 from contextlib import contextmanager
 from dataclasses import dataclass
+from itertools import takewhile
 from pathlib import Path
 from typing import Any, Protocol
 
@@ -147,6 +149,23 @@ def find_target(run: Path, runs_dir: Path) -> Target:
     return Target(run, folder, None)
 
 
+def cascade_folder(stages: Sequence[Target], runs_dir: Path, name: str | None = None) -> Path:
+    """The folder that results of several features files together go to: by what their names share, unless given one.
+
+    Raises:
+        InputError: the name is none of a folder, or that of another run.
+    """
+    _check_runs_dir(runs_dir)
+    if name is not None and (name in ("", ".", "..") or Path(name).name != name):
+        raise InputError(f"--name {name!r} is not the name of a folder", "such as --name my_cascade")
+    folder = runs_dir / (name or _shared_name([stage.features.stem for stage in stages]))
+    own = [stage.folder for stage in stages]
+    if folder in own or (folder / CONFIG).is_file():
+        what = f"has the results of {stages[own.index(folder)].features}" if folder in own else "is a run of its own"
+        raise InputError(f"results of the cascade would go to {folder}, which {what}", RENAME)
+    return folder
+
+
 def read_config(folder: Path) -> Config:
     """The config of a run, finished or not.
 
@@ -221,6 +240,14 @@ def is_hdf5(path: Path) -> bool:
     """Whether a file begins as HDF5 does."""
     with path.open("rb") as file:
         return file.read(len(HDF5_SIGNATURE)) == HDF5_SIGNATURE
+
+
+def _shared_name(stems: Sequence[str]) -> str:
+    """Of the files of a cascade's stages: `mine_cascade` of mine_stage1, mine_stage2 and mine_stage3."""
+    numbers = "0123456789._-+ "
+    letters = takewhile(lambda found: len(set(found)) == 1, zip(*stems, strict=False))
+    shared = "".join(found[0] for found in letters).rstrip(numbers).removesuffix("stage").rstrip(numbers)
+    return f"{shared}_cascade" if shared else "+".join(stems)
 
 
 def _run_target(run: Path) -> Target:

@@ -98,7 +98,7 @@ def test_public_names_stay() -> None:
     for name in ("activations", "detection", "losses", "features", "retrain", "evaluate", "__version__"):
         assert name in dir(gol_decouple)
         assert getattr(gol_decouple, name) is not None
-    for name in ("write", "open"):
+    for name in ("write", "open", "RoiWriter"):
         assert callable(getattr(gol_decouple.features, name))
     for name in ("evaluate_lvis", "prepare"):
         assert callable(getattr(gol_decouple.detection, name))

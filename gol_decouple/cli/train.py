@@ -83,7 +83,10 @@ def _tell_stage1(folder: Path, runs_dir: Path) -> None:
 
 @app.command()
 def stage2(
-    run: Annotated[Path, typer.Argument(metavar="RUN", help="A run folder, or a features file.")],
+    run: Annotated[
+        list[Path],
+        typer.Argument(metavar="RUN...", help="A run folder, or a features file; several files: stages of a cascade."),
+    ],
     activation: Annotated[list[str] | None, typer.Option(help="softmax, sigmoid or gumbel; repeatable.")] = None,
     method: Annotated[
         list[str] | None, typer.Option(help="A method of `gol-decouple methods`, 'balanced_*', or all; repeatable.")
@@ -98,23 +101,38 @@ def stage2(
     annotations: Annotated[
         Path | None, typer.Option(help="Of RoIs: val annotations in LVIS's format; unset: the run's.")
     ] = None,
+    name: Annotated[str | None, typer.Option(help="Of a cascade, the folder of its results below --runs-dir.")] = None,
 ) -> None:
-    """Retrain classifiers on cached features, all in one pass; of a list in --set, the best on val is chosen."""
+    """Retrain classifiers on cached features, all in one pass; of a list in --set, the best on val is chosen.
+
+    Of the features files of a cascade's stages, the scores are averaged then.
+    """
     _refuse_several_processes("stage2")
     activations = list(map(_activation, activation or []))
     methods.select(method or [], background=None)  # what is not there is told first
     if not activations and not method:
         raise InputError("stage2 needs something to train", "--activation gumbel, or --method gumbel_paper")
-    target = runs.find_target(run, runs_dir)
+    targets = [runs.find_target(each, runs_dir) for each in run]
+    folder = runs.cascade_folder(targets, runs_dir, name) if len(targets) > 1 else None
+    if name is not None and folder is None:
+        raise InputError(f"--name {name} is for the results of a cascade", "name the features files of all its stages")
+    target = targets[0]
     names = [*activations, *_fitting(target, method or [])]
     grid = override_section(runs.stage2_settings(target), set_ or [], "stage2")
-    from gol_decouple.stages.classifier import run_stage2
-
     used_device = device or (target.config.device if target.config else "auto")
-    seeds_of = range(seed, seed + seeds)
-    run_stage2(target, names, seeds_of, grid, used_device, overwrite, to_stderr(), keep_grid, annotations)
-    to_stderr().say(f"next: gol-decouple report {shlex.quote(str(target.folder))} --format markdown")
-    print_report([target.folder], runs_dir, Format.table)
+    given = (names, range(seed, seed + seeds), grid, used_device, overwrite, to_stderr(), keep_grid, annotations)
+    if folder is None:
+        from gol_decouple.stages.classifier import run_stage2
+
+        run_stage2(target, *given)
+    else:
+        from gol_decouple.stages.cascade import run_cascade
+
+        run_cascade(targets, folder, *given)
+    folders = [*dict.fromkeys(each.folder for each in targets), *([folder] if folder else [])]
+    report = shlex.join(["gol-decouple", "report", *map(str, folders), "--format", "markdown"])
+    to_stderr().say(f"next: {report}")
+    print_report(folders, runs_dir, Format.table)
 
 
 @app.command("tune")

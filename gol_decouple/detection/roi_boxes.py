@@ -21,8 +21,8 @@ from gol_decouple.detection.settings import DetectionSettings
 from gol_decouple.detection.suppression import Boxes, Survivors
 from gol_decouple.errors import InputError
 
-# RoI features [R, D] to scores [R, C], background left out.
-Scorer = Callable[[Tensor], Tensor]
+# RoI features [R, D] to scores [R, C], background left out; of a cascade, those of each stage, in their order.
+Scorer = Callable[..., Tensor]
 
 _SMALLEST_SIDE = 1e-2  # pixels; torchvision's, too
 _SORTED_AT_ONCE = 4096
@@ -38,12 +38,14 @@ class ImageRois:
         size: height and width in pixels.
         features: float32 [R, D].
         boxes: float32 [R, 4], x1, y1, x2, y2 in pixels.
+        earlier: of the last stage of a cascade, the features [R, D] of each stage before it, of the same proposals.
     """
 
     image_id: int
     size: tuple[int, int]
     features: Tensor
     boxes: Tensor
+    earlier: tuple[Tensor, ...] = ()
 
 
 @dataclass(frozen=True)
@@ -79,7 +81,7 @@ def detect_boxes(
     decoded: DecodedBoxes | None = None
     found = []
     for scorer in scorers:
-        scores = scorer(rois.features)
+        scores = scorer(*rois.earlier, rois.features)
         if decoded is None:
             decoded = DecodedBoxes(rois.features, rois.boxes, rois.size, regressor, scores.shape[1])
             expected = scores.shape

@@ -23,7 +23,8 @@ from gol_decouple.detector_settings import DetectorConfig
 from gol_decouple.distributed import ALONE, World
 from gol_decouple.features.extract import as_float32, row_order, weights_sha256
 from gol_decouple.features.layout import Block, Header, LinearWeights, SplitLayout, rows_per_block
-from gol_decouple.features.rois import UNUSED, ClassImages, ImageRows, Regressor
+from gol_decouple.features.roi_writer import filled_up
+from gol_decouple.features.rois import ClassImages, ImageRows, Regressor
 from gol_decouple.features.writer import FeatureWriter
 from gol_decouple.features.writer_thread import WriterThread
 from gol_decouple.progress import SILENT, Progress
@@ -133,18 +134,12 @@ class _Extraction:
 
 def _columns(rois: Sequence[Rois], per_image: int) -> dict[str, NDArray[Any]]:
     """The rows of images, each filled up to as many as it owns."""
-    feature_size = rois[0].features.shape[1]
-    columns: dict[str, NDArray[Any]] = {
-        "features": np.zeros((len(rois), per_image, feature_size), np.float32),
-        "labels": np.full((len(rois), per_image), UNUSED, np.int64),
-        "boxes": np.zeros((len(rois), per_image, 4), np.float32),
-        "iou": np.zeros((len(rois), per_image), np.float32),
-    }
-    for place, one in enumerate(rois):
-        given = {"features": one.features, "labels": one.labels, "boxes": one.boxes, "iou": one.ious.clamp(0, 1)}
-        for name, tensor in given.items():
-            columns[name][place, : len(one)] = tensor.cpu().numpy()
-    return {name: column.reshape(-1, *column.shape[2:]) for name, column in columns.items()}
+    given = [
+        {"features": one.features, "labels": one.labels, "boxes": one.boxes, "iou": one.ious.clamp(0, 1)}
+        for one in rois
+    ]
+    images = [{name: tensor.cpu().numpy() for name, tensor in one.items()} for one in given]
+    return filled_up(images, per_image)
 
 
 def _header(detector: Any, dataset: AnnotatedDataset, config: Config, fitted: Fitted) -> Header:

@@ -4,7 +4,8 @@ from gol_decouple.features.arrays import write
 from gol_decouple.features.layout import Classes, LinearWeights
 from gol_decouple.features.reader import FeaturesFile, is_detection, open_features
 from gol_decouple.features.roi_arrays import Detection, Rois
-from gol_decouple.features.rois import Images, Regressor
+from gol_decouple.features.roi_writer import RoiWriter
+from gol_decouple.features.rois import ImageRows, Images, Regressor
 
 open = open_features
 
@@ -12,9 +13,11 @@ __all__ = [
     "Classes",
     "Detection",
     "FeaturesFile",
+    "ImageRows",
     "Images",
     "LinearWeights",
     "Regressor",
+    "RoiWriter",
     "Rois",
     "is_detection",
     "open",

@@ -60,17 +60,14 @@ def write(
             file that exists already.
     """
     path = Path(path)
-    if path.is_dir() or (path.exists() and not overwrite):
-        raise InputError(f"{path} exists", "choose another path, or pass overwrite=True")
-    if path.parent.is_file():
-        raise InputError(f"{path.parent} is a file, not a folder")
+    check_path(path, overwrite)
     _check_names(splits, ids or {}, detection)
     pairs = {name: pair(f"{name} split", splits[name], "(features, labels)") for name in SPLITS if name in splits}
     features = {name: _features(name, given[0]) for name, given in pairs.items()}
     labels = {name: integers(f"{name} labels", given[1], features[name].shape[1]) for name, given in pairs.items()}
     header = _header(features, labels, class_names, dtype, plain_origin(origin or {}), detection)
     if classifier is not None:
-        header = replace(header, classifier=_classifier(classifier, header))
+        header = replace(header, classifier=linear_weights(classifier, header))
     layouts, of_rois = _layouts(features, labels, ids or {}, header, detection)
     with disk_errors(path):
         path.parent.mkdir(parents=True, exist_ok=True)
@@ -81,6 +78,14 @@ def write(
             writer.write(block, features[block.split][block.view, rows], **columns)
         writer.publish()
     return path
+
+
+def check_path(path: Path, overwrite: bool) -> None:
+    """Raise an InputError where no file can be written, or one is that is not to be replaced."""
+    if path.is_dir() or (path.exists() and not overwrite):
+        raise InputError(f"{path} exists", "choose another path, or pass overwrite=True")
+    if path.parent.is_file():
+        raise InputError(f"{path.parent} is a file, not a folder")
 
 
 def _check_names(splits: Mapping[str, Any], ids: Mapping[str, Any], detection: Detection | None) -> None:
@@ -110,9 +115,20 @@ def _header(
         raise InputError(
             f"features have different sizes: {', '.join(f'{name} {size}' for name, size in sizes.items())}"
         )
-    size, stored_as = sizes["train"], _dtype(dtype, features)
+    size, stored_as = sizes["train"], stored_dtype(dtype, features)
     if detection is None:
         return Header(_class_names(labels, class_names), stored_as, size, origin=origin)
+    return roi_header(detection, size, stored_as, class_names, origin)
+
+
+def roi_header(
+    detection: Detection, size: int, stored_as: str, class_names: Sequence[str] | None, origin: dict[str, Any]
+) -> Header:
+    """The header of a file of RoIs with features of a size, but for a classifier.
+
+    Raises:
+        InputError: classes or a box regressor that cannot be.
+    """
     images = detection.class_images()
     num_classes = len(images.counts)
     names = [f"class {label}" for label in range(num_classes)] if class_names is None else list(map(str, class_names))
@@ -160,7 +176,12 @@ def _features(name: str, values: Any) -> NDArray[Any]:
     return features
 
 
-def _dtype(wanted: Any, features: Mapping[str, NDArray[Any]]) -> str:
+def stored_dtype(wanted: Any, features: Mapping[str, NDArray[Any]]) -> str:
+    """`wanted`, or where it is None, float16 if all features are, else float32.
+
+    Raises:
+        InputError: a dtype that the file does not have.
+    """
     if wanted is None:
         return "float16" if all(part.dtype == np.float16 for part in features.values()) else "float32"
     name = str(getattr(wanted, "__name__", wanted)).removeprefix("torch.")
@@ -177,7 +198,12 @@ def _class_names(labels: Mapping[str, NDArray[np.int64]], names: Sequence[str] |
     return known
 
 
-def _classifier(values: tuple[Any, Any], header: Header) -> LinearWeights:
+def linear_weights(values: tuple[Any, Any], header: Header) -> LinearWeights:
+    """The classifier (weight, bias) of a header.
+
+    Raises:
+        InputError: one of other classes or features, or with values that are not finite.
+    """
     shape, given = header.classifier_shape, pair("classifier", values, "(weight, bias)")
     weight, bias = (array("the classifier's weight and bias", part) for part in given)
     if weight.shape != shape or bias.shape != shape[:1]:

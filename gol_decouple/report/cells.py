@@ -15,13 +15,15 @@ _STARTS = {"fresh": "fresh", "paper": "fresh, weights 0.001, biases -2"}
 
 def recipe(row: Row) -> str:
     """Where the classifier comes from and how long it trained; every changed setting is named."""
+    mean = f"mean of {len(row['cascade'])} stages, " if row["cascade"] else ""
     if row["stage"] == 1 and row["epochs"] == 0:
-        return f"stage one, {'random weights' if row['started_from'] == 'random' else 'loaded'}"
+        return f"{mean}stage one, {'random weights' if row['started_from'] == 'random' else 'loaded'}"
     begin = "stage one" if row["stage"] == 1 else _STARTS.get(row["start"], "from stage one")
     if row["stage"] == 2 and row["started_from"] not in (None, "fresh", "stage_one"):
         begin = "from a Softmax classifier trained on the features"
     if row["classifier"] == NEAREST_MEAN:
         begin = "class means"
+    begin = f"{mean}{begin}"
     told = ("start", "lr", "epochs", "views")
     others = {name: value for name, value in row["changed_settings"].items() if name not in told}
     changed = [f"{row['views']} views"] if row["views"] > 1 else []

@@ -45,6 +45,7 @@ FIELDS = (
         "tried",
         "seed",
         "split",
+        "cascade",
     ),
     *_METRICS,
     *CALIBRATION,
@@ -158,6 +159,7 @@ def _row(folder: Path) -> Row:
             "changed_settings": _changed(manifest),
             "trained_on": manifest.get("trained_on", "train"),
             "temperature": manifest.get("temperature"),
+            "cascade": _cascade(manifest.get("cascade")),
             **choice,
             "paper_top1": paper_top1(manifest),
             "features": manifest["features"]["fingerprint"],
@@ -174,6 +176,11 @@ def _changed(manifest: dict[str, Any]) -> Row:
     changed: Row = manifest.get("changed_settings", {})
     steps = manifest["settings"].get("max_steps")
     return changed if steps is None else {**changed, "max_steps": steps}
+
+
+def _cascade(stages: list[dict[str, Any]] | None) -> list[str] | None:
+    """Of the mean over a cascade's stages, the names of their features files; else None."""
+    return None if stages is None else [str(stage["features"]) for stage in stages]
 
 
 def _detection(told: dict[str, Any] | None) -> Row:

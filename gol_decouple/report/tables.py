@@ -37,6 +37,7 @@ def to_csv(rows: Sequence[Row]) -> str:
         tried = None if row["tried"] is None else json.dumps(row["tried"])
         settings = tested_with(row) if row["test_settings"] else None
         texts = {"changed_settings": settings_text(row), "tried": tried, "test_settings": settings}
+        texts["cascade"] = " ".join(row["cascade"]) if row["cascade"] else None
         writer.writerow(row | texts)
     return text.getvalue().rstrip("\n")
 

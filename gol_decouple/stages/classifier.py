@@ -53,6 +53,15 @@ def run_stage2(
     """
     sets = points_of(target, names, grid, progress)
     work = open_work(target, sets, grid, device, progress, annotations)
+    made, errors = retrain_all(work, sets, seeds, overwrite, keep_grid)
+    raise_all(errors)
+    return [folder for _, folder in made]
+
+
+def retrain_all(
+    work: Work, sets: Sequence[Sequence[Method]], seeds: Sequence[int], overwrite: bool = False, keep_grid: bool = False
+) -> tuple[list[tuple[Job, Path]], list[InputError]]:
+    """What `run_stage2` does, once all is open: what was to be made, with its folder, and the errors of what failed."""
     if keep_grid:
         sets = [[point] for points in sets for point in points]
     open_sets = [points for points in sets if len(points) > 1 or points[0].temperature == "val"]
@@ -61,18 +70,21 @@ def run_stage2(
     errors = []
     if candidates is not None:
         for failed in candidates.run([point for points in open_sets for point in points], seeds, overwrite):
-            progress.warn(f"left out of the choice: {failed.message}")
+            work.progress.warn(f"left out of the choice: {failed.message}")
         for points in open_sets:
             try:
                 chosen.append(candidates.choose(points, seeds))
             except InputError as error:
                 errors.append(error)
-    folders, failed_finals = make_final(work, chosen, seeds, candidates, overwrite)
-    errors += failed_finals
+    made, failed_finals = make_final(work, chosen, seeds, candidates, overwrite)
+    return made, errors + failed_finals
+
+
+def raise_all(errors: Sequence[InputError]) -> None:
+    """Raise one InputError that tells of all, if there are any."""
     if errors:
         told = few([error.message for error in errors])
         raise InputError(told if len(errors) == 1 else f"{len(errors)} classifiers failed: {told}", errors[0].hint)
-    return folders
 
 
 def points_of(
@@ -148,15 +160,20 @@ def _one_value(grid: Sequence[Stage2Config], name: str) -> Any:
     return values.pop()
 
 
+def final_samples(work: Work) -> Samples:
+    """What classifiers that were not chosen among others are trained on."""
+    return Samples(with_val=bool(work.refit) and "val" in work.features)
+
+
 def make_final(
     work: Work,
     chosen: Sequence[Method | Choice],
     seeds: Sequence[int],
     candidates: Candidates | None = None,
     overwrite: bool = False,
-) -> tuple[list[Path], list[InputError]]:
+) -> tuple[list[tuple[Job, Path]], list[InputError]]:
     """Make the classifiers that are reported, and evaluate them on test; returns their folders, and what failed."""
-    everything = Samples(with_val=bool(work.refit) and "val" in work.features)
+    everything = final_samples(work)
     as_chosen = candidates.holdout.rest if candidates is not None and work.refit is False else everything
     has_classifier = work.features.classifier is not None
     jobs: dict[str, list[tuple[Job, Choice | None]]] = {everything.key: [], as_chosen.key: []}
@@ -168,7 +185,7 @@ def make_final(
             (Job(method, seed, temperature=temperatures.get(seed)), choice)
             for seed in seeds_of(method, seeds, has_classifier)
         ]
-    folders, errors = [], []
+    made, errors = [], []
     for samples in {samples.key: samples for samples in (everything, as_chosen)}.values():
         finals = _Finals(work)
         same = candidates is not None and candidates.saved.samples.key == samples.key
@@ -177,10 +194,10 @@ def make_final(
         errors += saved.run([job for job, _ in jobs[samples.key]], overwrite)
         finals.finish()
         for job, choice in jobs[samples.key]:
-            folders.append(saved.folder(job))
+            made.append((job, saved.folder(job)))
             if choice is not None and saved.is_finished(job):
-                choice.write(folders[-1])
-    return folders, errors
+                choice.write(made[-1][1])
+    return made, errors
 
 
 class _Finals:

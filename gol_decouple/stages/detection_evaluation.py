@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import copy
 import time
 from collections.abc import Iterator, Mapping, Sequence
 from functools import cached_property
@@ -13,7 +14,6 @@ import torch
 from numpy.typing import NDArray
 
 from gol_decouple import classifiers, runs
-from gol_decouple.backbones import conventions
 from gol_decouple.backbones.detector_weights import detector_from
 from gol_decouple.data.annotated import AnnotatedSplit
 from gol_decouple.data.annotated_batches import AnnotatedBatches
@@ -32,8 +32,10 @@ from gol_decouple.features import FeaturesFile
 from gol_decouple.losses import Loss
 from gol_decouple.progress import SECONDS_BETWEEN_LINES, SILENT, Progress
 from gol_decouple.settings import Config
+from gol_decouple.stages.cached_rois import box_regressor, cascade_rois
 
 Figures = Mapping[str, Any]
+Losses = Loss | Sequence[Loss]  # of a classifier; of those of a cascade's stages, one each
 T = TypeVar("T")
 
 
@@ -59,6 +61,7 @@ class DetectionEvaluation:
         progress: Progress = SILENT,
     ) -> None:
         self._features, self._config, self._folder, self._device = features, config, folder, device
+        self._stages = [features]
         self._progress = progress
         self.split = "test" if "test" in features else "val"
         if self.split not in features:
@@ -82,7 +85,15 @@ class DetectionEvaluation:
         self._category_ids = category_ids(features.classes.names, self._boxes.truth)
         self._found: dict[int, tuple[Figures, Figures | None]] = {}
 
-    def evaluate_together(self, pairs: Sequence[tuple[Any, Loss]]) -> None:
+    def of_cascade(self, earlier: Sequence[FeaturesFile]) -> DetectionEvaluation:
+        """The same for a cascade, of which this is the last stage: there classifiers, and their losses, are sequences
+        of one a stage, and what is evaluated is the mean of their scores.
+        """
+        found = copy.copy(self)
+        found._stages, found._found = [*earlier, self._features], {}
+        return found
+
+    def evaluate_together(self, pairs: Sequence[tuple[Any, Losses]]) -> None:
         """Evaluate classifiers with their losses in one pass over the images, for `evaluate` to tell.
 
         They share what does not depend on them: the features, decoded boxes, and with masks the whole backbone.
@@ -91,11 +102,12 @@ class DetectionEvaluation:
         found = self._figures(scorers) if scorers else []
         self._found = {id(classifier): figures for (classifier, _), figures in zip(pairs, found, strict=True)}
 
-    def evaluate(self, folder: Path, classifier: Any, loss: Loss) -> dict[str, Any]:
+    def evaluate(self, folder: Path, classifier: Any, loss: Losses) -> dict[str, Any]:
         """Evaluate a classifier and write its `per_class_ap.csv`; returns what its manifest says of detections.
 
         Args:
-            classifier: anything `classifiers.of` takes; None if there is none, and then all figures are None.
+            classifier: anything `classifiers.of` takes, of a cascade one a stage; None if there is none, and then all
+                figures are None.
             loss: what turns its logits into scores.
         """
         if classifier is None:
@@ -120,12 +132,13 @@ class DetectionEvaluation:
         images = self._told(self._images(), "boxes and masks")
         return detector_ap(self._boxes, self._masks, self._detector, images, scorers, self._category_ids, self.settings)
 
-    def differs(self, manifest: Mapping[str, Any]) -> str | None:
-        """What a finished classifier was evaluated with, if that is something else."""
-        told, own = manifest.get("detection"), manifest_of(self._boxes.truth, self.settings, {}, None)
+    def tell_other(self, folder: Path) -> None:
+        """Warn of a finished classifier that was evaluated with something else."""
+        told, own = runs.read_manifest(folder).get("detection"), manifest_of(self._boxes.truth, self.settings, {}, None)
         if told is None or all(told[name] == own[name] for name in ("settings", "annotations", "images")):
-            return None
-        return f"{told['annotations']}, {told['images']} images, {told['settings']}"
+            return
+        other = f"{told['annotations']}, {told['images']} images, {told['settings']}"
+        self._progress.warn(f"it was evaluated with other settings ({other}): --overwrite evaluates it anew")
 
     @cached_property
     def _masks(self) -> Evaluation:
@@ -162,32 +175,10 @@ class DetectionEvaluation:
 
     def _rois(self) -> Iterator[ImageRois]:
         """The RoIs of every image that has any."""
-        rows = self._features[self.split]
-        images = rows.images
-        for at, num_rois in enumerate(images.num_rois.tolist()):
-            if num_rois:
-                own = slice(at * images.rois_per_image, at * images.rois_per_image + num_rois)
-                features, boxes = rows.features[0, own].astype(np.float32), rows.boxes[own]
-                size = int(images.heights[at]), int(images.widths[at])
-                yield ImageRois(int(images.ids[at]), size, self._there(features), self._there(boxes))
+        return cascade_rois(self._stages, self.split, self._device)
 
     def _regressor(self) -> BoxRegressor:
-        """The one in the file; without one, boxes are final: one that leaves them where they are."""
-        found = self._features.regressor
-        if found is None:
-            weight = torch.zeros(1, 4, self._features.feature_size, device=self._device)
-            return BoxRegressor(weight, torch.zeros(1, 4, device=self._device))
-        weight, bias = self._there(found.weight), self._there(found.bias)
-        x, y, width, height = found.coder_weights
-        return BoxRegressor(weight, bias, (x, y, width, height), self._least_growth())
-
-    def _least_growth(self) -> float:
-        """That of the framework whose conventions the RoIs' detector had, if the file tells."""
-        told = self._features.origin.get("transform", {}).get("conventions")
-        return conventions.least_growth(told.get("framework") if isinstance(told, dict) else None)
-
-    def _there(self, array: NDArray[Any]) -> torch.Tensor:
-        return torch.from_numpy(array).to(self._device)
+        return box_regressor(self._features, self._device)
 
 
 def category_ids(names: list[str], truth: GroundTruth) -> NDArray[np.int64]:
@@ -208,7 +199,11 @@ def category_ids(names: list[str], truth: GroundTruth) -> NDArray[np.int64]:
     return np.array([by_name[name] for name in names], np.int64)
 
 
-def _scorer(classifier: Any, loss: Loss, device: torch.device) -> Scorer:
+def _scorer(classifier: Any, loss: Losses, device: torch.device) -> Scorer:
+    """What gives the scores of a classifier, or of one a stage: then the mean of their scores."""
+    if isinstance(loss, Sequence):
+        stages = [_scorer(*one, device) for one in zip(classifier, loss, strict=True)]
+        return lambda *features: torch.stack([scores(x) for scores, x in zip(stages, features, strict=True)]).mean(0)
     applied, there = classifiers.of(classifier).to(device), loss.to(device)
     return lambda features: there.scores(applied.logits(features))
 

@@ -14,7 +14,7 @@ from gol_decouple import runs, runtime
 from gol_decouple.features import FeaturesFile
 from gol_decouple.losses import Loss
 from gol_decouple.metrics import no_metrics
-from gol_decouple.stages.detection_evaluation import DetectionEvaluation
+from gol_decouple.stages.detection_evaluation import DetectionEvaluation, Losses
 from gol_decouple.stages.evaluation import metrics_of, predict, save_predictions
 
 
@@ -22,7 +22,7 @@ def finish(
     folder: Path,
     classifier: Any,
     features: FeaturesFile,
-    loss: Loss,
+    loss: Losses,
     device: torch.device,
     facts: dict[str, Any],
     temperature: float | None = None,
@@ -34,7 +34,7 @@ def finish(
 
     Args:
         classifier: anything `classifiers.of` takes; None if there is none, and then accuracies are None.
-        loss: what turns its logits into scores.
+        loss: what turns its logits into scores; of a cascade, one a stage, as are its classifiers.
         facts: what only the stage knows: stage, run, method and parts, seed, settings, seconds.
         temperature: of its scores.
         split, positions: what it is evaluated on (see `evaluation.predict`).
@@ -44,12 +44,13 @@ def finish(
     if detections is not None:
         facts, split = {**facts, "detection": detections.evaluate(folder, classifier, loss)}, detections.split
     elif classifier is not None:
+        assert isinstance(loss, Loss)  # several are of a cascade
         predictions = predict(classifier, features, split, loss, device, temperature, positions)
         save_predictions(folder, predictions, features.classes)
         metrics = metrics_of(predictions, features.classes)
     manifest = {
-        **facts,
         **_describe(features),
+        **facts,
         "split": split,
         "temperature": temperature,
         "metrics": metrics,

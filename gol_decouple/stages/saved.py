@@ -103,7 +103,8 @@ class Saved:
             folder = self.folder(job)
             if not overwrite and not self.is_left(job):
                 self._work.progress.say(f"{folder} is finished and kept as it is (--overwrite trains it again)")
-                self._tell_other_evaluation(folder)
+                if self._work.detections is not None:
+                    self._work.detections.tell_other(folder)
                 continue
             if overwrite:
                 (folder / STATE).unlink(missing_ok=True)
@@ -117,11 +118,6 @@ class Saved:
         if lost := len(left) - len(started):
             errors[-1] = InputError(f"{errors[-1].message}; {lost} that start from them were left out", errors[-1].hint)
         return errors
-
-    def _tell_other_evaluation(self, folder: Path) -> None:
-        detections = self._work.detections
-        if detections is not None and (other := detections.differs(runs.read_manifest(folder))):
-            self._work.progress.warn(f"it was evaluated with other settings ({other}): --overwrite evaluates it anew")
 
     def train_first(self, jobs: Sequence[Job]) -> list[InputError]:
         """Train the Softmax classifiers that jobs start from, where the file has none; returns what failed."""
@@ -213,7 +209,7 @@ class Saved:
         if time.monotonic() - self._last_save < SECONDS_BETWEEN_SAVES:
             return
         for job, state in states:
-            folder = _make(self.folder(job))
+            folder = make_folder(self.folder(job))
             tensors = {"trained": state.trained, "velocity": state.velocity}
             tensors |= {f"{LOSS_STATE}{name}": tensor for name, tensor in state.loss.items()}
             with atomic_path(folder / STATE) as temporary:
@@ -248,7 +244,7 @@ class Saved:
         return state
 
     def _save(self, job: Job, result: Retrained) -> None:
-        folder = _make(self.folder(job))
+        folder = make_folder(self.folder(job))
         for old in (runs.MANIFEST, runs.CHOICE):
             (folder / old).unlink(missing_ok=True)
         with atomic_path(folder / CLASSIFIER) as temporary:
@@ -295,7 +291,8 @@ def _unreadable(folder: Path, error: Exception) -> InputError:
     return InputError(f"the classifier in {folder} cannot be read: {error}", f"remove {folder}")
 
 
-def _make(folder: Path) -> Path:
+def make_folder(folder: Path) -> Path:
+    """Make it, if it is not there."""
     with disk_errors(folder):
         folder.mkdir(parents=True, exist_ok=True)
     return folder

@@ -69,10 +69,10 @@ def tune(
     told |= {"minutes": minutes, "seconds": time.monotonic() - started}
     path = target.folder / runs.TUNING
     write_json(path, told)  # the decision stands before test is read
-    folders, errors = make_final(work, list(search.choices.values()), seeds, candidates)
+    made, errors = make_final(work, list(search.choices.values()), seeds, candidates)
     for error in errors:
         progress.warn(error.message)
-    done = [folder for folder in folders if runs.is_finished(folder)]
+    done = [folder for _, folder in made if runs.is_finished(folder)]
     shipped = [str(folder) for folder in done if runs.read_manifest(folder)["method"] == told["ship"]]
     if told["ship"] != STAGE_ONE and not shipped:
         failed = next(error for error in errors)
