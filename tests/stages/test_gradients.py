@@ -202,6 +202,17 @@ class TestProgram:
         chosen = self.folder(run)
         assert torch.equal(read_gradients(chosen, 3), read_gradients(candidates[chosen.name], 3))
 
+    def test_what_was_chosen_from_candidates_without_them_is_trained_for_them(self, run_cli: RunCli, run: Path) -> None:
+        grid = ("--set", "stage2.lr=[1e-5,1e-4]", "--set", "stage2.refit=false")
+        self.stage2(run_cli, run, *grid)
+        chosen = self.folder(run)
+        weights = (chosen / saved.CLASSIFIER).read_bytes()
+        shutil.rmtree(chosen)
+        self.stage2(run_cli, run, *grid, *ON)
+        assert self.folder(run) == chosen
+        assert (chosen / saved.CLASSIFIER).read_bytes() == weights
+        assert read_gradients(chosen, 3).any()
+
     @pytest.mark.parametrize("before", [True, False], ids=["with them", "without them"])
     def test_after_an_interruption(
         self, run_cli: RunCli, run: Path, monkeypatch: pytest.MonkeyPatch, before: bool
