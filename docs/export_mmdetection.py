@@ -136,7 +136,9 @@ def main() -> None:
     config, checkpoint, device = (given.pop(name) for name in ("config", "checkpoint", "device"))
     model = init_detector(config, checkpoint, device=device).eval()
     origin = {"backbone": {"name": Path(config).stem, "sha256": weights_sha256(model)}}
-    origin["transform"] = {"pipeline": str(get_test_pipeline_cfg(model.cfg))}
+    pipeline = str(get_test_pipeline_cfg(model.cfg))
+    # The framework bounds how much a box can shrink, which its regressor's layer does not show.
+    origin["transform"] = {"pipeline": pipeline, "conventions": {"framework": "mmdetection"}}
     detector = (TwoStage if hasattr(model, "roi_head") else Dense)(model, Images(model))
     export_program.run(detector, origin, given)
 

@@ -22,7 +22,10 @@ M = TypeVar("M", bound=BaseModel)
 # What a run is called, where and how fast it executes does not change what it is: two configs that differ only here
 # are the same run.
 EXECUTION_KEYS = frozenset(
-    {"name", "device", "stage1.num_workers", "stage1.tensorboard", "features.batch_size", "stage2.memory_gb"}
+    {
+        *("name", "device", "stage1.num_workers", "stage1.tensorboard"),
+        *("features.batch_size", "stage2.memory_gb", "stage2.gradients"),
+    }
 )
 
 

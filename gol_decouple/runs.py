@@ -5,8 +5,9 @@ A manifest is written last, so a folder that has one is finished:
     RUNS_DIR/<name>/               config.toml, last.pt, previous.pt, log.csv, model.safetensors, features.h5,
                                    per_class.csv, predictions.npz, manifest.json; checkpoint.json of a model loaded
     RUNS_DIR/<name>/stage2/<key>/  classifier.safetensors, per_class.csv, predictions.npz, manifest.json; choice.json of
-                                   a classifier that was chosen
+                                   a classifier that was chosen; gradients.csv (stage2.gradients)
                                    (of a cascade, manifest.json and per_class_ap.csv: classifiers are its members')
+    RUNS_DIR/<name>/analyses/      what `analyze` made
     RUNS_DIR/<name>/tuning.json    what `tune` tried and found
     RUNS_DIR/<name>/candidates/    the same of what there was to choose from, evaluated on what was held out
 """

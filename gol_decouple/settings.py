@@ -242,11 +242,12 @@ class Stage2Config(MethodConfig):
     refit: bool | None = None  # train what is chosen on val once more with val; unset: if val was held out of train
     # 10^9 bytes for features, which are streamed if they are more; unset: half of what is free
     memory_gb: Rate | None = None
+    gradients: bool = False  # sum the gradient of every class in every epoch too, into gradients.csv; changes no result
 
     @property
     def changes(self) -> dict[str, Any]:
         """What replaces the methods' own settings."""
-        return self.model_dump(exclude_none=True, exclude={"refit", "memory_gb"})
+        return self.model_dump(exclude_none=True, exclude={"refit", "memory_gb", "gradients"})
 
 
 class Config(Section):

@@ -19,7 +19,7 @@ from gol_decouple.class_stats import held_out_indices
 from gol_decouple.features import FeaturesFile
 from gol_decouple.report.rows import collect_rows
 from gol_decouple.runs import MANIFEST, read_manifest
-from gol_decouple.stages import choosing, saved
+from gol_decouple.stages import choosing, saved, states
 from gol_decouple.stages.feed import TrainRows
 from gol_decouple.stages.jobs import Job, State
 from gol_decouple.stages.samples import Holdout
@@ -302,7 +302,7 @@ def test_an_interrupted_choice_continues(
         assert [folder.name for folder in one] == [folder.name for folder in other]
         for whole, stopped in zip(one, other, strict=True):
             assert (whole / saved.CLASSIFIER).read_bytes() == (stopped / saved.CLASSIFIER).read_bytes()
-            assert not (stopped / saved.STATE).exists()
+            assert not (stopped / states.STATE).exists()
     for whole, stopped in zip(asked_for(tmp_path / "whole"), asked_for(tmp_path / "stopped"), strict=True):
         assert choice(whole) == choice(stopped)
 
@@ -324,7 +324,7 @@ def test_an_interrupted_training_of_what_was_chosen_continues(
     with monkeypatch.context() as patch:
         patch.setattr(saved.Saved, "_save_states", save)
         stage2(run_cli, carved, tmp_path / "stopped", *arguments, code=130)
-    assert [path.name for path in folders(tmp_path / "stopped")[0].iterdir()] == [saved.STATE]
+    assert [path.name for path in folders(tmp_path / "stopped")[0].iterdir()] == [states.STATE]
     again = stage2(run_cli, carved, tmp_path / "stopped", *arguments)
     assert "2 of 2 candidates were trained before" in again.err
     assert again.err.count(": continuing after epoch 1\n") == 1

@@ -13,7 +13,7 @@ from conftest import RunCli, write_gaussians
 import gol_decouple
 from gol_decouple import features, methods
 from gol_decouple.errors import InputError
-from gol_decouple.stages import saved
+from gol_decouple.stages import saved, states
 from gol_decouple.stages.jobs import Job, State
 
 GRID = ("--method", "crt", "--set", "stage2.lr=[1e-3,1e-2]", "--set", "stage2.epochs=3")
@@ -58,11 +58,11 @@ def test_candidates_that_were_to_be_overwritten_continue(
     with monkeypatch.context() as patch:
         patch.setattr(saved.Saved, "_save_states", save)
         assert run_cli(*arguments, "--overwrite").code == 130
-    assert len(list((tmp_path / "r").rglob(saved.STATE))) == 2
+    assert len(list((tmp_path / "r").rglob(states.STATE))) == 2
     outcome = run_cli(*arguments)
     assert outcome.code == 0, outcome.err
     assert outcome.err.count("continuing after epoch 1") == 2
-    assert not list((tmp_path / "r").rglob(saved.STATE))
+    assert not list((tmp_path / "r").rglob(states.STATE))
 
 
 def test_what_is_trained_anew_alone_was_not_chosen(tmp_path: Path, file: Path, run_cli: RunCli) -> None:

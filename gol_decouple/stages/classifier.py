@@ -125,7 +125,7 @@ def open_work(
         progress.warn(f"{target.features} has the clean view only: stage2.views = 'random' changes nothing")
     if not features.checked:
         progress.warn(f"{target.features} was written elsewhere: it has no checksums, so damage cannot be noticed")
-    memory_gb, refit = _one_value(grid, "memory_gb"), _one_value(grid, "refit")
+    memory_gb, refit, gradients = (_one_value(grid, name) for name in ("memory_gb", "refit", "gradients"))
     used_device = runtime.select_device(device)
     detections = None
     if features.is_detection:
@@ -136,7 +136,7 @@ def open_work(
         _warn_of_few_steps(features, sets, progress)
     elif annotations is not None:
         raise InputError(f"{target.features} holds samples, not RoIs: there is nothing to annotate", "no --annotations")
-    return Work(target, features, used_device, memory_gb, refit, progress, detections)
+    return Work(target, features, used_device, memory_gb, refit, progress, detections, gradients)
 
 
 def _warn_of_few_steps(features: FeaturesFile, sets: Sequence[Sequence[Method]], progress: Progress) -> None:

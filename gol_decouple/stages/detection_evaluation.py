@@ -20,11 +20,11 @@ from gol_decouple.data.annotated_batches import AnnotatedBatches
 from gol_decouple.data.loading import clean_keys
 from gol_decouple.data.lvis import annotation_file, load_annotated
 from gol_decouple.detection import Evaluation, prepare
-from gol_decouple.detection.box_evaluation import box_ap
+from gol_decouple.detection.box_evaluation import Evaluated, box_ap
 from gol_decouple.detection.box_regression import BoxRegressor
 from gol_decouple.detection.figures import manifest_of, save_class_ap
 from gol_decouple.detection.ground_truth import GroundTruth
-from gol_decouple.detection.roi_boxes import ImageRois, Scorer
+from gol_decouple.detection.roi_boxes import ImageBoxes, ImageRois, Scorer, detect_boxes
 from gol_decouple.detection.settings import DetectionSettings
 from gol_decouple.detection.whole_detector import detector_ap
 from gol_decouple.errors import InputError, few
@@ -85,6 +85,16 @@ class DetectionEvaluation:
         self._category_ids = category_ids(features.classes.names, self._boxes.truth)
         self._found: dict[int, tuple[Figures, Figures | None]] = {}
 
+    @property
+    def truth(self) -> GroundTruth:
+        """The annotations, with boxes."""
+        return self._boxes.truth
+
+    @property
+    def category_ids(self) -> NDArray[np.int64]:
+        """Those of the classes in annotations, [C]."""
+        return self._category_ids
+
     def of_cascade(self, earlier: Sequence[FeaturesFile]) -> DetectionEvaluation:
         """The same for a cascade, of which this is the last stage: there classifiers, and their losses, are sequences
         of one a stage, and what is evaluated is the mean of their scores.
@@ -92,6 +102,20 @@ class DetectionEvaluation:
         found = copy.copy(self)
         found._stages, found._found = [*earlier, self._features], {}
         return found
+
+    def detections(self, pairs: Sequence[tuple[Any, Losses]]) -> Iterator[tuple[tuple[int, int], list[ImageBoxes]]]:
+        """Of every image that has RoIs, its height and width, and what each classifier detects in these; in one pass.
+
+        Detections of classes that the image is neither annotated nor negative for are left out.
+
+        Args:
+            pairs: classifiers (anything `classifiers.of` takes) with their losses.
+        """
+        scorers = [_scorer(classifier, loss, self._device) for classifier, loss in pairs]
+        evaluated, regressor = Evaluated(self.truth, self._category_ids), self._regressor()
+        for rois in self._told(self._rois(), "boxes"):
+            found = detect_boxes(rois, regressor, scorers, self.settings)
+            yield rois.size, [one.some(evaluated.among(rois.image_id, one.labels)) for one in found]
 
     def evaluate_together(self, pairs: Sequence[tuple[Any, Losses]]) -> None:
         """Evaluate classifiers with their losses in one pass over the images, for `evaluate` to tell.

@@ -79,12 +79,14 @@ class State:
     Attributes:
         trained, velocity: what is trained and its momentum, [P] (see `classifiers.Trained`).
         loss: the loss's own state, by name.
+        gradients: float64 [epochs done, 3, C] (see `gradients.GradientMass`), where they are summed.
     """
 
     trained: torch.Tensor
     velocity: torch.Tensor
     history: History
     loss: Mapping[str, torch.Tensor] = field(default_factory=dict)
+    gradients: torch.Tensor | None = None
 
     def fits(self, method: Method, loss: Loss, num_classes: int, feature_size: int) -> bool:
         """Whether it can be one of a method's classifiers that has epochs left."""
@@ -95,6 +97,8 @@ class State:
         of_loss = loss.state_dict()
         same &= self.loss.keys() == of_loss.keys() and all(_like(self.loss[name], of_loss[name]) for name in of_loss)
         history = isinstance(self.history, list) and all(isinstance(entry, dict) for entry in self.history)
+        if self.gradients is not None:
+            same &= self.gradients.shape == (len(self.history), 3, num_classes)
         return history and same and 0 < len(self.history) < method.epochs
 
 
@@ -139,6 +143,7 @@ class Retrained:
         shuffled_rows: how many train samples were shuffled among each other; None: all.
         temperature: see `calibration.tempered`; None leaves scores as they are.
         metrics: top-1 metrics on test; None if there is no test split or `evaluate=False`.
+        gradients: float64 [epochs, 3, C] (see `gradients.GradientMass`), if they were summed.
     """
 
     classifier: Classifier
@@ -150,6 +155,7 @@ class Retrained:
     shuffled_rows: int | None = None
     temperature: float | None = None
     metrics: Metrics | None = None
+    gradients: torch.Tensor | None = None
 
     @property
     def weight(self) -> torch.Tensor:

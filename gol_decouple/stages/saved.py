@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 import contextlib
-import json
 import time
 from collections.abc import Callable, Iterable, Iterator, Sequence
 from dataclasses import dataclass, replace
@@ -24,14 +23,14 @@ from gol_decouple.runs import Target
 from gol_decouple.stages.closed_form import closed_form
 from gol_decouple.stages.detection_evaluation import DetectionEvaluation
 from gol_decouple.stages.feed import TrainRows
+from gol_decouple.stages.gradients import GRADIENTS, read_gradients, write_gradients
 from gol_decouple.stages.jobs import Job, Retrained, State, loss_of
 from gol_decouple.stages.rows import open_rows
 from gol_decouple.stages.samples import Samples
+from gol_decouple.stages.states import STATE, read_state, write_state
 from gol_decouple.stages.together import train_together
 
 CLASSIFIER = "classifier.safetensors"
-STATE = "state.safetensors"
-LOSS_STATE = "loss."  # before the names of the loss's own tensors in a state
 # A training that is stopped loses no more than this, or an epoch where that is longer.
 SECONDS_BETWEEN_SAVES = 30.0
 
@@ -44,6 +43,7 @@ class Work:
         refit: whether final classifiers are trained on val too; None: where val was held out of train, what was chosen
             is trained on all of train, otherwise it is what was chosen from.
         detections: what classifiers of RoIs are evaluated with.
+        gradients: whether trainings sum every class's gradients, into `gradients.csv`.
     """
 
     target: Target
@@ -53,6 +53,7 @@ class Work:
     refit: bool | None
     progress: Progress
     detections: DetectionEvaluation | None = None
+    gradients: bool = False
 
 
 # Writes what a finished classifier's folder holds besides its weights, the manifest last, given facts for it.
@@ -105,6 +106,8 @@ class Saved:
                 self._work.progress.say(f"{folder} is finished and kept as it is (--overwrite trains it again)")
                 if self._work.detections is not None:
                     self._work.detections.tell_other(folder)
+                if self._lacks_gradients(job):
+                    self._work.progress.warn(f"it was trained without stage2.gradients, and has no {GRADIENTS}")
                 continue
             if overwrite:
                 (folder / STATE).unlink(missing_ok=True)
@@ -118,6 +121,13 @@ class Saved:
         if lost := len(left) - len(started):
             errors[-1] = InputError(f"{errors[-1].message}; {lost} that start from them were left out", errors[-1].hint)
         return errors
+
+    def has(self, job: Job) -> bool:
+        """Whether it is there with all that is asked for."""
+        return self.is_finished(job) and not self._lacks_gradients(job)
+
+    def _lacks_gradients(self, job: Job) -> bool:
+        return self._work.gradients and job.method.is_trained and not (self.folder(job) / GRADIENTS).is_file()
 
     def train_first(self, jobs: Sequence[Job]) -> list[InputError]:
         """Train the Softmax classifiers that jobs start from, where the file has none; returns what failed."""
@@ -142,7 +152,11 @@ class Saved:
             raise _unreadable(folder, error) from None
         loss = loss_of(job.method, self.samples.facts(self._work.features))
         temperature = manifest.get("temperature")
-        return Retrained(classifier, job.method, loss, views, history, seconds, shuffled_rows, temperature)
+        num_classes = len(self._work.features.classes)
+        gradients = read_gradients(folder, num_classes) if (folder / GRADIENTS).is_file() else None
+        return Retrained(
+            *(classifier, job.method, loss, views, history, seconds, shuffled_rows, temperature), gradients=gradients
+        )
 
     def _run(self, jobs: Sequence[Job]) -> list[InputError]:
         """Make classifiers and save each when it is done; returns the errors of those that failed."""
@@ -161,7 +175,7 @@ class Saved:
         """What was trained elsewhere, then what is not trained, then the rest, in one pass over the features."""
         left = []
         for job in jobs:
-            if self._adopted is not None and self._adopted.is_finished(job):
+            if self._adopted is not None and self._adopted.has(job):
                 try:
                     yield job, self._adopted.load(job)
                 except InputError as error:
@@ -174,7 +188,8 @@ class Saved:
             rows = self._open_rows(left)
             self._last_save = time.monotonic()
             left = [replace(job, state=self._read_state(job)) for job in left]
-            yield from train_together(rows, left, self._work.progress, self._save_states)
+            work = self._work
+            yield from train_together(rows, left, work.progress, self._save_states, work.gradients)
 
     def _open_rows(self, jobs: Sequence[Job]) -> TrainRows:
         work = self._work
@@ -209,12 +224,7 @@ class Saved:
         if time.monotonic() - self._last_save < SECONDS_BETWEEN_SAVES:
             return
         for job, state in states:
-            folder = make_folder(self.folder(job))
-            tensors = {"trained": state.trained, "velocity": state.velocity}
-            tensors |= {f"{LOSS_STATE}{name}": tensor for name, tensor in state.loss.items()}
-            with atomic_path(folder / STATE) as temporary:
-                told = {"history": state.history, "shuffled_rows": self._shuffled_rows}
-                save_file(tensors, temporary, metadata={name: json.dumps(value) for name, value in told.items()})
+            write_state(make_folder(self.folder(job)), state, self._shuffled_rows)
         self._last_save = time.monotonic()
 
     def _read_state(self, job: Job) -> State | None:
@@ -224,18 +234,16 @@ class Saved:
             return None
         features, progress = self._work.features, self._work.progress
         try:
-            with safe_open(path, "pt") as file:
-                trained, velocity = (file.get_tensor(name) for name in ("trained", "velocity"))
-                kept = [name for name in file.keys() if name.startswith(LOSS_STATE)]  # noqa: SIM118
-                of_loss = {name.removeprefix(LOSS_STATE): file.get_tensor(name) for name in kept}
-                told = {name: json.loads(text) for name, text in (file.metadata() or {}).items()}
-                state = State(trained, velocity, told["history"], of_loss)
-                shuffled = told["shuffled_rows"]
+            state, shuffled = read_state(path.parent)
             loss = loss_of(job.method, self.samples.facts(features))
             if not state.fits(job.method, loss, len(features.classes), features.feature_size):
                 raise ValueError("it is of another training")
-        except (SafetensorError, OSError, KeyError, TypeError, ValueError) as error:
+        except ValueError as error:
             progress.warn(f"{path} cannot be read, so {job} is trained from its start: {error}")
+            return None
+        if self._work.gradients and state.gradients is None:
+            told = "its first epochs were trained without stage2.gradients"
+            progress.warn(f"{job} is trained from its start: {told}")
             return None
         progress.say(f"{job}: continuing after epoch {len(state.history)}")
         if shuffled != self._shuffled_rows:
@@ -245,11 +253,13 @@ class Saved:
 
     def _save(self, job: Job, result: Retrained) -> None:
         folder = make_folder(self.folder(job))
-        for old in (runs.MANIFEST, runs.CHOICE):
+        for old in (runs.MANIFEST, runs.CHOICE, GRADIENTS):
             (folder / old).unlink(missing_ok=True)
         with atomic_path(folder / CLASSIFIER) as temporary:
             told = {"normalise": "true"} if result.normalise else None
             save_file(result.classifier.tensors(), temporary, metadata=told)
+        if result.gradients is not None:
+            write_gradients(folder, result.gradients, self._work.features.is_detection)
         method = result.method
         facts = {
             "stage": 2,

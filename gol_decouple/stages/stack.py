@@ -11,6 +11,7 @@ from gol_decouple import classifiers
 from gol_decouple.classifiers import Classifier
 from gol_decouple.losses import Loss
 from gol_decouple.methods import Method
+from gol_decouple.stages.gradients import GradientMass
 from gol_decouple.stages.jobs import Weights, makes
 from gol_decouple.stages.replay import Replay
 
@@ -24,11 +25,19 @@ class Stack:
     Attributes:
         trained, velocity: float32 [K, P], what is trained of each; for linear ones its weight [C, D] and bias [C].
         loss_sums: float32 [K], the sum of all samples' losses.
+        gradients: the sums of all samples' gradients; None unless it was asked for those of so many classes.
     """
 
     def __init__(
-        self, starts: Sequence[Weights], method: Method, loss: Loss, batch_size: int, device: torch.device
+        self,
+        starts: Sequence[Weights],
+        method: Method,
+        loss: Loss,
+        batch_size: int,
+        device: torch.device,
+        gradients_of: int | None = None,
     ) -> None:
+        self._gradients_of = gradients_of
         self._method = method
         self._loss = loss
         self._batch_size = batch_size
@@ -78,6 +87,7 @@ class Stack:
     def _prepare(self) -> None:
         count, device = len(self.trained), self.trained.device
         self.loss_sums = torch.zeros(count, device=device)
+        self.gradients = None if self._gradients_of is None else GradientMass(count, self._gradients_of, device)
         # The same memory in every step: new memory comes from the system page by page.
         self._logits = torch.empty(count * self._batch_size * self._columns, device=device)
         self._ones = torch.ones(1, 1, self._batch_size, device=device).expand(count, -1, -1)
@@ -97,6 +107,8 @@ class Stack:
         self._classifiers.logits(self.trained, x, logits)
         losses = self._loss.per_sample_(logits.flatten(0, 1), labels.flatten(), generator)
         self.loss_sums += losses.view(size).sum(1)
+        if self.gradients is not None:
+            self.gradients.add(logits, labels)
         self._descend(x, logits, minus_lr)
 
     def _descend(self, x: torch.Tensor, slopes: torch.Tensor, minus_lr: torch.Tensor) -> None:

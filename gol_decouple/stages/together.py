@@ -32,7 +32,11 @@ OnEpoch = Callable[[Iterable[tuple[Job, State]]], None]
 
 
 def train_together(
-    rows: TrainRows, jobs: Sequence[Job], progress: Progress = SILENT, on_epoch: OnEpoch | None = None
+    rows: TrainRows,
+    jobs: Sequence[Job],
+    progress: Progress = SILENT,
+    on_epoch: OnEpoch | None = None,
+    gradients: bool = False,
 ) -> Iterator[tuple[Job, Retrained | InputError]]:
     """Train every job; yields each with its classifier as soon as that is done, or with the error that ended it.
 
@@ -43,8 +47,9 @@ def train_together(
     Args:
         jobs: of methods that are trained; the others are `closed_form`'s.
         on_epoch: called after each pass with the state of all that are not done.
+        gradients: sum the gradients of every class too, which changes nothing else.
     """
-    groups = [_Group(rows, members) for members in _stackable(rows, jobs)]
+    groups = [_Group(rows, members, gradients) for members in _stackable(rows, jobs)]
     if not groups:
         return
     started = time.perf_counter()
@@ -89,6 +94,11 @@ def _stackable(rows: TrainRows, jobs: Sequence[Job]) -> list[list[Job]]:
 
 def _epochs_done(job: Job) -> int:
     return len(job.state.history) if job.state else 0
+
+
+def _epochs_of(state: State | None) -> list[torch.Tensor]:
+    """What a state has of each epoch's gradients."""
+    return [] if state is None or state.gradients is None else list(state.gradients)
 
 
 def _step_size(rows: TrainRows, method: Method) -> int:
@@ -145,7 +155,7 @@ def _start(rows: TrainRows, job: Job, loss: Loss) -> Weights:
 class _Group:
     """Jobs of one method, trained as one stack."""
 
-    def __init__(self, rows: TrainRows, jobs: list[Job]) -> None:
+    def __init__(self, rows: TrainRows, jobs: list[Job], gradients: bool = False) -> None:
         self.jobs = jobs
         self.method = jobs[0].method
         self.step_size = _step_size(rows, self.method) * len(jobs)
@@ -153,7 +163,9 @@ class _Group:
         self.feed = self._feed()
         self._loss = loss_of(self.method, rows.facts).to(rows.device)
         starts = [_start(rows, job, self._loss) for job in jobs]
-        self._stack = Stack(starts, self.method, self._loss, self.feed.batch_size, rows.device)
+        gradients_of = len(rows.class_counts) if gradients else None
+        self._stack = Stack(starts, self.method, self._loss, self.feed.batch_size, rows.device, gradients_of)
+        self._gradients = [_epochs_of(job.state) for job in jobs]
         self._histories: list[History] = [list(job.state.history) if job.state else [] for job in jobs]
         for position, job in enumerate(jobs):
             if job.state is not None:
@@ -188,9 +200,12 @@ class _Group:
         """Write the histories on; yields the jobs that are done or diverged, and lets the latter go."""
         means, finite = self.mean_losses(), self._stack.finite()
         self._stack.loss_sums.zero_()
+        gradients = self._take_gradients()
         factor, done = self._lr_factor(0.0), self.epoch + 1
         for position, (job, history, mean) in enumerate(zip(self.jobs, self._histories, means, strict=True)):
             history.append({"epoch": done, "lr": job.method.lr * factor, "loss": mean})
+            if gradients is not None:
+                self._gradients[position].append(gradients[position])
             if not finite[position]:
                 what = "the weights are not finite" if math.isfinite(mean) else f"the loss is {mean}"
                 hint = f"lower stage2.lr (now {job.method.lr:g})"
@@ -199,7 +214,11 @@ class _Group:
                 num_views = self._rows.num_views if self.method.views == "random" else 1
                 loss, classifier = copy.deepcopy(self._loss).cpu(), self._stack.classifier(position)
                 shuffled = self._rows.shuffled_rows
-                yield job, Retrained(classifier, job.method, loss, num_views, history, seconds, shuffled)
+                sums = self._summed(position)
+                yield (
+                    job,
+                    Retrained(classifier, job.method, loss, num_views, history, seconds, shuffled, gradients=sums),
+                )
         self._keep([position for position, is_finite in enumerate(finite) if is_finite])
 
     def states(self) -> Iterator[tuple[Job, State]]:
@@ -207,7 +226,19 @@ class _Group:
         for position, (job, history) in enumerate(zip(self.jobs, self._histories, strict=True)):
             trained, velocity = (of[position].cpu().clone() for of in (self._stack.trained, self._stack.velocity))
             loss = {name: tensor.cpu().clone() for name, tensor in self._loss.state_dict().items()}
-            yield job, State(trained, velocity, list(history), loss)
+            yield job, State(trained, velocity, list(history), loss, self._summed(position))
+
+    def _take_gradients(self) -> torch.Tensor | None:
+        """The sums of the epoch, on the CPU, [K, 3, C]; those of the next one start from zero."""
+        if self._stack.gradients is None:
+            return None
+        sums = self._stack.gradients.sums.cpu().clone()
+        self._stack.gradients.sums.zero_()
+        return sums
+
+    def _summed(self, position: int) -> torch.Tensor | None:
+        """Of a job, the sums of every epoch so far, [epochs, 3, C]."""
+        return torch.stack(self._gradients[position]) if self._stack.gradients is not None else None
 
     def _draws(self, step: int) -> torch.Generator:
         """What a loss draws from in a step: the same whatever was trained before or is trained beside it."""
@@ -225,6 +256,7 @@ class _Group:
             return
         self.jobs = [self.jobs[position] for position in positions]
         self._histories = [self._histories[position] for position in positions]
+        self._gradients = [self._gradients[position] for position in positions]
         self._lrs = self._lrs[positions]
         self._stack.keep(positions)
         self.feed = self._feed()

@@ -25,7 +25,8 @@ from gol_decouple.stages import saved
 from gol_decouple.stages.classifier import run_stage2
 from gol_decouple.stages.jobs import Job, Retrained, State
 from gol_decouple.stages.rows import InMemory
-from gol_decouple.stages.saved import CLASSIFIER, LOSS_STATE, STATE
+from gol_decouple.stages.saved import CLASSIFIER
+from gol_decouple.stages.states import LOSS_STATE, STATE
 from gol_decouple.stages.together import train_together
 
 EPOCHS = 4

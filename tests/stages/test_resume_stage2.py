@@ -18,10 +18,11 @@ from safetensors.torch import load_file, save_file
 from gol_decouple.progress import Progress
 from gol_decouple.runs import MANIFEST, find_target, is_finished, read_manifest
 from gol_decouple.settings import Stage2Config
-from gol_decouple.stages import saved
+from gol_decouple.stages import saved, states
 from gol_decouple.stages.classifier import run_stage2
 from gol_decouple.stages.jobs import Job, State
-from gol_decouple.stages.saved import CLASSIFIER, STATE
+from gol_decouple.stages.saved import CLASSIFIER
+from gol_decouple.stages.states import STATE
 
 SMALL = Stage2Config(epochs=5, batch_size=16)
 # Epochs of both lengths, of two methods and two seeds each: eight classifiers.
@@ -148,7 +149,7 @@ def test_stopped_between_two_states(tmp_path: Path, stage2: Stage2, monkeypatch:
         save_file(tensors, path, metadata)
 
     with monkeypatch.context() as patch:
-        patch.setattr(saved, "save_file", save)
+        patch.setattr(states, "save_file", save)
         stage2(tmp_path / "stopped", **four, stop_after=5)
     assert [names_of_files(folder) for folder in folders(tmp_path / "stopped")] == [[STATE]] * 4
     said = stage2(tmp_path / "stopped", **four)
