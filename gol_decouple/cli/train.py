@@ -85,7 +85,7 @@ def _tell_stage1(folder: Path, runs_dir: Path) -> None:
 def stage2(
     run: Annotated[
         list[Path],
-        typer.Argument(metavar="RUN...", help="A run folder, or a features file; several files: stages of a cascade."),
+        typer.Argument(metavar="RUN", help="A run folder, or a features file; several files: stages of a cascade."),
     ],
     activation: Annotated[list[str] | None, typer.Option(help="softmax, sigmoid or gumbel; repeatable.")] = None,
     method: Annotated[
