@@ -119,7 +119,7 @@ def test_every_way_to_start_it_behaves_the_same(tmp_path: Path, arguments: list[
     [
         (["stage3"], "no such command 'stage3'", "gol-decouple --help"),
         (["stage1"], "missing argument 'CONFIG'", "gol-decouple stage1 --help"),
-        (["stage2"], "missing argument 'RUN...'", "gol-decouple stage2 --help"),
+        (["stage2"], "missing argument 'RUN'", "gol-decouple stage2 --help"),
         (["stage1", "digits_lt", "more"], "unexpected extra argument", "gol-decouple stage1 --help"),
         (["stage1", "digits_lt", "--sed", "3"], "no such option", "gol-decouple stage1 --help"),
         (["stage1", "digits_lt", "--set"], "'--set' requires an argument", "--help"),
