@@ -19,6 +19,8 @@ class ConventionsConfig(Section):
     """
 
     framework: Framework | None = None  # unset: whose names a checkpoint's tensors have, else torchvision's
+    # ids: classes are numbered by the rank of their categories' ids; names: as a checkpoint's names of them say
+    class_order: Literal["ids", "names"] | None = None
     channels: Literal["rgb", "bgr"] | None = None  # the order in which the network takes colours
     stride_in: Literal["1x1", "3x3"] | None = None  # the convolution of a bottleneck that halves the size
     batchnorm_eps: NonNegative | None = None

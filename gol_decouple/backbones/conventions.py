@@ -36,6 +36,7 @@ USUAL: dict[Framework, Usual] = {
     "torchvision": Usual(
         {
             "framework": "torchvision",
+            "class_order": "ids",
             "channels": "rgb",
             "stride_in": "3x3",
             "batchnorm_eps": 1e-5,
@@ -51,6 +52,7 @@ USUAL: dict[Framework, Usual] = {
     "detectron2": Usual(
         {
             "framework": "detectron2",
+            "class_order": "ids",
             "channels": "bgr",
             "stride_in": "1x1",
             "batchnorm_eps": 1e-5,
@@ -66,6 +68,7 @@ USUAL: dict[Framework, Usual] = {
     "mmdetection": Usual(
         {
             "framework": "mmdetection",
+            "class_order": "ids",
             "channels": "rgb",
             "stride_in": "3x3",
             "batchnorm_eps": 1e-5,

@@ -96,7 +96,7 @@ def _own(text: Any, path: Path) -> Stated | None:
         return None
     try:
         return Stated(dict(json.loads(text)))
-    except (ValueError, TypeError):
+    except (ValueError, TypeError, RecursionError):
         hint = "save it again without this metadata"
         raise InputError(f"the metadata {METADATA} of {path} is damaged", hint) from None
 

@@ -28,6 +28,7 @@ from gol_decouple.errors import InputError, few
 BODY = "backbone.body."
 # What has rows for each class, and is left out where the classes are others: all of one, or nothing.
 PREDICTORS = (CLASSIFIER, REGRESSOR, MASKS)
+_ALIKE = 0.9  # of the names of classes, for the rest to be other spellings
 # Beginnings of names in frameworks' files, of parts in which a tensor that is not here makes another network.
 _NETWORK = ("backbone.", "neck.", "rpn_head.", "proposal_generator.")
 
@@ -44,18 +45,25 @@ class Order(NamedTuple):
         places: of our classes, [C]; None: the same, or not known.
         others: why they are not there, if they are not.
         note: how they were found.
+        warning: what speaks against that.
     """
 
     places: tuple[int, ...] | None = None
     others: str | None = None
     note: str | None = None
+    warning: str | None = None
 
 
 SAME_ORDER = Order()
 
 
-def order_of(facts: Facts, class_names: Sequence[str] | None, num_classes: int) -> Order:
-    """Find our classes in a file by their names, if it has as many."""
+def order_of(facts: Facts, class_names: Sequence[str] | None, num_classes: int, by_names: bool) -> Order:
+    """Find our classes in a file, if it has as many.
+
+    mmdetection numbers classes in the order of the annotations' categories, whatever the order of the names in its
+    config: so does this, unless `by_names`. Names that are spelt otherwise are no other classes, as long as they are
+    few: mmdetection spells one of LVIS's differently.
+    """
     theirs = facts.class_names
     if theirs is None:
         has_order = facts.framework in (None, "torchvision")
@@ -64,11 +72,20 @@ def order_of(facts: Facts, class_names: Sequence[str] | None, num_classes: int) 
         return Order()
     place = {name: at for at, name in enumerate(theirs)}
     missing = [name for name in class_names if name not in place]
-    if not missing and len(place) == num_classes:
+    are_same = not missing and len(place) == num_classes
+    if are_same and by_names:
         note = "its classes are in another order: they are found by their names"
         return Order(tuple(place[name] for name in class_names), note=note)
     others = [name for name in theirs if name not in class_names]
-    return Order(others=f"its classes are others: it has {few(others)}, the data {few(missing)}")
+    spelt_alike = sum(one == other for one, other in zip(theirs, class_names, strict=True)) >= _ALIKE * num_classes
+    if are_same:
+        hint = "(detector.conventions.class_order=names finds them by their names)"
+        warning = f"its names of classes are in another order: they are taken in that of category ids {hint}"
+    elif spelt_alike and not by_names:
+        warning = f"it has {few(others)} where the data has {few(missing)}: they are taken for the same classes"
+    else:
+        return Order(others=f"its classes are others: it has {few(others)}, the data {few(missing)}")
+    return Order(warning=warning)
 
 
 def load(
@@ -114,7 +131,10 @@ def load(
         told,
         has_classifier=f"{CLASSIFIER}weight" in sources,
         layout=layout.as_dict(),
-        warnings=[f"{path}: {order.others}; its predictors are left out"] if order.others else [],
+        warnings=[
+            *([f"{path}: {order.others}; its predictors are left out"] if order.others else []),
+            *([f"{path}: {order.warning}"] if order.warning else []),
+        ],
         notes=[order.note] if order.note and f"{CLASSIFIER}weight" in sources else [],
     )
 

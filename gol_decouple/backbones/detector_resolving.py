@@ -9,7 +9,8 @@ from typing import Any
 from pydantic import BaseModel
 
 from gol_decouple.backbones.checkpoint_settings import filled_from_checkpoint
-from gol_decouple.backbones.conventions import MEAN, STD
+from gol_decouple.backbones.conventions import usual_of
+from gol_decouple.detector_settings import ConventionsConfig
 from gol_decouple.errors import InputError
 from gol_decouple.progress import SILENT, Progress
 from gol_decouple.settings import Config, TransformConfig
@@ -55,7 +56,12 @@ def resolve_detector(config: Config, progress: Progress = SILENT) -> Config:
             f"detector.activation = {config.detector.activation!r} is of a classifier that is loaded, and none is",
             "--checkpoint names the detector that has it; what is trained here is softmax",
         )
-    own = {"mean": MEAN, "std": STD}
+    conventions = config.detector.conventions if config.detector is not None else ConventionsConfig()
+    if conventions.channels == "bgr":
+        told = "detector.conventions.channels = 'bgr' is of weights that are loaded, and none are"
+        raise InputError(told, "--checkpoint names them; what is trained here takes red first")
+    usual = usual_of(conventions.framework or "torchvision", config.backbone.name)
+    own = {"mean": usual.mean, "std": usual.std}
     unset = {key: value for key, value in own.items() if getattr(config.transform, key) is None}
     return config.model_copy(update={"transform": config.transform.model_copy(update=unset)})
 

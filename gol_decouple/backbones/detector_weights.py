@@ -74,7 +74,8 @@ def detector_from(
     is_frozen = any(dotted(keys).endswith(STATISTICS) for keys in contents.tensors)
     detector = _build(config, num_classes, is_frozen, facts.is_agnostic)
     assert config.detector is not None  # as data.kind = "lvis" has it
-    order = order_of(facts, class_names, num_classes)
+    by_names = config.detector.conventions.class_order == "names"
+    order = order_of(facts, class_names, num_classes, by_names)
     bgr = config.detector.conventions.channels == "bgr" and not facts.is_ours
     layout = Layout(facts.framework or "torchvision", facts.has_background, order.places, bgr)
     return detector, load(detector, contents.tensors, layout, path, order, facts.stated.other_classifier)

@@ -10,9 +10,14 @@ from typing import Any
 from gol_decouple.errors import InputError
 
 BYTES = 255
+LARGEST = 2**53  # of whole numbers that are also floats
 DIGITS = 12  # of numbers of bytes over 255: 0.485, and not 0.48500000000000004
 # Settings that detectors here have one value of, as mmdetection's usual ones do.
 _REQUIRED: dict[str, Any] = {
+    "rpn_head.anchor_generator.type": "AnchorGenerator",
+    "rpn_head.bbox_coder.type": "DeltaXYWHBBoxCoder",
+    "roi_head.bbox_head.bbox_coder.type": "DeltaXYWHBBoxCoder",
+    "roi_head.mask_iou_head": None,
     "rpn_head.anchor_generator.scales": [8],
     "rpn_head.anchor_generator.ratios": [0.5, 1.0, 2.0],
     "rpn_head.anchor_generator.strides": [4, 8, 16, 32, 64],
@@ -31,8 +36,14 @@ _REQUIRED: dict[str, Any] = {
     "roi_head.mask_head.predictor_cfg.tempearture": 20,  # as it is spelt there
     "roi_head.mask_head.predictor_cfg.learnable_temp": False,
 }
+_NMS_OF_PROPOSALS = 0.7
 _STRIDES = {"pytorch": "3x3", "caffe": "1x1"}
 _ACTIVATIONS = ("gumbel", "sigmoid", "softmax")
+# GOL's losses, which have sigmoid unless they say otherwise, and mmdetection's own.
+_OF_LOSSES = {
+    **{"GumbelCE": "gumbel", "DropLoss": "sigmoid", "EQL": "sigmoid"},
+    **{"CrossEntropyLoss": "sigmoid", "FocalLoss": "sigmoid"},
+}
 
 
 @dataclass(frozen=True)
@@ -85,6 +96,9 @@ def stated(config: Mapping[str, Any]) -> Stated:
             raise InputError(f"its config says model.{name} = {found!r}, and detectors here have {wanted}")
     settings = {**_normalisation(config, model), **_conventions(model), **_predictors(model)}
     tests = model.get("test_cfg") or config.get("test_cfg")
+    overlap = _at(tests, "rpn.nms.iou_threshold") or _at(tests, "rpn.nms_thr")
+    if overlap not in (None, _NMS_OF_PROPOSALS):
+        raise InputError(f"its config says test_cfg.rpn.nms = {overlap!r}, and detectors here have {_NMS_OF_PROPOSALS}")
     before = _at(tests, "rpn.nms_pre")
     if isinstance(before, int):
         settings["detector.proposals_before_nms"] = before
@@ -163,11 +177,9 @@ def _activation(loss: Mapping[str, Any]) -> str | None:
     kind = loss.get("use_classif")  # of GOL's DropLoss and EQL
     if kind is not None:
         return kind if kind in _ACTIVATIONS else None
-    if loss.get("type") == "GumbelCE":
-        return "gumbel"
-    if loss.get("type") == "CrossEntropyLoss":
-        return "sigmoid" if loss.get("use_sigmoid") else "softmax"
-    return None
+    if loss.get("type") == "CrossEntropyLoss" and not loss.get("use_sigmoid"):
+        return "softmax"
+    return _OF_LOSSES.get(str(loss.get("type")))
 
 
 def _other_classifier(model: Mapping[str, Any]) -> str | None:
@@ -177,6 +189,9 @@ def _other_classifier(model: Mapping[str, Any]) -> str | None:
     kind = _at(model, "roi_head.bbox_head.loss_cls.use_classif")
     if kind not in (None, *_ACTIVATIONS):
         return f"its activation is {kind!r}, which is not here"
+    loss = _at(model, "roi_head.bbox_head.loss_cls")
+    if isinstance(loss, Mapping) and loss.get("type") and _activation(loss) is None:
+        return f"its loss is {loss['type']!r}, and what its scores are is not known here"
     return None
 
 
@@ -204,7 +219,7 @@ def _at(tree: Any, dotted: str) -> Any:
 def _value(node: ast.expr) -> Any:
     """A literal's value, with lists for tuples; None for whatever is none."""
     if isinstance(node, ast.Constant):
-        return node.value
+        return None if isinstance(node.value, int) and node.value > LARGEST else node.value
     if isinstance(node, ast.List | ast.Tuple):
         return [_value(one) for one in node.elts]
     if isinstance(node, ast.Dict):

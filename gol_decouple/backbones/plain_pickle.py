@@ -10,6 +10,7 @@ import codecs
 import math
 import pickle
 import re
+import struct
 from collections import OrderedDict
 from collections.abc import Callable
 from pathlib import Path
@@ -51,7 +52,7 @@ class _Array:
 
 
 def _filled(content: Any, kind: Any, shape: Any, order: Any) -> NDArray[Any]:
-    """The array of these bytes, copied; a shape that they do not fill is refused before anything is allocated."""
+    """The array of these bytes, not copied, since many can be of the same; a shape that they do not fill is refused."""
     if isinstance(content, str):  # of Python 2
         content = content.encode("latin1")
     if not isinstance(kind, _Kind) or not isinstance(content, bytes | bytearray):
@@ -61,7 +62,7 @@ def _filled(content: Any, kind: Any, shape: Any, order: Any) -> NDArray[Any]:
     if math.prod(shape) * kind.dtype.itemsize != len(content):
         raise pickle.UnpicklingError(f"an array of shape {list(shape)} claims {math.prod(shape):,} values it has not")
     values: NDArray[Any] = np.frombuffer(content, kind.dtype).reshape(shape, order=order)
-    return np.array(values, kind.dtype.newbyteorder("="), order="C")
+    return values
 
 
 def _reconstruct(made: Any, shape: Any, _code: Any) -> _Array:
@@ -107,6 +108,7 @@ class _Reader(pickle._Unpickler):
     """Reads plain containers, numbers and arrays; refuses whatever else a pickle names."""
 
     stack: list[Any]
+    read: Callable[[int], bytes]
 
     def find_class(self, module: str, name: str) -> Any:
         found = _ALLOWED.get(f"{module}.{name}")
@@ -124,7 +126,16 @@ class _Reader(pickle._Unpickler):
             raise pickle.UnpicklingError("it sets the state of something that is no array")
         self.stack[-1].set_state(state)
 
-    dispatch: ClassVar[dict[int, Callable[..., None]]] = {**pickle._Unpickler.dispatch, pickle.BUILD[0]: _set_state}
+    def _read_bytearray(self) -> None:
+        """Bytes that can be changed, as long as the file has them; Python's own would fill as many first."""
+        (length,) = struct.unpack("<Q", self.read(8))
+        self.stack.append(bytearray(self.read(length)))
+
+    dispatch: ClassVar[dict[int, Callable[..., None]]] = {
+        **pickle._Unpickler.dispatch,
+        pickle.BUILD[0]: _set_state,
+        pickle.BYTEARRAY8[0]: _read_bytearray,
+    }
 
 
 def read_pickle(path: Path) -> dict[str, NDArray[Any]]:
@@ -144,4 +155,8 @@ def read_pickle(path: Path) -> dict[str, NDArray[Any]]:
     tree = tree.get("model", tree) if isinstance(tree, dict) else tree
     if not isinstance(tree, dict):
         raise InputError(f"checkpoint {path} holds no tensors", 'a pickle should hold {"model": {name: array}}')
-    return {str(name): value.values for name, value in tree.items() if isinstance(value, _Array)}
+    arrays = {str(name): value.values for name, value in tree.items() if isinstance(value, _Array)}
+    claimed, there = sum(values.nbytes for values in arrays.values()), path.stat().st_size
+    if claimed > there:
+        raise InputError(f"checkpoint {path} is refused: {there:,} bytes claim to be {claimed:,} bytes of arrays")
+    return {name: np.array(values, values.dtype.newbyteorder("="), order="C") for name, values in arrays.items()}

@@ -80,9 +80,9 @@ def read_contents(path: Path) -> Contents:
         )
     if is_safetensors(path):
         try:
-            tensors: dict[Keys, torch.Tensor] = {(name,): tensor for name, tensor in load_file(path).items()}
             with safe_open(path, framework="pt") as file:
-                return Contents(tensors, file.metadata() or {})
+                notes = file.metadata() or {}
+            return Contents({(name,): tensor for name, tensor in load_file(path).items()}, notes)
         except (SafetensorError, OSError, ValueError) as error:
             raise InputError(f"checkpoint {path} is not a readable safetensors file: {error}") from None
     if format_of(path) == "pickle":
@@ -90,7 +90,11 @@ def read_contents(path: Path) -> Contents:
     _refuse_bombs(path)
     tree = _read_torch(path)
     notes = tree.get("meta") if isinstance(tree, Mapping) else None
-    return Contents(_select(dict(_flatten(tree)), path), notes if isinstance(notes, Mapping) else {})
+    try:
+        tensors = dict(_flatten(tree))
+    except RecursionError:
+        raise InputError(f"checkpoint {path} is refused: its dicts are nested without an end") from None
+    return Contents(_select(tensors, path), notes if isinstance(notes, Mapping) else {})
 
 
 def _of_arrays(path: Path) -> dict[Keys, torch.Tensor]:

@@ -40,6 +40,7 @@ def photographs(real_data: Path) -> list[np.ndarray]:
 
 def same_as_opencv(images: list[np.ndarray]) -> None:
     cv2 = pytest.importorskip("cv2")
+    cv2.setNumThreads(0)  # its threads would not be there in worker processes, which then wait for them
     for image in images:
         for size in [*SIZES, (image.shape[0] // 2, image.shape[1] // 2 + 1), (2 * image.shape[0], 2 * image.shape[1])]:
             wanted = (max(1, size[0]), max(1, size[1]))

@@ -69,6 +69,7 @@ def test_mmdetections_own_config(tmp_path: Path, detector_config: Path, state: S
     conventions = config.detector.conventions.model_dump()
     assert conventions == {
         "framework": "mmdetection",
+        "class_order": "ids",
         "channels": "bgr",
         "stride_in": "1x1",
         "batchnorm_eps": 1e-5,
@@ -184,6 +185,13 @@ def test_a_classifier_that_is_not_softmax_is_not_trained_on(
     assert config.stage1.epochs == 1
 
 
+def test_conventions_without_a_checkpoint_have_their_frameworks_pixels(detector_config: Path) -> None:
+    config = resolve(load_config(str(detector_config), ["detector.conventions.framework=detectron2"]))
+    assert config.transform.std == (1 / 255, 1 / 255, 1 / 255)
+    with pytest.raises(InputError, match="channels = 'bgr' is of weights that are loaded, and none are"):
+        resolve(load_config(str(detector_config), ["detector.conventions.channels=bgr"]))
+
+
 def test_an_activation_without_a_checkpoint_is_refused(detector_config: Path) -> None:
     with pytest.raises(InputError, match="is of a classifier that is loaded, and none is"):
         resolve(load_config(str(detector_config), ["detector.activation=gumbel"]))
@@ -214,6 +222,7 @@ def test_our_own_file_keeps_what_its_detector_was_made_with(
     ("text", "message"),
     [
         ("{", "the metadata gol_decouple.detector of .* is damaged"),
+        ("[" * 100_000, "the metadata gol_decouple.detector of .* is damaged"),
         ('{"detector.conventions.aligned": "perhaps"}', "something of detector.conventions.aligned that cannot be"),
         ('{"detector.conventions.framework": ["x"]}', "something of detector.conventions.framework that cannot be"),
         ('{"stage1.lr": 1}', "something of 'stage1.lr', which is no setting of detectors"),

@@ -6,6 +6,7 @@ import argparse
 import os
 import zipfile
 from pathlib import Path
+from typing import Any
 
 import numpy as np
 import pytest
@@ -200,3 +201,11 @@ def test_a_real_foreign_checkpoint(real_data: Path) -> None:
     assert match.has_classifier
     assert match.unused == []
     assert not load_checkpoint(build_model("resnet32", 100, seed=0), path).has_classifier
+
+
+def test_dicts_without_an_end_are_refused(tmp_path: Path) -> None:
+    endless: dict[str, Any] = {}
+    endless["model"] = endless
+    torch.save(endless, tmp_path / "endless.pth")
+    with pytest.raises(InputError, match="nested without an end"):
+        load_checkpoint(build_model("resnet32", 10, seed=0), tmp_path / "endless.pth")

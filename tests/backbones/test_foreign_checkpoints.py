@@ -16,9 +16,12 @@ from torchvision.models.detection import MaskRCNN
 
 from gol_decouple.backbones import mask_rcnn
 from gol_decouple.backbones.checkpoints import Match
+from gol_decouple.backbones.detector_facts import Facts
 from gol_decouple.backbones.detector_layouts import Layout, to_layout
+from gol_decouple.backbones.detector_loading import order_of
 from gol_decouple.backbones.detector_weights import detector_from, start_detector
 from gol_decouple.backbones.mask_rcnn import body_of
+from gol_decouple.backbones.mmdetection_config import Stated
 from gol_decouple.backbones.resolving import resolve
 from gol_decouple.config import load_config
 from gol_decouple.errors import InputError
@@ -103,11 +106,17 @@ def test_one_vs_all_classifiers(tmp_path: Path, detector_config: Path, framework
     assert match.layout["background"] == (columns == 4)
 
 
-def test_classes_are_found_by_their_names(tmp_path: Path, detector_config: Path) -> None:
+def test_classes_are_in_the_order_of_the_annotations_or_by_name(tmp_path: Path, detector_config: Path) -> None:
+    """mmdetection looks for the names in the annotations, and numbers them as it finds them there."""
     state = foreign.state_of("mmdetection", "narrow", 3)
     path = files.write_mmdetection(tmp_path / "a.pth", state, "", ["seven", "nine", "three"])
     detector, match = loaded(detector_config, path)
     theirs = state["roi_head.bbox_head.fc_cls.bias"]
+    assert detector.roi_heads.box_predictor.cls_score.bias.tolist() == theirs[[3, 0, 1, 2]].tolist()
+    (warning,) = match.warnings
+    assert "its names of classes are in another order: they are taken in that of category ids" in warning
+    detector, match = loaded(detector_config, path, "detector.conventions.class_order=names")
+    assert match.warnings == []
     assert detector.roi_heads.box_predictor.cls_score.bias.tolist() == theirs[[3, 2, 0, 1]].tolist()
     assert "its classes are in another order: they are found by their names" in match.table()
     assert match.as_dict()["layout"]["order"] == (2, 0, 1)
@@ -130,6 +139,20 @@ def test_classes_without_names_are_trusted_and_others_are_not(tmp_path: Path, de
     left_out = {name.rsplit(".", 1)[0] for name in match.unused}
     head = "state_dict.roi_head"
     assert left_out == {f"{head}.bbox_head.fc_cls", f"{head}.bbox_head.fc_reg", f"{head}.mask_head.conv_logits"}
+
+
+@pytest.mark.parametrize(("differing", "others"), [(1, False), (2, False), (3, True)])
+def test_names_that_are_spelt_otherwise_are_no_other_classes(differing: int, others: bool) -> None:
+    """mmdetection has speaker_(stereo_equipment) where LVIS's own files have speaker_(stero_equipment)."""
+    ours = [f"class {at}" for at in range(18)] + ["speaker_(stero_equipment)", "cat"]
+    theirs = [f"other {at}" for at in range(differing - 1)] + ours[differing - 1 : 18]
+    theirs += ["speaker_(stereo_equipment)", "cat"]
+    facts = Facts("mmdetection", False, Stated(), theirs, 21, 20, False)
+    order = order_of(facts, ours, 20, by_names=False)
+    assert order.places is None
+    assert (order.others is not None) == others
+    assert "speaker_(stereo_equipment)" in (order.others or order.warning or "")
+    assert order_of(facts, ours, 20, by_names=True).others is not None, "one name is not there"
 
 
 @pytest.mark.parametrize("framework", FRAMEWORKS)

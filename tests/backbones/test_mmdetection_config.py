@@ -63,6 +63,7 @@ def test_normalisation_within_a_pipeline() -> None:
         ({**files.GUMBEL_DROP, "type": "EQL", "use_classif": "sigmoid"}, "sigmoid"),
         ({"type": "CrossEntropyLoss", "use_sigmoid": True}, "sigmoid"),
         ({"type": "CrossEntropyLoss"}, "softmax"),
+        ({"type": "DropLoss"}, "sigmoid"),
         ({"type": "EQLv2"}, None),
     ],
 )
@@ -74,6 +75,9 @@ def test_classifiers_that_are_not_here() -> None:
     relative = stated(parse(files.mmdetection_config(loss={**files.GUMBEL_DROP, "use_classif": "cls_rel"})))
     assert relative.other_classifier == "its activation is 'cls_rel', which is not here"
     assert "detector.activation" not in relative.settings
+    eqlv2 = stated(parse(files.mmdetection_config(loss={"type": "EQLv2"})))
+    assert eqlv2.other_classifier == "its loss is 'EQLv2', and what its scores are is not known here"
+    assert stated(parse(files.mmdetection_config())).other_classifier is None
     text = files.mmdetection_config().replace("fc_out_channels", "cls_predictor_cfg=dict(type='NormedLinear'), fc_out")
     assert stated(parse(text)).other_classifier == "it is a NormedLinear, and no linear layer"
 
@@ -94,6 +98,12 @@ def test_coder_weights_sampling_and_offset() -> None:
     assert found["detector.conventions.batchnorm_eps"] == 0.001
 
 
+def test_numbers_without_an_end_are_none() -> None:
+    text = files.mmdetection_config().replace("max_per_img=300", f"max_per_img={'9' * 400}")
+    assert "max_detections" not in (stated(parse(text)).tests or "")
+    assert parse(f"a = {2**53}\nb = -{2**53 + 1}\nc = True") == {"a": 2**53, "b": None, "c": True}
+
+
 @pytest.mark.parametrize(
     ("old", "new", "message"),
     [
@@ -103,6 +113,9 @@ def test_coder_weights_sampling_and_offset() -> None:
         ("[1.0, 1.0, 1.0, 1.0]", "[0.1, 0.1, 0.2, 0.2]", "rpn_head.bbox_coder.target_stds"),
         ("[0.1, 0.1, 0.2, 0.2]", "[0.1, 0.1]", "roi_head.bbox_head.bbox_coder.target_stds"),
         ("type='RoIAlign', output_size=14", "type='RoIPool', output_size=14", "mask_roi_extractor.roi_layer.type"),
+        ("type='AnchorGenerator'", "type='LegacyAnchorGenerator'", "anchor_generator.type"),
+        ("type='DeltaXYWHBBoxCoder'", "type='LegacyDeltaXYWHBBoxCoder'", "bbox_coder.type"),
+        ("iou_threshold=0.7", "iou_threshold=0.9", "test_cfg.rpn.nms = 0.9, and detectors here have 0.7"),
         ("type='FCNMaskHead'", "predictor_cfg=dict(type='NormedConv2d', tempearture=10)", "predictor_cfg.tempearture"),
     ],
 )

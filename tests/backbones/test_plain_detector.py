@@ -27,6 +27,7 @@ def test_new_sizes_are_rounded_to_the_nearest(how: plain.Conventions) -> None:
 
 def test_bytes_are_resized_as_opencv_does() -> None:
     cv2 = pytest.importorskip("cv2")
+    cv2.setNumThreads(0)  # its threads would not be there in worker processes, which then wait for them
     stream = np.random.default_rng(0)
     for old, new in (((37, 53), (64, 92)), ((53, 37), (25, 17)), ((24, 40), (12, 20)), ((9, 7), (9, 20))):
         image = stream.integers(0, 256, (*old, 3)).astype(np.uint8)

@@ -117,6 +117,19 @@ def test_what_nobody_writes_is_refused_before_it_costs_anything(tmp_path: Path, 
         read_pickle(tmp_path / "made.pkl")
 
 
+def test_a_file_claims_no_more_than_it_has(tmp_path: Path) -> None:
+    """Many arrays of the same bytes, which the file has once."""
+    shared = np.zeros(1000).tobytes()
+    made = RECONSTRUCT + b"K\x00\x85U\x01b\x87R(K\x01M\xe8\x03\x85cnumpy\ndtype\nU\x02f8K\x00K\x01\x87R\x89"
+    first = b"U\x01a" + made + b"T" + struct.pack("<i", len(shared)) + shared + b"q\x01tb"
+    second = b"U\x01b" + made + b"h\x01tb"
+    (tmp_path / "one.pkl").write_bytes(b"\x80\x02}(" + first + b"u.")
+    assert read_pickle(tmp_path / "one.pkl")["a"].shape == (1000,)
+    (tmp_path / "two.pkl").write_bytes(b"\x80\x02}(" + first + second + b"u.")
+    with pytest.raises(InputError, match="bytes claim to be 16,000 bytes of arrays"):
+        read_pickle(tmp_path / "two.pkl")
+
+
 def test_a_damaged_file_is_refused(tmp_path: Path) -> None:
     whole = pickle.dumps({"model": ARRAYS}, protocol=4)
     for length in range(0, len(whole) - 1, 7):
