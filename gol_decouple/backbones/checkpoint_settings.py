@@ -20,6 +20,7 @@ from gol_decouple.settings import Config
 
 # Beside all of detector.conventions: what a checkpoint says, or its framework usually has.
 _OTHERS = ("transform.mean", "transform.std", "detector.activation", "detector.mask_predictor")
+PROPOSALS_BEFORE_NMS = 1000  # of each level, in detectron2's and mmdetection's tests
 _FRAMEWORK = "detector.conventions.framework"
 _KEYS = (
     *(f"detector.conventions.{name}" for name in ConventionsConfig.model_fields),
@@ -50,6 +51,7 @@ def filled_from_checkpoint(config: Config, path: Path, progress: Progress) -> Co
         sources = {"set here": by_user, "the file says": said, f"usual of {framework}": by_usual}
         _tell(path, facts, sources, progress)
         _warn(path, by_user, said, progress)
+        _warn_of_size(path, filled, facts, progress)
     _check_classifier(filled, facts, path)
     return filled
 
@@ -85,6 +87,8 @@ def _usual(framework: Framework, backbone: str, facts: Facts) -> dict[str, Any]:
     usual = usual_of(framework, backbone)
     found = {f"detector.conventions.{name}": value for name, value in usual.settings.items()}
     found |= {"transform.mean": usual.mean, "transform.std": usual.std, "detector.mask_predictor": "standard"}
+    if framework != "torchvision":
+        found["detector.proposals_before_nms"] = PROPOSALS_BEFORE_NMS
     return found | ({"detector.activation": "softmax"} if facts.has_background else {})
 
 
@@ -150,6 +154,16 @@ def _warn(path: Path, by_user: Mapping[str, Any], said: Mapping[str, Any], progr
     for key, value in by_user.items():
         if key in said and not _same(value, said[key]):
             progress.warn(f"{_text({key: value})} is set, and {path} says {_value(said[key])}")
+
+
+def _warn_of_size(path: Path, config: Config, facts: Facts, progress: Progress) -> None:
+    """Other sizes of images than a detector was tested with change its AP more than most settings."""
+    if facts.stated.sizes is not None and config.detector is not None:
+        there, here = facts.stated.sizes, (config.detector.min_size, config.detector.max_size)
+        if there != here:
+            told = f"images are resized to {here[0]}, at most {here[1]}, and {path} was tested with {there[0]} and "
+            told += str(there[1])
+            progress.warn(f"{told} (detector.min_size, detector.max_size)")
 
 
 def _text(values: Mapping[str, Any]) -> str:

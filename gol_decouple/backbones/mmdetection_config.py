@@ -54,11 +54,13 @@ class Stated:
         settings: by their dotted names here.
         other_classifier: why its classifier is none of a linear layer and an activation that are here, if it is not.
         tests: what it is tested with there, in words.
+        sizes: that its shorter side is resized to in tests, and that the longer one is at most, if they are one pair.
     """
 
     settings: dict[str, Any] = field(default_factory=dict)
     other_classifier: str | None = None
     tests: str | None = None
+    sizes: tuple[int, int] | None = None
 
 
 def parse(text: str) -> dict[str, Any]:
@@ -103,7 +105,7 @@ def stated(config: Mapping[str, Any]) -> Stated:
     if isinstance(before, int):
         settings["detector.proposals_before_nms"] = before
     known = {name: value for name, value in settings.items() if value is not None}
-    return Stated(known, _other_classifier(model), _tests(tests))
+    return Stated(known, _other_classifier(model), _tests(tests), _sizes(config))
 
 
 def _conventions(model: Mapping[str, Any]) -> dict[str, Any]:
@@ -192,6 +194,18 @@ def _other_classifier(model: Mapping[str, Any]) -> str | None:
     loss = _at(model, "roi_head.bbox_head.loss_cls")
     if isinstance(loss, Mapping) and loss.get("type") and _activation(loss) is None:
         return f"its loss is {loss['type']!r}, and what its scores are is not known here"
+    return None
+
+
+def _sizes(config: Mapping[str, Any]) -> tuple[int, int] | None:
+    """The sides of images in tests, of version 3's `Resize` or 2's `MultiScaleFlipAug`."""
+    test = _at(config, "data.test.pipeline") or _at(config, "test_dataloader.dataset.pipeline")
+    test = test or config.get("test_pipeline")
+    for step in test if isinstance(test, list) else []:
+        kind, scale = _at(step, "type"), _at(step, "scale") or _at(step, "img_scale")
+        sides = [side for side in scale if isinstance(side, int)] if isinstance(scale, list) else []
+        if kind in ("Resize", "MultiScaleFlipAug") and len(sides) == 2:
+            return min(sides), max(sides)
     return None
 
 

@@ -71,6 +71,7 @@ def run_cascade(
     works = [open_work(stage, sets, grid, device, progress, annotations) for stage in stages]
     for one, other in combinations([work.features for work in works], 2):
         _check_pair(one, other)
+        _check_origins(one, other)
     made: list[list[tuple[Job, Path]]] = []
     errors: list[InputError] = []
     for work in works:
@@ -192,6 +193,19 @@ def _check_targets(stages: Sequence[Target]) -> None:
     for one, other in combinations([stage.features for stage in stages], 2):
         if other.samefile(one):
             raise InputError(f"{other} is there twice", "name the features file of each stage once, in their order")
+
+
+def _check_origins(earlier: FeaturesFile, later: FeaturesFile) -> None:
+    """Raise an InputError for files that say of themselves that they are of two detectors, or in another order."""
+    both = f"{earlier.path} and {later.path}"
+    weights = [of.origin.get("backbone", {}).get("sha256") for of in (earlier, later)]
+    if None not in weights and weights[0] != weights[1]:
+        told = f"{both} are not of one cascade: they are of detectors with other weights"
+        raise InputError(told, "export the stages of one detector together")
+    places = [of.origin.get("rois", {}).get("stage") for of in (earlier, later)]
+    if None not in places and places[0] >= places[1]:
+        told = f"{earlier.path} is of stage {places[0]} and {later.path} of stage {places[1]}"
+        raise InputError(told, "name the files in the order of their stages: boxes are those of the last")
 
 
 def _check_pair(first: FeaturesFile, other: FeaturesFile) -> None:

@@ -96,12 +96,22 @@ def test_mmdetections_own_config(tmp_path: Path, detector_config: Path, state: S
     assert load_config(str(kept)) == config
 
 
+def test_other_sizes_of_images_than_there_are_warned_of(tmp_path: Path, detector_config: Path, state: State) -> None:
+    text = files.mmdetection_config(scale=(128, 64))
+    path = files.write_mmdetection(tmp_path / "a.pth", state, text, NAMES)
+    _, said = resolved(detector_config, path)
+    assert f"warning: images are resized to 64, at most 96, and {path} was tested with 64 and 128" in said
+    _, said = resolved(detector_config, path, "detector.max_size=128")
+    assert "was tested with" not in said
+
+
 def test_without_a_config_it_is_the_frameworks_usual(tmp_path: Path, detector_config: Path, state: State) -> None:
     torch.save(state, tmp_path / "a.pth")
     config, said = resolved(detector_config, tmp_path / "a.pth")
     assert config.detector is not None
     assert (config.detector.conventions.channels, config.detector.conventions.stride_in) == ("rgb", "3x3")
     assert config.transform.std == (0.229, 0.224, 0.225)
+    assert config.detector.proposals_before_nms == 1000
     assert "the file says" in said  # whose names they are
     assert "warning" not in said
 
@@ -138,7 +148,7 @@ def test_detectron2s_old_files_say_their_pixels(tmp_path: Path, detector_config:
 def test_what_the_user_sets_stands_and_is_told_if_the_file_says_otherwise(
     tmp_path: Path, detector_config: Path, state: dict
 ) -> None:
-    path = files.write_mmdetection(tmp_path / "a.pth", state, files.mmdetection_config(), NAMES)
+    path = files.write_mmdetection(tmp_path / "a.pth", state, files.mmdetection_config(scale=(96, 64)), NAMES)
     settings = [
         "detector.conventions.aligned=false",
         "detector.conventions.sampling_ratio=0",

@@ -285,6 +285,21 @@ def test_files_of_several_detectors_are_refused(
     assert not Path("runs").exists()
 
 
+def test_files_are_of_one_detector_in_their_order(run_cli: RunCli, folder: Path) -> None:
+    """As far as they say what they are of; those of other programs need not."""
+    for number, (name, stage) in enumerate((("a", 1), ("b", 2), ("c", 1)), start=1):
+        origin = {"dataset": {"name": "made"}, "rois": {"stage": stage}, "backbone": {"name": "x", "sha256": "1"}}
+        origin["backbone"]["sha256"] = "2" if name == "c" else "1"
+        write_stage(Path(f"{name}.h5"), number, origin=origin)
+    wrong = run_cli("stage2", "b.h5", "a.h5", "--activation", "gumbel", *FAST, "--annotations", "val.json")
+    assert wrong.code == 2
+    assert "b.h5 is of stage 2 and a.h5 of stage 1" in wrong.err
+    others = run_cli("stage2", "c.h5", "b.h5", "--activation", "gumbel", *FAST, "--annotations", "val.json")
+    assert others.code == 2
+    assert "are not of one cascade: they are of detectors with other weights" in others.err
+    assert not Path("runs").exists()
+
+
 def test_files_that_are_no_stages_are_refused(run_cli: RunCli, folder: Path, gaussians: Path) -> None:
     def error(*arguments: object) -> str:
         done = run_cli("stage2", *arguments, "--activation", "gumbel", *FAST)
