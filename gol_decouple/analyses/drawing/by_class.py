@@ -63,14 +63,15 @@ def draw_gradients(found: Sequence[Mass], frequencies: Frequencies, background: 
         for (left, right), one in zip(panels, shown, strict=True):
             parts = {"positive": one.positive, "negative": one.negative}
             parts |= {"background": one.background} if background else {}
-            for (name, sums), colour, marker in zip(parts.items(), COLOURS, MARKERS, strict=False):
+            # Not those of the groups on the right.
+            for (name, sums), colour, marker in zip(parts.items(), COLOURS[3:], MARKERS[3:], strict=False):
                 _dots(left, np.arange(1, len(sums) + 1), sums[frequencies.order], colour, marker, name)
             _groups(right, one.ratio, frequencies)
             right.axhline(1.0, color="0.5", linewidth=0.8, zorder=0)
             for axes in (left, right):
                 logarithmic(axes)
             left.set_ylabel(f"{text(one.source.name)}\nΣ |dL/dq|")
-            right.set_ylabel("positive / (negative + background)" if background else "positive / negative")
+            right.set_ylabel("positive / all others")
         for axes in panels[-1]:
             axes.set_xlabel(_RANK)
         for axes in panels[0]:
