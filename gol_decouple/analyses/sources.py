@@ -11,14 +11,15 @@ from typing import Any, Protocol, TypeVar
 import numpy as np
 from numpy.typing import NDArray
 
-from gol_decouple import losses, methods, runs
+from gol_decouple import methods, runs
 from gol_decouple.class_stats import GROUPS, group_masks
-from gol_decouple.classifiers import Classifier, as_tensors
+from gol_decouple.classifiers import Classifier
 from gol_decouple.errors import InputError, unknown
 from gol_decouple.features import Classes, FeaturesFile, open_features
 from gol_decouple.losses import Loss
 from gol_decouple.progress import Progress
 from gol_decouple.stages.jobs import loss_of
+from gol_decouple.stages.loaded import stage_one
 from gol_decouple.stages.samples import class_facts
 from gol_decouple.stages.saved import load_classifier
 
@@ -120,13 +121,8 @@ def _matches(source: Source, pattern: str) -> bool:
 
 
 def _stage_one(target: runs.Target, features: FeaturesFile) -> list[Source]:
-    if features.classifier is None:
-        return []
-    activation = "softmax" if target.config is None else runs.read_manifest(target.folder).get("activation", "softmax")
-    loss = losses.get("cross_entropy", activation=activation, background=features.is_detection)
-    weight, bias = as_tensors(features.classifier)
-    columns = loss.num_columns(len(features.classes))
-    return [Source(STAGE_ONE, STAGE_ONE, STAGE_ONE, None, Classifier(weight[:columns], bias[:columns]), loss)]
+    found = stage_one(target.folder, target.config, features)
+    return [] if found is None else [Source(STAGE_ONE, STAGE_ONE, STAGE_ONE, None, *found)]
 
 
 def _retrained(target: runs.Target, features: FeaturesFile, progress: Progress) -> list[Source]:

@@ -15,7 +15,7 @@ from typing import Any
 
 import numpy as np
 
-from gol_decouple import losses, methods, runs
+from gol_decouple import methods, runs
 from gol_decouple.errors import InputError
 from gol_decouple.features import FeaturesFile, is_detection
 from gol_decouple.losses import Loss
@@ -31,6 +31,7 @@ from gol_decouple.stages.classifier import (
     retrain_all,
 )
 from gol_decouple.stages.jobs import Job, loss_of
+from gol_decouple.stages.loaded import stage_one
 from gol_decouple.stages.manifest import finish
 from gol_decouple.stages.saved import Work, load_classifier, make_folder
 
@@ -99,8 +100,9 @@ class _Mean:
     def parts(self, works: Sequence[Work]) -> tuple[list[Any], list[Loss]]:
         """The classifiers and their losses."""
         if self.job is None:
-            loss = losses.get("cross_entropy", activation="softmax", background=True)
-            return [work.features.classifier for work in works], [loss] * len(works)
+            found = [stage_one(work.target.folder, work.target.config, work.features) for work in works]
+            there = [one for one in found if one is not None]
+            return [classifier for classifier, _ in there], [loss for _, loss in there]
         method = self.job.method
         of_stages = [loss_of(method, final_samples(work).facts(work.features)) for work in works]
         return [load_classifier(member) for member in self.members if member is not None], of_stages

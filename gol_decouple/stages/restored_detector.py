@@ -6,11 +6,10 @@ from dataclasses import dataclass
 from typing import Any
 
 import numpy as np
-import torch
 from numpy.typing import NDArray
 
-from gol_decouple import losses, runs
-from gol_decouple.backbones.class_order import LinearLayer, classifier_from_torchvision
+from gol_decouple import runs
+from gol_decouple.backbones.class_order import classifier_from_torchvision
 from gol_decouple.backbones.detector_weights import detector_from
 from gol_decouple.classifiers import Classifier
 from gol_decouple.config import load_config
@@ -20,7 +19,8 @@ from gol_decouple.errors import InputError, few
 from gol_decouple.losses import Loss
 from gol_decouple.settings import Config
 from gol_decouple.stages.finding import Found
-from gol_decouple.stages.restored import read_classes, retrained, unreadable_model
+from gol_decouple.stages.loaded import activation_of, unreadable_model, with_loss
+from gol_decouple.stages.restored import read_classes, retrained
 
 
 @dataclass(frozen=True, eq=False)
@@ -68,7 +68,8 @@ def restore_detector(found: Found) -> RestoredDetector:
     if found.is_retrained:
         classifier, loss = retrained(found, (len(names), layer.in_features))
     else:
-        classifier, loss = _of_stage_one(layer, settings.activation or "softmax")
+        own = classifier_from_torchvision(layer.weight.detach(), layer.bias.detach())
+        classifier, loss = with_loss(own, activation_of(config), background=True)
     tested = DetectionSettings(settings.score_threshold, settings.nms, settings.max_detections)
     return RestoredDetector(found, config, model, classifier, loss, names, category_ids, tested)
 
@@ -94,11 +95,3 @@ def _load(found: Found, config: Config, num_classes: int) -> Any:
     if missing := sorted(model.state_dict().keys() - match.found.keys()):
         raise unreadable_model(found.run, f"{few(missing)} are not there, or for another number of classes")
     return model.eval()
-
-
-def _of_stage_one(layer: torch.nn.Linear, activation: str) -> tuple[Classifier, Loss]:
-    """The detector's own classifier; one-vs-all activations have no use for its background."""
-    loss = losses.get("cross_entropy", activation=activation, background=True)
-    own: LinearLayer = classifier_from_torchvision(layer.weight.detach(), layer.bias.detach())
-    columns = loss.num_columns(len(own.bias) - 1)
-    return Classifier(own.weight[:columns], own.bias[:columns]), loss
