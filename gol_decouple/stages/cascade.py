@@ -171,8 +171,9 @@ def _evaluate(means: Sequence[_Mean], works: Sequence[Work], overwrite: bool) ->
         pairs = [mean.parts(works) for mean in some]
         detections.evaluate_together(pairs)
         for mean, (classifiers, of_stages) in zip(some, pairs, strict=True):
-            make_folder(mean.folder)
             facts = mean.facts(works)
+            # So that it never tells of other figures than those beside it.
+            (make_folder(mean.folder) / runs.MANIFEST).unlink(missing_ok=True)
             finish(mean.folder, classifiers, last.features, of_stages, last.device, facts, detections=detections)
     return [mean.folder for mean in means]
 
