@@ -1,18 +1,22 @@
-"""The classifier that stage one ended with: Softmax's, which is in the features file, or one that a detector's
-checkpoint brought, which is in the detector alone: stage two would take it for a Softmax one.
+"""What stage one ended with: a detector, and the classifier.
+
+That is Softmax's, which is in the features file, or one that a detector's checkpoint brought, which is in the detector
+alone: stage two would take it for a Softmax one.
 """
 
 from __future__ import annotations
 
 from pathlib import Path
+from typing import Any
 
 from safetensors import SafetensorError, safe_open
 
 from gol_decouple import losses, runs
 from gol_decouple.backbones.class_order import LinearLayer, classifier_from_torchvision
 from gol_decouple.backbones.detector_layouts import CLASSIFIER
+from gol_decouple.backbones.detector_weights import detector_from
 from gol_decouple.classifiers import Classifier, as_tensors
-from gol_decouple.errors import InputError
+from gol_decouple.errors import InputError, few
 from gol_decouple.features import FeaturesFile
 from gol_decouple.files import read_json
 from gol_decouple.losses import Loss
@@ -77,6 +81,21 @@ def _loaded_classifier(run: Path, shape: tuple[int, int]) -> LinearLayer | None:
     if (weight.shape, bias.shape) != (shape, shape[:1]):
         raise unreadable_model(run, f"its classifier is {list(weight.shape)}, not {list(shape)}")
     return classifier_from_torchvision(weight, bias)
+
+
+def load_detector(run: Path, config: Config, num_classes: int) -> Any:
+    """The Mask R-CNN that a run's stage one ended with, in eval mode; every tensor of it is the run's.
+
+    Raises:
+        InputError: its weights cannot be read, or are of another detector.
+    """
+    try:
+        model, match = detector_from(config, num_classes, run / runs.MODEL)
+    except InputError as error:
+        raise unreadable_model(run, error.message) from None
+    if missing := sorted(model.state_dict().keys() - match.found.keys()):
+        raise unreadable_model(run, f"{few(missing)} are not there, or for another number of classes")
+    return model.eval()
 
 
 def unreadable_model(run: Path, reason: str) -> InputError:
