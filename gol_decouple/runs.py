@@ -214,6 +214,18 @@ def classifier_key(
     return "-".join([method.name, *changes, f"seed{seed}", digest])
 
 
+def check_output(folder: Path, option: str) -> None:
+    """Raise an InputError unless other files than a run's may be written into a folder, which need not be there.
+
+    Args:
+        option: what names it.
+    """
+    if folder.exists() and not folder.is_dir():
+        raise InputError(f"{option} {folder} is not a folder", "name a folder; it is made if it is not there")
+    if (folder / CONFIG).is_file() or (folder / MANIFEST).is_file():
+        raise InputError(f"{option} {folder} is a run", "name a folder outside of it, or a new one in it")
+
+
 def read_manifest(folder: Path) -> dict[str, Any]:
     """The manifest of a finished folder."""
     path = folder / MANIFEST

@@ -11,16 +11,16 @@ from typing import Any, Protocol, TypeVar
 import numpy as np
 from numpy.typing import NDArray
 
-from gol_decouple import losses, methods, runs
+from gol_decouple import methods, runs
 from gol_decouple.class_stats import GROUPS, group_masks
-from gol_decouple.classifiers import Classifier, as_tensors
+from gol_decouple.classifiers import Classifier
 from gol_decouple.errors import InputError, unknown
 from gol_decouple.features import Classes, FeaturesFile, open_features
 from gol_decouple.losses import Loss
 from gol_decouple.progress import Progress
-from gol_decouple.stages.jobs import loss_of
-from gol_decouple.stages.samples import class_facts
-from gol_decouple.stages.saved import load_classifier
+from gol_decouple.stages.finding import find_retrained
+from gol_decouple.stages.loaded import stage_one
+from gol_decouple.stages.restored import retrained
 
 STAGE_ONE = "stage_one"
 FREQUENCY_GROUPS = {"f": "frequent", "c": "common", "r": "rare"}
@@ -120,44 +120,28 @@ def _matches(source: Source, pattern: str) -> bool:
 
 
 def _stage_one(target: runs.Target, features: FeaturesFile) -> list[Source]:
-    if features.classifier is None:
-        return []
-    activation = "softmax" if target.config is None else runs.read_manifest(target.folder).get("activation", "softmax")
-    loss = losses.get("cross_entropy", activation=activation, background=features.is_detection)
-    weight, bias = as_tensors(features.classifier)
-    columns = loss.num_columns(len(features.classes))
-    return [Source(STAGE_ONE, STAGE_ONE, STAGE_ONE, None, Classifier(weight[:columns], bias[:columns]), loss)]
+    found = stage_one(target.folder, target.config, features)
+    return [] if found is None else [Source(STAGE_ONE, STAGE_ONE, STAGE_ONE, None, *found)]
 
 
 def _retrained(target: runs.Target, features: FeaturesFile, progress: Progress) -> list[Source]:
     """Those of stage two that are finished, in the order of the table of methods."""
     folders = [path for path in sorted((target.folder / runs.STAGE2).glob("*")) if runs.is_finished(path)]
-    manifests = {folder: runs.read_manifest(folder) for folder in folders}
-    for folder in folders:
-        told = manifests[folder].get("features", {})
+    found = []
+    for one in (find_retrained(target.folder, folder) for folder in folders):
+        told = one.manifest.get("features", {})
         if isinstance(told, dict) and told.get("fingerprint") != features.fingerprint:
-            progress.warn(f"{folder} is left out: it was trained on other features than {features.path}")
-            del manifests[folder]
-    sources = [_source(folder, manifest, features) for folder, manifest in manifests.items()]
+            progress.warn(f"{one.folder} is left out: it was trained on other features than {features.path}")
+        else:
+            found.append(one)
+    shape = len(features.classes), features.feature_size
+    sources = [
+        Source(one.folder.name, one.folder.name, one.manifest["method"], one.folder, *retrained(one, shape))
+        for one in found
+    ]
     order = list(methods.METHODS)
     sources.sort(key=lambda source: (order.index(source.method), source.name))
-    return _with_short_names(sources, {manifest["seed"] for manifest in manifests.values()})
-
-
-def _source(folder: Path, manifest: dict[str, Any], features: FeaturesFile) -> Source:
-    try:
-        method = methods.get(manifest["method"]).with_settings(**manifest["settings"])
-        counts = np.asarray(manifest.get("class_counts", manifest["train_counts"]), np.int64)
-        loss, _ = loss_of(method, class_facts(features.classes, counts)), manifest["seed"]
-    except (KeyError, TypeError, ValueError) as error:
-        told = f"{folder / runs.MANIFEST} does not tell the classifier's settings: {error}"
-        raise InputError(told, f"remove {folder} and repeat gol-decouple stage2") from None
-    classifier = load_classifier(folder)
-    wanted = (loss.num_columns(len(features.classes)), features.feature_size)
-    if classifier.weight.shape != wanted:
-        told = f"the classifier in {folder} is {list(classifier.weight.shape)}, not {list(wanted)}"
-        raise InputError(told, f"remove {folder} and repeat gol-decouple stage2")
-    return Source(folder.name, folder.name, method.name, folder, classifier, loss)
+    return _with_short_names(sources, {one.manifest["seed"] for one in found})
 
 
 def _with_short_names(sources: list[Source], seeds: set[int]) -> list[Source]:

@@ -67,10 +67,7 @@ def export_model(found: Found, folder: Path, kind: str = "safetensors", overwrit
 
 
 def _check_folder(folder: Path, overwrite: bool) -> None:
-    if folder.exists() and not folder.is_dir():
-        raise InputError(f"--out {folder} is not a folder", "name a folder; it is made if it is not there")
-    if (folder / runs.CONFIG).is_file() or (folder / runs.MANIFEST).is_file():
-        raise InputError(f"--out {folder} is a run", "name a folder outside of it, or a new one in it")
+    runs.check_output(folder, "--out")
     if not overwrite and folder.is_dir() and any(folder.iterdir()):
         hint = "name another folder, or replace the files of the same names with --overwrite"
         raise InputError(f"--out {folder} is not empty", hint)

@@ -15,7 +15,8 @@ from typing import Any
 
 import numpy as np
 
-from gol_decouple import losses, methods, runs
+from gol_decouple import methods, runs
+from gol_decouple.classifiers import Classifier
 from gol_decouple.errors import InputError
 from gol_decouple.features import FeaturesFile, is_detection
 from gol_decouple.losses import Loss
@@ -30,9 +31,12 @@ from gol_decouple.stages.classifier import (
     raise_all,
     retrain_all,
 )
-from gol_decouple.stages.jobs import Job, loss_of
+from gol_decouple.stages.finding import find_retrained
+from gol_decouple.stages.jobs import Job
+from gol_decouple.stages.loaded import stage_one
 from gol_decouple.stages.manifest import finish
-from gol_decouple.stages.saved import Work, load_classifier, make_folder
+from gol_decouple.stages.restored import retrained
+from gol_decouple.stages.saved import Work, make_folder
 
 # What a manifest of the mean says as those of its members do.
 _OF_MEMBERS = (
@@ -100,11 +104,12 @@ class _Mean:
     def parts(self, works: Sequence[Work]) -> tuple[list[Any], list[Loss]]:
         """The classifiers and their losses."""
         if self.job is None:
-            loss = losses.get("cross_entropy", activation="softmax", background=True)
-            return [work.features.classifier for work in works], [loss] * len(works)
-        method = self.job.method
-        of_stages = [loss_of(method, final_samples(work).facts(work.features)) for work in works]
-        return [load_classifier(member) for member in self.members if member is not None], of_stages
+            found = [stage_one(work.target.folder, work.target.config, work.features) for work in works]
+        else:
+            pairs = zip(works, self.members, strict=True)
+            found = [_of_member(work, member) for work, member in pairs if member is not None]
+        there = [one for one in found if one is not None]
+        return [classifier for classifier, _ in there], [loss for _, loss in there]
 
     def facts(self, works: Sequence[Work]) -> dict[str, Any]:
         """What its manifest says, but for figures."""
@@ -128,6 +133,11 @@ class _Mean:
                 "checked": all(of.checked for of in features),
             },
         }
+
+
+def _of_member(work: Work, member: Path) -> tuple[Classifier, Loss]:
+    shape = len(work.features.classes), work.features.feature_size
+    return retrained(find_retrained(work.target.folder, member), shape)
 
 
 def _of_stage_one(works: Sequence[Work], folder: Path) -> Iterator[_Mean]:
@@ -170,8 +180,9 @@ def _evaluate(means: Sequence[_Mean], works: Sequence[Work], overwrite: bool) ->
         pairs = [mean.parts(works) for mean in some]
         detections.evaluate_together(pairs)
         for mean, (classifiers, of_stages) in zip(some, pairs, strict=True):
-            make_folder(mean.folder)
             facts = mean.facts(works)
+            # So that it never tells of other figures than those beside it.
+            (make_folder(mean.folder) / runs.MANIFEST).unlink(missing_ok=True)
             finish(mean.folder, classifiers, last.features, of_stages, last.device, facts, detections=detections)
     return [mean.folder for mean in means]
 

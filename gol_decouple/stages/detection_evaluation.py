@@ -14,7 +14,6 @@ import torch
 from numpy.typing import NDArray
 
 from gol_decouple import classifiers, runs
-from gol_decouple.backbones.detector_weights import detector_from
 from gol_decouple.data.annotated import AnnotatedSplit
 from gol_decouple.data.annotated_batches import AnnotatedBatches
 from gol_decouple.data.loading import clean_keys
@@ -33,6 +32,7 @@ from gol_decouple.losses import Loss
 from gol_decouple.progress import SECONDS_BETWEEN_LINES, SILENT, Progress
 from gol_decouple.settings import Config
 from gol_decouple.stages.cached_rois import box_regressor, cascade_rois
+from gol_decouple.stages.loaded import load_detector
 
 Figures = Mapping[str, Any]
 Losses = Loss | Sequence[Loss]  # of a classifier; of those of a cascade's stages, one each
@@ -171,9 +171,7 @@ class DetectionEvaluation:
     @cached_property
     def _detector(self) -> torch.nn.Module:
         assert self._config is not None  # or there would be no masks
-        path = self._folder / runs.MODEL
-        detector, _ = detector_from(self._config, len(self._category_ids), path)
-        there: torch.nn.Module = detector.to(self._device)
+        there: torch.nn.Module = load_detector(self._folder, self._config, len(self._category_ids)).to(self._device)
         return there
 
     def _told(self, images: Iterator[T], what: str) -> Iterator[T]:

@@ -9,6 +9,7 @@ from pathlib import Path
 import numpy as np
 from numpy.typing import NDArray
 
+from gol_decouple import runs
 from gol_decouple.detection.drawing import drawn
 from gol_decouple.errors import EnvironmentFailure, InputError, few
 from gol_decouple.files import atomic_path, disk_errors
@@ -28,13 +29,12 @@ class DrawnPictures:
         shown: which of their detections are drawn.
 
     Raises:
-        InputError: a picture of that name is there already, or would be that of two; or the folder is none.
+        InputError: a picture of that name is there already, or would be that of two; or the folder is none, or a run.
     """
 
     def __init__(self, folder: Path, pictures: Sequence[Path], shown: Best) -> None:
         self._folder, self._shown = folder, shown
-        if folder.exists() and not folder.is_dir():
-            raise InputError(f"--pictures {folder} is not a folder", "name a folder; it is made if it is not there")
+        runs.check_output(folder, "--pictures")
         whole = {picture: os.path.abspath(picture) for picture in pictures}
         root = os.path.commonpath([os.path.dirname(path) for path in whole.values()])
         self._targets = {picture: folder / _drawn_name(os.path.relpath(path, root)) for picture, path in whole.items()}

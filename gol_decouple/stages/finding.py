@@ -69,7 +69,7 @@ def find_classifier(path: Path, method: str | None = None, seed: int | None = No
         if method is not None or seed is not None:
             raise InputError(f"{path} is one classifier already", "leave --method and --seed out")
         _check_run(path.parent.parent)
-        return _retrained(path.parent.parent, path)
+        return find_retrained(path.parent.parent, path)
     _check_run(path)
     if method is not None:
         return _of_method(path, method, seed)
@@ -108,7 +108,12 @@ def _check_run(run: Path) -> None:
         raise InputError(f"{run} has no {runs.MODEL} any more", hint)
 
 
-def _retrained(run: Path, folder: Path) -> Found:
+def find_retrained(run: Path, folder: Path) -> Found:
+    """The classifier of stage two in a folder of a run.
+
+    Raises:
+        InputError: there is none, it is not finished, or its manifest tells too little.
+    """
     if not folder.is_dir():
         there = sorted(path.name for path in folder.parent.glob("*"))
         raise InputError(f"{folder} does not exist", f"there are {few(there, LISTED)}" if there else None)
@@ -131,7 +136,7 @@ def _manifest(folder: Path) -> dict[str, Any]:
 def _of_method(run: Path, method: str, seed: int | None) -> Found:
     methods.get(method)
     folders = sorted(path for path in (run / runs.STAGE2).glob("*") if runs.is_finished(path))
-    everything = [_retrained(run, folder) for folder in folders]
+    everything = [find_retrained(run, folder) for folder in folders]
     found = [one for one in everything if one.manifest["method"] == method]
     matching = [one for one in found if seed is None or one.manifest["seed"] == seed]
     if not matching:

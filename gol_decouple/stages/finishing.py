@@ -4,7 +4,6 @@ from __future__ import annotations
 
 from collections.abc import Callable
 from pathlib import Path
-from typing import Any
 
 import torch
 from torch import nn
@@ -16,10 +15,11 @@ from gol_decouple.distributed import World
 from gol_decouple.features import FeaturesFile, open_features
 from gol_decouple.features.extract import weights_sha256
 from gol_decouple.features.shards import remove_shards
+from gol_decouple.losses import Loss
 from gol_decouple.progress import SILENT, Progress
 from gol_decouple.settings import Config
 from gol_decouple.stages.detection_evaluation import DetectionEvaluation
-from gol_decouple.stages.loaded import loaded_classifier
+from gol_decouple.stages.loaded import stage_one
 from gol_decouple.stages.manifest import finish
 from gol_decouple.stages.starting import save_model
 from gol_decouple.stages.training import M, Trainer
@@ -65,7 +65,8 @@ def finish_stage1(
 ) -> None:
     """Evaluate the classifier of stage one, if there is one, and write the run's manifest."""
     settings = config.stage1
-    activation, classifier = _classifier(folder, config, features)
+    classifier, loss = stage_one(folder, config, features) or (None, _softmax(features))
+    activation = loss.activation.name
     facts = {
         "stage": 1,
         "run": config.name,
@@ -74,7 +75,7 @@ def finish_stage1(
         "loss": "cross_entropy",
         "sampler": settings.sampler,
         "classifier": "linear",
-        "has_classifier": features.classifier is not None,
+        "has_classifier": classifier is not None,
         "seed": config.seed,
         "started_from": _weights(config),
         "settings": settings.model_dump(mode="json", exclude_none=True),
@@ -86,17 +87,12 @@ def finish_stage1(
     detections = None
     if features.is_detection:
         detections = DetectionEvaluation(features, config, folder, None, device, progress)
-    loss = losses.get("cross_entropy", activation=activation, background=features.is_detection)
     finish(folder, classifier, features, loss, device, facts, detections=detections)
 
 
-def _classifier(folder: Path, config: Config, features: FeaturesFile) -> tuple[str, Any]:
-    """The activation and the classifier of stage one: Softmax, or what a detector's checkpoint brought."""
-    activation = config.detector.activation if config.detector is not None else None
-    if activation in (None, "softmax"):
-        return "softmax", features.classifier
-    loaded = loaded_classifier(folder)
-    return ("softmax", None) if loaded is None else (str(activation), loaded)
+def _softmax(features: FeaturesFile) -> Loss:
+    """What a manifest tells of where there is no classifier."""
+    return losses.get("cross_entropy", activation="softmax", background=features.is_detection)
 
 
 def _features(

@@ -26,6 +26,7 @@ from gol_decouple.settings import Config
 from gol_decouple.stages.calibration import tempered
 from gol_decouple.stages.finding import Found
 from gol_decouple.stages.jobs import loss_of
+from gol_decouple.stages.loaded import unreadable_model
 from gol_decouple.stages.saved import load_classifier
 
 
@@ -101,13 +102,6 @@ def load_model(run: Path, config: Config, num_classes: int) -> ImageClassifier:
     except (SafetensorError, OSError, RuntimeError) as error:
         raise unreadable_model(run, str(error)) from None
     return model.eval()
-
-
-def unreadable_model(run: Path, reason: str) -> InputError:
-    """What to tell of a run whose weights cannot be used."""
-    hint = f"remove {run / runs.MANIFEST} and repeat stage one: it continues where it was"
-    told = " ".join(reason.split())  # PyTorch's is of several lines
-    return InputError(f"the model in {run / runs.MODEL} cannot be read: {told}", hint)
 
 
 def retrained(found: Found, shape: tuple[int, int]) -> tuple[Classifier, Loss]:

@@ -6,21 +6,20 @@ from dataclasses import dataclass
 from typing import Any
 
 import numpy as np
-import torch
 from numpy.typing import NDArray
 
-from gol_decouple import losses, runs
-from gol_decouple.backbones.class_order import LinearLayer, classifier_from_torchvision
-from gol_decouple.backbones.detector_weights import detector_from
+from gol_decouple import runs
+from gol_decouple.backbones.class_order import classifier_from_torchvision
 from gol_decouple.classifiers import Classifier
 from gol_decouple.config import load_config
 from gol_decouple.detection.figures import CLASS_AP
 from gol_decouple.detection.settings import DetectionSettings
-from gol_decouple.errors import InputError, few
+from gol_decouple.errors import InputError
 from gol_decouple.losses import Loss
 from gol_decouple.settings import Config
 from gol_decouple.stages.finding import Found
-from gol_decouple.stages.restored import read_classes, retrained, unreadable_model
+from gol_decouple.stages.loaded import activation_of, load_detector, with_loss
+from gol_decouple.stages.restored import read_classes, retrained
 
 
 @dataclass(frozen=True, eq=False)
@@ -63,12 +62,13 @@ def restore_detector(found: Found) -> RestoredDetector:
     if not found.is_detector or settings is None:
         raise InputError(f"{found.run} is of no detector", "restored.restore restores image classifiers")
     names, category_ids = _classes(found)
-    model = _load(found, config, len(names))
+    model = load_detector(found.run, config, len(names))
     layer = model.roi_heads.box_predictor.cls_score
     if found.is_retrained:
         classifier, loss = retrained(found, (len(names), layer.in_features))
     else:
-        classifier, loss = _of_stage_one(layer, settings.activation or "softmax")
+        own = classifier_from_torchvision(layer.weight.detach(), layer.bias.detach())
+        classifier, loss = with_loss(own, activation_of(config), background=True)
     tested = DetectionSettings(settings.score_threshold, settings.nms, settings.max_detections)
     return RestoredDetector(found, config, model, classifier, loss, names, category_ids, tested)
 
@@ -83,22 +83,3 @@ def _classes(found: Found) -> tuple[list[str], NDArray[np.int64]]:
         hint = f"remove {found.folder / runs.MANIFEST} and repeat the command that made it"
         raise InputError(f"{path}, which names the classes, cannot be read: {error}", hint) from None
     return [row["name"] for row in rows], ids
-
-
-def _load(found: Found, config: Config, num_classes: int) -> Any:
-    """The Mask R-CNN that stage one ended with; every tensor of it is the run's."""
-    try:
-        model, match = detector_from(config, num_classes, found.run / runs.MODEL)
-    except InputError as error:
-        raise unreadable_model(found.run, error.message) from None
-    if missing := sorted(model.state_dict().keys() - match.found.keys()):
-        raise unreadable_model(found.run, f"{few(missing)} are not there, or for another number of classes")
-    return model.eval()
-
-
-def _of_stage_one(layer: torch.nn.Linear, activation: str) -> tuple[Classifier, Loss]:
-    """The detector's own classifier; one-vs-all activations have no use for its background."""
-    loss = losses.get("cross_entropy", activation=activation, background=True)
-    own: LinearLayer = classifier_from_torchvision(layer.weight.detach(), layer.bias.detach())
-    columns = loss.num_columns(len(own.bias) - 1)
-    return Classifier(own.weight[:columns], own.bias[:columns]), loss

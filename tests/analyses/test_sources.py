@@ -6,15 +6,18 @@ import io
 import shutil
 from pathlib import Path
 
+import numpy as np
 import pytest
 import roi_files
 from rich.console import Console
+from safetensors.numpy import save_file
 
 from gol_decouple import features, runs
 from gol_decouple.analyses.sources import STAGE_ONE, Frequencies, open_run
 from gol_decouple.errors import InputError
 from gol_decouple.files import read_json, write_json
 from gol_decouple.progress import SILENT, Progress
+from gol_decouple.stages.saved import CLASSIFIER
 
 
 def names_in(run: Path, *patterns: str) -> list[str]:
@@ -64,16 +67,18 @@ def test_those_of_other_features_and_those_that_are_not_finished_are_left_out(
     assert f"warning: {folders['softmax']} is left out: it was trained on other features" in said.getvalue()
 
 
-@pytest.mark.parametrize("spoil", ["settings", "weights"])
+@pytest.mark.parametrize("spoil", ["settings", "seed", "weights", "shape"])
 def test_damage(retrained_run: Path, tmp_path: Path, spoil: str) -> None:
     run = Path(shutil.copytree(retrained_run, tmp_path / "run"))
     folder = next((run / "stage2").glob("sigmoid-*"))
-    if spoil == "settings":
+    if spoil in ("settings", "seed"):
         manifest = read_json(folder / runs.MANIFEST)
-        del manifest["settings"]
+        del manifest[spoil]
         write_json(folder / runs.MANIFEST, manifest)
+    elif spoil == "weights":
+        (folder / CLASSIFIER).write_bytes(b"none")
     else:
-        (folder / "classifier.safetensors").write_bytes(b"none")
+        save_file({"weight": np.zeros((2, 4), np.float32), "bias": np.zeros(2, np.float32)}, folder / CLASSIFIER)
     with pytest.raises(InputError, match="sigmoid-"):
         names_in(run)
 

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import csv
 import json
 import shutil
 from collections.abc import Iterator
@@ -14,7 +15,7 @@ import pytest
 import torch
 from annotated import narrow_bottlenecks
 from conftest import Outcome, RunCli
-from safetensors.torch import load_file
+from safetensors.torch import load_file, save_file
 
 from gol_decouple import features, runs
 from gol_decouple.backbones import mask_rcnn
@@ -113,9 +114,10 @@ def test_gols_detectors_are_finished_classifiers(
     assert done.code == 0, done.err
     run = folder / "runs" / "tiny"
     manifest = manifest_of(run)
-    told = {key: manifest[key] for key in ("method", "activation", "loss", "started_from")}
+    told = {key: manifest[key] for key in ("method", "activation", "loss", "started_from", "has_classifier")}
     assert told == {
-        "method": "gumbel", "activation": "gumbel", "loss": "cross_entropy", "started_from": "checkpoint"
+        "method": "gumbel", "activation": "gumbel", "loss": "cross_entropy", "started_from": "checkpoint",
+        "has_classifier": True,
     }  # fmt: skip
     assert manifest["detection"]["masks"] is not None
     theirs = torch.load(path, weights_only=True)["state_dict"]
@@ -132,6 +134,61 @@ def test_gols_detectors_are_finished_classifiers(
     two = run_cli("stage2", run, "--method", "norcal", "--runs-dir", run.parent, "--set", "stage2.epochs=1")
     assert two.code == 0, two.err
     assert "from a Softmax classifier trained on the features" in " ".join(two.out.split())
+
+
+def test_gols_detectors_are_used_as_they_are(folder: Path, stage1: Any, run_cli: RunCli, annotated_root: Path) -> None:
+    """No stage two: `predict`, `export` and `analyze` take the checkpoint's own classifier."""
+    path = gol(folder, 3)
+    done = stage1(path)
+    assert done.code == 0, done.err
+    run = folder / "runs" / "tiny"
+    theirs = torch.load(path, weights_only=True)["state_dict"]
+    weight = theirs["roi_head.bbox_head.fc_cls.weight"]
+    predicted = run_cli("predict", run, annotated_root / "train" / "0.png", "--format", "json", "--min-score", 0.0)
+    assert predicted.code == 0, predicted.err
+    assert json.loads(predicted.out)
+    for kind in ("safetensors", "checkpoint"):
+        exported = run_cli("export", run, "--format", kind, "--out", folder / kind)
+        assert exported.code == 0, exported.err
+        assert json.loads((folder / kind / "config.json").read_text())["scores"]["activation"] == "gumbel"
+    plain = load_file(folder / "safetensors" / runs.MODEL)["roi_heads.box_predictor.cls_score.weight"]
+    assert torch.equal(plain[1:], weight)
+    back = torch.load(folder / "checkpoint" / path.name, weights_only=True)["state_dict"]
+    assert torch.equal(back["roi_head.bbox_head.fc_cls.weight"], weight)
+    analysed = run_cli("analyze", run, "--out", folder / "analyses", "--what", "norms")
+    assert analysed.code == 0, analysed.err
+    rows = list(csv.DictReader((folder / "analyses" / "norms.csv").read_text().splitlines()))
+    norms = {int(row["class"]): float(row["norm"]) for row in rows}
+    assert norms == pytest.approx(dict(enumerate(weight.norm(dim=1).tolist())), rel=1e-4)
+    objects = run_cli("analyze", run, "--out", folder / "analyses", "--what", "objects")
+    assert objects.code == 0, objects.err
+
+
+def test_what_is_damaged_of_a_finished_classifier_is_told(folder: Path, stage1: Any, run_cli: RunCli) -> None:
+    assert stage1(gol(folder, 3)).code == 0
+    run = folder / "runs" / "tiny"
+    origin, model = run / runs.CHECKPOINT, run / runs.MODEL
+    text, weights = origin.read_text(), model.read_bytes()
+
+    def refused() -> str:
+        outcome = run_cli("analyze", run, "--out", folder / "analyses", "--what", "norms")
+        assert (outcome.code, "Traceback" in outcome.err, "hint: " in outcome.err) == (2, False, True), outcome.err
+        return " ".join(outcome.err.split())
+
+    for damaged in (5, ["a"], "all", None):
+        origin.write_text(json.dumps(json.loads(text) | {"tensors": damaged}))
+        assert "checkpoint.json does not tell what was loaded: 'tensors' is no object" in refused()
+    origin.write_text("{")
+    assert "checkpoint.json is not readable JSON" in refused()
+    origin.write_text(text)
+    model.write_bytes(weights[:100])
+    assert f"the model in {model} cannot be read" in refused()
+    save_file({"roi_heads.box_predictor.cls_score.weight": torch.zeros(4, 3)}, model)
+    assert f"the model in {model} cannot be read" in refused()
+    save_file({f"roi_heads.box_predictor.cls_score.{part}": torch.zeros(4) for part in ("weight", "bias")}, model)
+    assert "its classifier is [4], not [4, 1024]" in refused()
+    model.unlink()
+    assert f"the model in {model} cannot be read: No such file" in refused()
 
 
 def test_a_finished_classifier_outlives_shards_and_our_own_file(folder: Path, stage1: Any, run_cli: RunCli) -> None:

@@ -19,6 +19,7 @@ from safetensors.numpy import load_file
 from gol_decouple import features, runs
 from gol_decouple.detection import evaluate_lvis
 from gol_decouple.stages import classifier
+from gol_decouple.stages.detection_evaluation import DetectionEvaluation
 
 TEST = make(12, 1, 1000)
 FAST = ("--set", "stage2.epochs=2", "--set", "stage2.batch_size=64")
@@ -196,6 +197,28 @@ def test_what_is_finished_is_kept(run_cli: RunCli, folder: Path) -> None:
     third = stage2(run_cli, *command, "--overwrite")
     assert "is finished" not in third.err
     assert all(path.stat().st_mtime_ns > then for path, then in zip(places, before, strict=True))
+
+
+def test_an_old_manifest_never_tells_of_new_figures(
+    run_cli: RunCli, folder: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    command = (*FILES, "--activation", "gumbel")
+    assert stage2(run_cli, *command).code == 0
+    means = sorted(Path("runs", "s_cascade", "stage2").iterdir())
+    real = DetectionEvaluation.evaluate
+
+    def interrupted(self: Any, into: Path, *parts: Any) -> Any:
+        found = real(self, into, *parts)
+        if into.parent.parent.name == "s_cascade":
+            raise KeyboardInterrupt
+        return found
+
+    with monkeypatch.context() as patch:
+        patch.setattr(DetectionEvaluation, "evaluate", interrupted)
+        assert stage2(run_cli, *command, "--overwrite").code != 0
+    assert [runs.is_finished(mean) for mean in means].count(False) == 1
+    assert stage2(run_cli, *command).code == 0
+    assert all(runs.is_finished(mean) for mean in means)
 
 
 def test_other_annotations_are_told_of_what_is_kept(run_cli: RunCli, folder: Path) -> None:

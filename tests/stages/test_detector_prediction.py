@@ -34,6 +34,7 @@ from gol_decouple.stages.saved import load_classifier
 pytestmark = pytest.mark.usefixtures("narrow_detectors")
 
 CPU = torch.device("cpu")
+SOFTMAX = losses.get("cross_entropy", activation="softmax", background=True)
 ALL = [None, *PLAIN_OF_ROIS, *OTHERS_OF_ROIS]
 
 
@@ -79,7 +80,7 @@ def test_it_finds_what_the_evaluation_found(
     found = find_classifier(run, method)
     if method is None:
         classifier: Any = opened.classifier
-        loss = losses.get("cross_entropy", activation="softmax", background=True)
+        loss = SOFTMAX
     else:
         classifier = load_classifier(found.folder)
         loss = loss_of(methods.get(method).with_settings(**found.manifest["settings"]), TRAIN.facts(opened))
@@ -317,6 +318,9 @@ def test_what_is_damaged_is_refused(tmp_path: Path, run_cli: RunCli, run: Path, 
     save_file({**tensors, **{name: part.clone() for name, part in others.items()}}, copy / "model.safetensors")
     refused = run_cli("predict", copy, images)
     assert_refused(refused, f"{mask}.bias, {mask}.weight are not there, or for another number", "repeat stage one")
+    opened, config = features.open(run / "features.h5"), load_config(str(run / "config.toml"))
+    with pytest.raises(InputError, match=rf"{mask}.bias, {mask}.weight are not there"):
+        DetectionEvaluation(opened, config, copy, None, CPU).evaluate(tmp_path, opened.classifier, SOFTMAX)
     (copy / "model.safetensors").write_bytes(b"none")
     assert_refused(run_cli("predict", copy, images), "the model in", "repeat stage one")
 

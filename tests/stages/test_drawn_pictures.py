@@ -102,6 +102,18 @@ def test_nothing_is_overwritten(tmp_path: Path, run_cli: RunCli, run: Path, imag
     assert {name: (images / name).read_bytes() for name in before} == before
 
 
+def test_runs_are_never_drawn_into(tmp_path: Path, run_cli: RunCli, run: Path, images: Path) -> None:
+    before = files_of(run)
+    for folder in (run, find_classifier(run, "gumbel").folder):
+        refused = run_cli("predict", run, images, "--pictures", folder)
+        assert_refused(refused, f"--pictures {folder} is a run", "name a folder outside of it")
+    begun = tmp_path / "begun"
+    begun.mkdir()
+    shutil.copy(run / "config.toml", begun)
+    assert_refused(run_cli("predict", run, images, "--pictures", begun), f"{begun} is a run", "outside of it")
+    assert (files_of(run), files_of(begun)) == (before, ["config.toml"])
+
+
 def test_a_disk_that_refuses_ends_it(
     tmp_path: Path, run_cli: RunCli, run: Path, images: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
