@@ -174,6 +174,9 @@ def read_config(folder: Path) -> Config:
         InputError: the folder is no run, or its config cannot be read.
     """
     if not (folder / CONFIG).is_file():
+        if (folder / STAGE2).is_dir():
+            told = f"{folder} has results of features that were made elsewhere, and no {CONFIG}"
+            raise InputError(told, f"name the features file instead, such as {folder.name}.h5")
         raise InputError(f"{folder} is no run: it has no {CONFIG}", runs_in(folder))
     return load_config(str(folder / CONFIG))
 

@@ -373,3 +373,10 @@ def test_a_key_is_the_same_every_time_and_a_default_given_is_no_change() -> None
 
 def test_a_key_does_not_depend_on_how_the_paper_is_cited() -> None:
     assert key(dataclasses.replace(GUMBEL, paper="cited otherwise")) == key(GUMBEL)
+
+
+def test_results_of_features_made_elsewhere_are_no_run(tmp_path: Path) -> None:
+    (tmp_path / "mine" / runs.STAGE2).mkdir(parents=True)
+    with pytest.raises(InputError, match="results of features that were made elsewhere") as error:
+        runs.find_target(tmp_path / "mine", tmp_path)
+    assert error.value.hint == "name the features file instead, such as mine.h5"
