@@ -9,7 +9,7 @@ from collections.abc import Iterable, Sequence
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
-from gol_decouple.errors import InputError
+from gol_decouple import runs
 from gol_decouple.files import disk_errors, write_json, write_text
 
 if TYPE_CHECKING:
@@ -23,12 +23,11 @@ class Outputs:
         files: in the order in which they were written.
 
     Raises:
-        InputError: there is a file of the folder's name.
+        InputError: there is a file of the folder's name, or the folder is a run.
     """
 
     def __init__(self, folder: Path) -> None:
-        if folder.exists() and not folder.is_dir():
-            raise InputError(f"{folder} is not a folder", "name another one with --out")
+        runs.check_output(folder, "--out")
         self.folder = folder
         self.files: list[Path] = []
 

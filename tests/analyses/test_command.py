@@ -199,7 +199,8 @@ def test_what_a_run_does_not_have_is_an_error_where_it_is_asked_for(
         ((*arguments_of(rois, tmp_path / "a")[1:], "--category", "foz"), "unknown category 'foz'", "did you mean fox?"),
         ((finished_run, "--method", "gumbl"), "unknown classifier of", "choose from: stage_one"),
         ((tmp_path / "none",), "is neither a run folder nor a features file", "gol-decouple stage1"),
-        ((rois, "--runs-dir", runs, "--what", "norms", "-o", rois), "is not a folder", "--out"),
+        ((rois, "--runs-dir", runs, "--what", "norms", "-o", rois), "is not a folder", "name a folder"),
+        ((finished_run, "--what", "norms", "-o", finished_run), "is a run", "name a folder outside of it"),
     )
     for arguments, told, hint in cases:
         done = run_cli("analyze", *arguments)
