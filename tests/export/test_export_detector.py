@@ -163,6 +163,14 @@ def test_what_torchvision_would_do_otherwise_is_told(tmp_path: Path, run_cli: Ru
     assert config_of(tmp_path / "a")["detector"]["plain"] is False
 
 
+def test_a_body_that_torchvision_has_not_is_not_plain(
+    tmp_path: Path, run_cli: RunCli, run: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setattr("gol_decouple.export.told_detector.published_tags", lambda name: [])
+    assert run_cli("export", run, "--out", tmp_path / "a").code == 0
+    assert config_of(tmp_path / "a")["detector"]["plain"] is False
+
+
 def test_the_file_holds_the_runs_detector_and_the_retrained_classifier(
     tmp_path: Path, run_cli: RunCli, run: Path
 ) -> None:
