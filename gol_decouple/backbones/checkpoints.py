@@ -31,6 +31,7 @@ class Match:
         classifier: what became of the classifier, in words.
         has_classifier: whether it was loaded.
         layout: how a detector's tensors lie in the file, where it is not the same here (`detector_layouts.Layout`).
+        unfit: predictors of which the file itself says that nothing ever fitted them.
         warnings, notes: what else the user should know of it.
     """
 
@@ -41,6 +42,7 @@ class Match:
     classifier: str
     has_classifier: bool
     layout: Mapping[str, Any] | None = None
+    unfit: tuple[str, ...] = ()
     warnings: list[str] = field(default_factory=list)
     notes: list[str] = field(default_factory=list)
 

@@ -7,10 +7,11 @@ from dataclasses import replace
 from pathlib import Path
 
 from gol_decouple import runs
+from gol_decouple.backbones import unfit
 from gol_decouple.backbones.checkpoint_settings import detector_settings
 from gol_decouple.backbones.class_order import classifier_to_torchvision
 from gol_decouple.backbones.detector_facts import metadata
-from gol_decouple.backbones.detector_layouts import CLASSIFIER, Layout, to_layout
+from gol_decouple.backbones.detector_layouts import CLASSIFIER, MASKS, Layout, to_layout
 from gol_decouple.errors import InputError
 from gol_decouple.export.checkpoint import INSTEAD, Checkpoint, left_out, origin_of, placed
 from gol_decouple.export.linear import Tensors, linear_of
@@ -34,7 +35,7 @@ def detector_file(model: RestoredDetector) -> tuple[Checkpoint, Layout]:
     """
     layer = classifier_to_torchvision(linear_of(model, _LINEAR), len(model.class_names))
     tensors = state_of(model) | {f"{CLASSIFIER}weight": layer.weight, f"{CLASSIFIER}bias": layer.bias}
-    made = placed(runs.MODEL, "safetensors", [([name], tensor) for name, tensor in tensors.items()], [])
+    made = placed(runs.MODEL, "safetensors", [([name], tensor) for name, tensor in tensors.items()], _unfit(model))
     return replace(made, metadata=_metadata(model)), TORCHVISION
 
 
@@ -63,7 +64,7 @@ def detector_checkpoint(model: RestoredDetector) -> tuple[Checkpoint, Layout]:
         raise InputError(f"{path} does not tell the layout of a checkpoint: {error!r}", INSTEAD) from None
     places = [([*parents, f"{prefix}{own}"], tensor) for own, tensor in tensors.items()]
     written = {".".join(where) for where, _ in places}
-    notes = left_out([other for other in unused if other not in written], name)
+    notes = left_out([other for other in unused if other not in written], name) + _unfit(model)
     if name.endswith(_PICKLED):
         name = f"{name.removesuffix(_PICKLED)}{_TORCH}"
     made = placed(name, kind, places, notes)
@@ -78,7 +79,14 @@ def state_of(model: RestoredDetector) -> Tensors:
 
 def _metadata(model: RestoredDetector) -> dict[str, str]:
     """What stage one's own file says of itself, with the activation of the chosen classifier."""
-    return metadata(detector_settings(model.config) | {"detector.activation": _activation(model)})
+    others = [name for name in model.model.unfit if name != CLASSIFIER]
+    own = metadata(detector_settings(model.config) | {"detector.activation": _activation(model)})
+    return own | unfit.metadata(others)
+
+
+def _unfit(model: RestoredDetector) -> list[str]:
+    """Notes on tensors that mean nothing."""
+    return [] if model.has_masks else [f"{MASKS}*: random, since no mask predictor was loaded or trained"]
 
 
 def _activation(model: RestoredDetector) -> str:

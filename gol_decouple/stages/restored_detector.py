@@ -11,6 +11,7 @@ from numpy.typing import NDArray
 
 from gol_decouple import losses, runs
 from gol_decouple.backbones.class_order import LinearLayer, classifier_from_torchvision
+from gol_decouple.backbones.detector_layouts import MASKS
 from gol_decouple.backbones.detector_weights import detector_from
 from gol_decouple.classifiers import Classifier
 from gol_decouple.config import load_config
@@ -51,6 +52,11 @@ class RestoredDetector:
         """Of the method."""
         return str(self.found.manifest["method"])
 
+    @property
+    def has_masks(self) -> bool:
+        """Whether its mask predictor was ever fitted."""
+        return MASKS not in self.model.unfit
+
 
 def restore_detector(found: Found) -> RestoredDetector:
     """The detector of a finished run, with the classifier that was found. Its features and annotations are not needed.
@@ -86,12 +92,13 @@ def _classes(found: Found) -> tuple[list[str], NDArray[np.int64]]:
 
 
 def _load(found: Found, config: Config, num_classes: int) -> Any:
-    """The Mask R-CNN that stage one ended with; every tensor of it is the run's."""
+    """The Mask R-CNN that stage one ended with; every tensor of it is the run's, but what was never fitted."""
     try:
         model, match = detector_from(config, num_classes, found.run / runs.MODEL)
     except InputError as error:
         raise unreadable_model(found.run, error.message) from None
-    if missing := sorted(model.state_dict().keys() - match.found.keys()):
+    missing = sorted(model.state_dict().keys() - match.found.keys())
+    if missing := [name for name in missing if not name.startswith(match.unfit)]:
         raise unreadable_model(found.run, f"{few(missing)} are not there, or for another number of classes")
     return model.eval()
 

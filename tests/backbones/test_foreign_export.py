@@ -16,7 +16,7 @@ from annotated import narrow_bottlenecks
 from conftest import RunCli
 from safetensors.torch import load_file
 
-from gol_decouple import runs
+from gol_decouple import features, runs
 from gol_decouple.backbones import mask_rcnn
 from gol_decouple.config import load_config
 
@@ -53,7 +53,7 @@ def stage1(run_cli: RunCli, detector_config: Path, folder: Path) -> Any:
 
 def caffe(folder: Path, names: list[str] = NAMES, version: int = 2) -> Path:
     """A checkpoint of mmdetection's, blue first, with the stride in the 1x1 convolution."""
-    state = foreign.state_of("mmdetection", "narrow", len(names))
+    state = foreign.state_of("mmdetection", "narrow", len(names), unscaled=True)
     config = files.mmdetection_config(version, classes=len(names), style="caffe", pixels=files.CAFFE_PIXELS)
     return files.write_mmdetection(folder / "caffe.pth", state, config, names, version)
 
@@ -104,6 +104,8 @@ def test_model_safetensors_is_loaded_with_its_conventions_and_its_activation(
     assert torch.equal(tensors[0][STEM], tensors[1][STEM])
     assert detection_of(again) == detection_of(retrained)
     assert detection_of(again)["activation"] == "gumbel"
+    found, same = (features.open(path / runs.FEATURES)["val"].features[0] for path in (run, again))
+    assert (found == same).all()
 
 
 def test_config_json_says_which_colour_the_file_beside_it_takes_first(
@@ -117,3 +119,40 @@ def test_config_json_says_which_colour_the_file_beside_it_takes_first(
         assert network_of(out)["plain"] is False
     theirs, back = (torch.load(path, weights_only=True) for path in (folder / "caffe.pth", out / "caffe.pth"))
     assert torch.equal(theirs["state_dict"]["backbone.conv1.weight"], back["state_dict"]["backbone.conv1.weight"])
+
+
+def test_a_predictor_that_nothing_fitted_is_never_taken_for_one(
+    folder: Path, stage1: Any, run_cli: RunCli, annotated_root: Path
+) -> None:
+    """As of a checkpoint with other classes: no box regressor, no mask predictor, no classifier."""
+    run, said = stage1(caffe(folder, ["a", "b", "c", "d", "e"]), "first", "detector.score_threshold=0")
+    assert "caffe.pth gives no classifier, box regressor, mask predictor: nothing is trained, boxes stay" in said
+    state = load_file(run / runs.MODEL)
+    assert not any(state[f"roi_heads.box_predictor.bbox_pred.{part}"].any() for part in ("weight", "bias"))
+    retrained = gumbel(run_cli, run)
+    arguments = ["predict", run, annotated_root / "train" / "0.png", "--method", "gumbel", "--format", "json"]
+    rows = run_cli(*arguments, "--pictures", folder / "drawn")
+    assert "note: there are no masks:" in rows.err
+    assert json.loads(rows.out)
+    assert all("segmentation" not in row for row in json.loads(rows.out))
+    again, said = stage1(run / runs.MODEL, "again")
+    assert "model.safetensors gives no classifier, box regressor, mask predictor: nothing is trained" in said
+    assert json.loads((again / runs.MANIFEST).read_text())["has_classifier"] is False
+    for format_ in ("safetensors", "checkpoint"):
+        out = run_cli("export", run, "--method", "gumbel", "--out", folder / format_, "--format", format_)
+        assert "mask_fcn_logits.*: random, since no mask predictor was loaded or trained" in out.out
+    exported, said = stage1(folder / "safetensors" / "model.safetensors", "exported", "detector.score_threshold=0")
+    assert "model.safetensors gives no box regressor, mask predictor: nothing is trained" in said
+    assert detection_of(exported) == detection_of(retrained)
+
+
+def test_masks_without_a_predictor_are_refused_before_anything_is_done(
+    folder: Path, run_cli: RunCli, detector_config: Path
+) -> None:
+    changes = [part for setting in (*SETTINGS, "detector.masks=true") for part in ("--set", setting)]
+    path = caffe(folder, ["a", "b", "c", "d", "e"])
+    done = run_cli("stage1", detector_config, "--runs-dir", folder / "runs", "--checkpoint", path, *changes)
+    assert done.code == 2
+    assert "detector.masks = true evaluates masks, and no mask predictor is loaded or trained" in done.err
+    assert "--set detector.masks=false, or stage1.epochs=1 or more trains it" in done.err
+    assert not (folder / "runs").exists()
