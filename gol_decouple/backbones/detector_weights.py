@@ -11,6 +11,7 @@ from torchvision import models
 from torchvision.models.detection import MaskRCNN
 
 from gol_decouple.backbones import from_torchvision, published, unfit
+from gol_decouple.backbones.checkpoint_meta import meta_of
 from gol_decouple.backbones.checkpoint_settings import look_at
 from gol_decouple.backbones.checkpoints import Match
 from gol_decouple.backbones.detector_layouts import Layout
@@ -89,7 +90,7 @@ def detector_from(
     never = unfit.read(contents.notes, path)
     match = load(detector, contents.tensors, layout, path, order, facts.stated.other_classifier, never)
     unfit.mark(detector, match, config.stage1.epochs)
-    return detector, match
+    return detector, replace(match, meta=meta_of(contents.notes))
 
 
 def _build(config: Config, num_classes: int, frozen_batchnorm: bool, class_agnostic: bool = False) -> MaskRCNN:

@@ -8,6 +8,7 @@ from pathlib import Path
 
 from gol_decouple import runs
 from gol_decouple.backbones import unfit
+from gol_decouple.backbones.checkpoint_meta import number_of_classes, with_classes
 from gol_decouple.backbones.checkpoint_settings import detector_settings
 from gol_decouple.backbones.class_order import classifier_to_torchvision
 from gol_decouple.backbones.detector_facts import metadata
@@ -58,16 +59,20 @@ def detector_checkpoint(model: RestoredDetector) -> tuple[Checkpoint, Layout]:
             raise InputError(f"{origin['path']} had no classifier that could be replaced: it holds a ResNet", INSTEAD)
         tensors = to_layout(state_of(model), layout, layer)
         *parents, prefix = _place(keys.values(), tensors)
-    except (KeyError, TypeError, AttributeError, ValueError) as error:
+        meta = with_classes(origin.get("meta", {}), model.class_names, layout.order)
+        notes = _activation_note(model) + _classes_note(model, number_of_classes(origin.get("meta", {})))
+    except (KeyError, TypeError, AttributeError, ValueError, IndexError) as error:
         if isinstance(error, InputError):
             raise
         raise InputError(f"{path} does not tell the layout of a checkpoint: {error!r}", INSTEAD) from None
     places = [([*parents, f"{prefix}{own}"], tensor) for own, tensor in tensors.items()]
     written = {".".join(where) for where, _ in places}
-    notes = left_out([other for other in unused if other not in written], name) + _unfit(model)
+    notes = [*left_out([other for other in unused if other not in written], name), *_unfit(model), *notes]
     if name.endswith(_PICKLED):
         name = f"{name.removesuffix(_PICKLED)}{_TORCH}"
     made = placed(name, kind, places, notes)
+    if meta and kind == "torch" and parents:
+        made = replace(made, tree={"meta": meta, **made.tree})
     # Whoever finds these takes the names for torchvision's, and red for first.
     return replace(made, metadata=_metadata(model) if layout == TORCHVISION else {}), layout
 
@@ -82,6 +87,25 @@ def _metadata(model: RestoredDetector) -> dict[str, str]:
     others = [name for name in model.model.unfit if name != CLASSIFIER]
     own = metadata(detector_settings(model.config) | {"detector.activation": _activation(model)})
     return own | unfit.metadata(others)
+
+
+def _activation_note(model: RestoredDetector) -> list[str]:
+    """What to do where a framework would make other scores of the logits than the classifier was trained for."""
+    assert model.config.detector is not None  # or it would be no detector
+    name, formula = scored_as(model.loss.activation.name)
+    theirs = model.config.detector.activation or "softmax"
+    if name == theirs:
+        return []
+    over = "of background and classes" if name == "softmax" else "of the class columns, without background"
+    told = f"the original's classifier is {theirs}, this one {name}: scores are {formula} {over}"
+    return [f"note: {told}; loaded here, it needs --set detector.activation={name}"]
+
+
+def _classes_note(model: RestoredDetector, number: int | None) -> list[str]:
+    """What else has to be changed in a config for other classes."""
+    if number in (None, len(model.class_names)):
+        return []
+    return [f"note: its config is of {number} classes: set num_classes of its heads to {len(model.class_names)}"]
 
 
 def _unfit(model: RestoredDetector) -> list[str]:

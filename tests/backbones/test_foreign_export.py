@@ -156,3 +156,39 @@ def test_masks_without_a_predictor_are_refused_before_anything_is_done(
     assert "detector.masks = true evaluates masks, and no mask predictor is loaded or trained" in done.err
     assert "--set detector.masks=false, or stage1.epochs=1 or more trains it" in done.err
     assert not (folder / "runs").exists()
+
+
+@pytest.mark.parametrize("version", [2, 3])
+def test_a_checkpoint_of_mmdetections_keeps_its_config_and_names_its_classes(
+    folder: Path, stage1: Any, run_cli: RunCli, version: int
+) -> None:
+    """In the file's order, which is another one than here."""
+    path = caffe(folder, ["nine", "three", "seven"], version)
+    run, _ = stage1(path, "first")
+    retrained = gumbel(run_cli, run)
+    arguments = ("--method", "gumbel", "--format", "checkpoint", "--out", folder / "out")
+    out = run_cli("export", run, *arguments)
+    assert out.code == 0, out.err
+    (note,) = [line for line in out.out.splitlines() if line.startswith("note:")]
+    assert "the original's classifier is softmax, this one gumbel: scores are exp(-exp(-q)) of the class" in note
+    assert "--set detector.activation=gumbel" in note
+    theirs, back = (torch.load(one, weights_only=True)["meta"] for one in (path, folder / "out" / path.name))
+    text = "config" if version == 2 else "cfg"
+    assert back[text] == theirs[text]
+    if version == 2:
+        assert back["CLASSES"] == theirs["CLASSES"]
+    else:
+        assert back["dataset_meta"] == {"classes": theirs["dataset_meta"]["classes"]}
+    again, said = stage1(folder / "out" / path.name, "again", "detector.activation=gumbel")
+    assert "its classes are in another order" in said
+    assert built_as(again) == built_as(run)
+    assert detection_of(again) == detection_of(retrained)
+
+
+def test_a_checkpoint_of_other_classes_names_the_runs_own(folder: Path, stage1: Any, run_cli: RunCli) -> None:
+    run, _ = stage1(caffe(folder, ["a", "b", "c", "d", "e"]), "first")
+    gumbel(run_cli, run)
+    arguments = ("--method", "gumbel", "--format", "checkpoint", "--out", folder / "out")
+    out = run_cli("export", run, *arguments)
+    assert "note: its config is of 5 classes: set num_classes of its heads to 3" in out.out
+    assert torch.load(folder / "out" / "caffe.pth", weights_only=True)["meta"]["CLASSES"] == tuple(NAMES)
