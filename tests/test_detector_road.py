@@ -14,12 +14,13 @@ import pytest
 import torch
 from annotated import MAIN, narrow_backbone
 from conftest import RunCli
+from safetensors import safe_open
 from safetensors.torch import load_file
 from test_distributed import two_processes
 
 import gol_decouple
 from gol_decouple import features, losses, runs
-from gol_decouple.backbones import mask_rcnn
+from gol_decouple.backbones import mask_rcnn, unfit
 from gol_decouple.backbones.detector_weights import detector_from
 from gol_decouple.config import load_config
 from gol_decouple.data.annotated_batches import AnnotatedBatches
@@ -272,13 +273,17 @@ def test_a_body_alone_has_no_regressor(finished: Path, detector_config: Path, tm
         name.removeprefix(prefix): part for name, part in load_file(finished / runs.MODEL).items() if prefix in name
     }
     torch.save(body, tmp_path / "body.pth")
-    config = load_config(str(detector_config), [f"stage1.checkpoint={tmp_path / 'body.pth'}", "detector.masks=true"])
-    run = run_stage1(config, tmp_path)
+    loaded = f"stage1.checkpoint={tmp_path / 'body.pth'}"
+    with pytest.raises(InputError, match="no mask predictor is loaded or trained"):
+        run_stage1(load_config(str(detector_config), [loaded, "detector.masks=true"]), tmp_path)
+    run = run_stage1(load_config(str(detector_config), [loaded]), tmp_path)
+    with safe_open(run / runs.MODEL, framework="pt") as file:
+        assert unfit.read(file.metadata(), tmp_path) == tuple(unfit.PREDICTORS)
     opened = features.open(run / runs.FEATURES)
     assert opened.classifier is None
     assert opened.regressor is None
     told = manifest_of(run)["detection"]
-    assert (told["boxes"]["ap"], told["masks"]["ap"]) == (None, None)
+    assert (told["boxes"]["ap"], told["masks"]) == (None, None)
     shutil.rmtree(tmp_path)
 
 

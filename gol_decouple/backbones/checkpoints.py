@@ -31,6 +31,8 @@ class Match:
         classifier: what became of the classifier, in words.
         has_classifier: whether it was loaded.
         layout: how a detector's tensors lie in the file, where it is not the same here (`detector_layouts.Layout`).
+        meta: what else of the file is written back with other weights (`checkpoint_meta.meta_of`).
+        unfit: predictors of which the file itself says that nothing ever fitted them.
         warnings, notes: what else the user should know of it.
     """
 
@@ -41,6 +43,8 @@ class Match:
     classifier: str
     has_classifier: bool
     layout: Mapping[str, Any] | None = None
+    meta: Mapping[str, Any] = field(default_factory=dict)
+    unfit: tuple[str, ...] = ()
     warnings: list[str] = field(default_factory=list)
     notes: list[str] = field(default_factory=list)
 
@@ -70,6 +74,7 @@ class Match:
             "tensors": {name: list(keys) for name, keys in tensors.items()},
             "unused": [name for name in self.unused if name not in map(dotted, self.own_classifier.values())],
             **layout,
+            **({"meta": dict(self.meta)} if self.meta else {}),
         }
 
 

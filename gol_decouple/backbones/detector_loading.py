@@ -15,7 +15,6 @@ from gol_decouple.backbones.detector_layouts import (
     CLASSIFIER,
     EXPORTED,
     MASKS,
-    REGRESSOR,
     Layout,
     bare,
     is_ignored,
@@ -23,11 +22,10 @@ from gol_decouple.backbones.detector_layouts import (
     to_ours,
 )
 from gol_decouple.backbones.tensor_files import Keys, dotted
+from gol_decouple.backbones.unfit import PREDICTORS
 from gol_decouple.errors import InputError, few
 
 BODY = "backbone.body."
-# What has rows for each class, and is left out where the classes are others: all of one, or nothing.
-PREDICTORS = (CLASSIFIER, REGRESSOR, MASKS)
 _ALIKE = 0.9  # of the names of classes, for the rest to be other spellings
 # Beginnings of names in frameworks' files, of parts in which a tensor that is not here makes another network.
 _NETWORK = ("backbone.", "neck.", "rpn_head.", "proposal_generator.")
@@ -35,7 +33,7 @@ _NETWORK = ("backbone.", "neck.", "rpn_head.", "proposal_generator.")
 
 def is_of_classes(name: str) -> bool:
     """Whether a tensor of ours has rows for each class, or belongs to what has."""
-    return name.startswith(PREDICTORS)
+    return name.startswith(tuple(PREDICTORS))
 
 
 class Order(NamedTuple):
@@ -95,12 +93,14 @@ def load(
     path: Path,
     order: Order = SAME_ORDER,
     other_classifier: str | None = None,
+    unfit: tuple[str, ...] = (),
 ) -> Match:
     """Load all tensors but predictors of other classes; of a ResNet's, the body's.
 
     Args:
         order: where the classes are.
         other_classifier: why the classifier is not to be taken.
+        unfit: predictors that the file says nothing ever fitted.
 
     Raises:
         InputError: tensors are missing, have other shapes, or are those of another network.
@@ -114,9 +114,11 @@ def load(
     _check(state, sources, tensors, layout, differ, whole, path)
     for predictor in PREDICTORS:
         own = [name for name in state if name.startswith(predictor)]
-        if order.others is not None or any(name in differ or name not in sources for name in own):
+        no_use = order.others is not None or predictor in unfit
+        if no_use or any(name in differ or name not in sources for name in own):
             sources = {name: keys for name, keys in sources.items() if name not in own}
-    told = order.others or _told(sources, layout, whole, values, state)
+    told = order.others or ("nothing ever fitted it" if CLASSIFIER in unfit else None)
+    told = told or _told(sources, layout, whole, values, state)
     if other_classifier is not None and f"{CLASSIFIER}weight" in sources:
         told = f"not taken: {other_classifier}"
         sources = {name: keys for name, keys in sources.items() if not name.startswith(CLASSIFIER)}
@@ -131,6 +133,7 @@ def load(
         told,
         has_classifier=f"{CLASSIFIER}weight" in sources,
         layout=layout.as_dict(),
+        unfit=unfit,
         warnings=[
             *([f"{path}: {order.others}; its predictors are left out"] if order.others else []),
             *([f"{path}: {order.warning}"] if order.warning else []),

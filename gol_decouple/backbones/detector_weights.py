@@ -10,7 +10,8 @@ import torch
 from torchvision import models
 from torchvision.models.detection import MaskRCNN
 
-from gol_decouple.backbones import from_torchvision, published
+from gol_decouple.backbones import from_torchvision, published, unfit
+from gol_decouple.backbones.checkpoint_meta import meta_of
 from gol_decouple.backbones.checkpoint_settings import look_at
 from gol_decouple.backbones.checkpoints import Match
 from gol_decouple.backbones.detector_layouts import Layout
@@ -29,6 +30,8 @@ def start_detector(
 ) -> tuple[MaskRCNN, Match | None]:
     """The detector of a config with the weights that its training begins with, and what it took from a file, if any.
 
+    Its attribute `unfit` names the predictors that have no weights, and are not trained (see `unfit.mark`).
+
     Args:
         class_names: in our order, to find the classes of a checkpoint that names them.
 
@@ -36,9 +39,16 @@ def start_detector(
         InputError: an unknown backbone, or a checkpoint that does not fit.
         EnvironmentFailure: published weights are not here and cannot be downloaded.
     """
-    body = body_of(config.backbone.name)
     if config.stage1.checkpoint is not None:
         return detector_from(config, num_classes, Path(config.stage1.checkpoint), class_names)
+    detector, match = _published(config, num_classes)
+    unfit.mark(detector, match, config.stage1.epochs)
+    return detector, match
+
+
+def _published(config: Config, num_classes: int) -> tuple[MaskRCNN, Match | None]:
+    """The detector of a config with published weights, or with none."""
+    body = body_of(config.backbone.name)
     if not config.backbone.pretrained:
         return _build(config, num_classes, frozen_batchnorm=False), None
     if not published_tags(body.weights.partition(".")[0]):
@@ -61,7 +71,7 @@ def detector_from(
     config: Config, num_classes: int, path: Path, class_names: Sequence[str] | None = None
 ) -> tuple[MaskRCNN, Match]:
     """The detector of a config with the weights in a file: a whole Mask R-CNN's (ours, torchvision's, detectron2's or
-    mmdetection's), or a ResNet's for its body alone.
+    mmdetection's), or a ResNet's for its body alone. Its attribute `unfit` is as of `start_detector`.
 
     Predictors for other classes are left out. A body with BatchNorm keeps its statistics as they are. A box regressor
     that is one for all classes stays one.
@@ -78,7 +88,10 @@ def detector_from(
     order = order_of(facts, class_names, num_classes, by_names)
     bgr = config.detector.conventions.channels == "bgr" and not facts.is_ours
     layout = Layout(facts.framework or "torchvision", facts.has_background, order.places, bgr)
-    return detector, load(detector, contents.tensors, layout, path, order, facts.stated.other_classifier)
+    never = unfit.read(contents.notes, path)
+    match = load(detector, contents.tensors, layout, path, order, facts.stated.other_classifier, never)
+    unfit.mark(detector, match, config.stage1.epochs)
+    return detector, replace(match, meta=meta_of(contents.notes))
 
 
 def _build(config: Config, num_classes: int, frozen_batchnorm: bool, class_agnostic: bool = False) -> MaskRCNN:

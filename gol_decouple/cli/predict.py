@@ -123,6 +123,9 @@ def _objects(
     see = None if pictures is None else DrawnPictures(pictures, images, shown).add
     wanted = shown if format_ is DataFormat.table else everything
     masked = everything if format_ is DataFormat.json else shown if see is not None else None
+    if masked is not None and not model.has_masks:
+        masked = None
+        progress.say(f"note: there are no masks: {found.run} has no mask predictor that was loaded or trained")
     device = device or model.config.device
     bar = progress if format_ is DataFormat.table else _bar(progress)  # a table comes when all images are done
     results = _Usable(detect_in_pictures(model, images, wanted, masked, device, bar, see), progress)

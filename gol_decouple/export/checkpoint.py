@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 from collections.abc import Iterable, Sequence
-from dataclasses import dataclass
+from dataclasses import dataclass, field
 from pathlib import Path
 from typing import Any
 
@@ -27,17 +27,19 @@ class Checkpoint:
         name: of the file.
         tree: tensors by their keys, in dicts as deep as the original's.
         notes: what became of the original's tensors, as far as they are not all there.
+        metadata: what a safetensors file says of itself.
     """
 
     name: str
     tree: dict[str, Any]
     as_safetensors: bool
     notes: list[str]
+    metadata: dict[str, str] = field(default_factory=dict)
 
     def write(self, path: Path) -> None:
         """Write it: a safetensors file, or a torch file that can be read with `weights_only=True`."""
         if self.as_safetensors:
-            save_file(self.tree, path, metadata={"format": "pt"})
+            save_file(self.tree, path, metadata={"format": "pt"} | self.metadata)
         else:
             torch.save(self.tree, path)
 

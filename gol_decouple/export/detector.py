@@ -3,37 +3,45 @@
 from __future__ import annotations
 
 from collections.abc import Iterable, Sequence
+from dataclasses import replace
 from pathlib import Path
 
 from gol_decouple import runs
+from gol_decouple.backbones import unfit
+from gol_decouple.backbones.checkpoint_meta import number_of_classes, with_classes
+from gol_decouple.backbones.checkpoint_settings import detector_settings
 from gol_decouple.backbones.class_order import classifier_to_torchvision
-from gol_decouple.backbones.detector_layouts import CLASSIFIER, Layout, to_layout
-from gol_decouple.detector_settings import Framework
+from gol_decouple.backbones.detector_facts import metadata
+from gol_decouple.backbones.detector_layouts import CLASSIFIER, MASKS, Layout, to_layout
 from gol_decouple.errors import InputError
 from gol_decouple.export.checkpoint import INSTEAD, Checkpoint, left_out, origin_of, placed
 from gol_decouple.export.linear import Tensors, linear_of
+from gol_decouple.export.told import scored_as
 from gol_decouple.files import read_json
 from gol_decouple.stages.restored_detector import RestoredDetector
 
 BODY = "backbone.body."
-TORCHVISION: Framework = "torchvision"
+TORCHVISION = Layout("torchvision")
 _LINEAR = "gumbel, gol, softmax and others are linear; gol-decouple predict takes all"
 _PICKLED, _TORCH = ".pkl", ".pth"  # a pickle of NumPy arrays becomes a torch file
 
 
-def detector_file(model: RestoredDetector) -> tuple[Checkpoint, Framework]:
-    """`model.safetensors` under torchvision's names, in its class order; and what that layout is called.
+def detector_file(model: RestoredDetector) -> tuple[Checkpoint, Layout]:
+    """`model.safetensors` under torchvision's names, in its class order; and that layout.
+
+    Its metadata say how it is built and what its classifier's activation is, so that stage one can load it.
 
     Raises:
         InputError: the classifier is no linear layer whose scores can be told by the activation.
     """
     layer = classifier_to_torchvision(linear_of(model, _LINEAR), len(model.class_names))
     tensors = state_of(model) | {f"{CLASSIFIER}weight": layer.weight, f"{CLASSIFIER}bias": layer.bias}
-    return placed(runs.MODEL, "safetensors", [([name], tensor) for name, tensor in tensors.items()], []), TORCHVISION
+    made = placed(runs.MODEL, "safetensors", [([name], tensor) for name, tensor in tensors.items()], _unfit(model))
+    return replace(made, metadata=_metadata(model)), TORCHVISION
 
 
-def detector_checkpoint(model: RestoredDetector) -> tuple[Checkpoint, Framework]:
-    """The checkpoint of a run with the run's tensors in place of its own, and the framework whose layout it has.
+def detector_checkpoint(model: RestoredDetector) -> tuple[Checkpoint, Layout]:
+    """The checkpoint of a run with the run's tensors in place of its own, and the layout it has.
 
     Predictors may be for other classes than the original's.
 
@@ -51,21 +59,62 @@ def detector_checkpoint(model: RestoredDetector) -> tuple[Checkpoint, Framework]
             raise InputError(f"{origin['path']} had no classifier that could be replaced: it holds a ResNet", INSTEAD)
         tensors = to_layout(state_of(model), layout, layer)
         *parents, prefix = _place(keys.values(), tensors)
-    except (KeyError, TypeError, AttributeError, ValueError) as error:
+        meta = with_classes(origin.get("meta", {}), model.class_names, layout.order)
+        notes = _activation_note(model) + _classes_note(model, number_of_classes(origin.get("meta", {})))
+    except (KeyError, TypeError, AttributeError, ValueError, IndexError) as error:
         if isinstance(error, InputError):
             raise
         raise InputError(f"{path} does not tell the layout of a checkpoint: {error!r}", INSTEAD) from None
     places = [([*parents, f"{prefix}{own}"], tensor) for own, tensor in tensors.items()]
     written = {".".join(where) for where, _ in places}
-    notes = left_out([other for other in unused if other not in written], name)
+    notes = [*left_out([other for other in unused if other not in written], name), *_unfit(model), *notes]
     if name.endswith(_PICKLED):
         name = f"{name.removesuffix(_PICKLED)}{_TORCH}"
-    return placed(name, kind, places, notes), layout.framework
+    made = placed(name, kind, places, notes)
+    if meta and kind == "torch" and parents:
+        made = replace(made, tree={"meta": meta, **made.tree})
+    # Whoever finds these takes the names for torchvision's, and red for first.
+    return replace(made, metadata=_metadata(model) if layout == TORCHVISION else {}), layout
 
 
 def state_of(model: RestoredDetector) -> Tensors:
     """All tensors of the detector that stage one ended with, under torchvision's names."""
     return {name: tensor.detach().contiguous() for name, tensor in model.model.state_dict().items()}
+
+
+def _metadata(model: RestoredDetector) -> dict[str, str]:
+    """What stage one's own file says of itself, with the activation of the chosen classifier."""
+    others = [name for name in model.model.unfit if name != CLASSIFIER]
+    own = metadata(detector_settings(model.config) | {"detector.activation": _activation(model)})
+    return own | unfit.metadata(others)
+
+
+def _activation_note(model: RestoredDetector) -> list[str]:
+    """What to do where a framework would make other scores of the logits than the classifier was trained for."""
+    assert model.config.detector is not None  # or it would be no detector
+    name, formula = scored_as(model.loss.activation.name)
+    theirs = model.config.detector.activation or "softmax"
+    if name == theirs:
+        return []
+    over = "of background and classes" if name == "softmax" else "of the class columns, without background"
+    told = f"the original's classifier is {theirs}, this one {name}: scores are {formula} {over}"
+    return [f"note: {told}; loaded here, it needs --set detector.activation={name}"]
+
+
+def _classes_note(model: RestoredDetector, number: int | None) -> list[str]:
+    """What else has to be changed in a config for other classes."""
+    if number in (None, len(model.class_names)):
+        return []
+    return [f"note: its config is of {number} classes: set num_classes of its heads to {len(model.class_names)}"]
+
+
+def _unfit(model: RestoredDetector) -> list[str]:
+    """Notes on tensors that mean nothing."""
+    return [] if model.has_masks else [f"{MASKS}*: random, since no mask predictor was loaded or trained"]
+
+
+def _activation(model: RestoredDetector) -> str:
+    return scored_as(model.loss.activation.name)[0]
 
 
 def _place(places: Iterable[Sequence[str]], names: Iterable[str]) -> list[str]:

@@ -8,29 +8,27 @@ from torch import nn
 
 import gol_decouple
 from gol_decouple.backbones.conventions import MEAN, STD, USUAL, filled
-from gol_decouple.backbones.detector_layouts import CLASSIFIER, name_in
-from gol_decouple.backbones.mask_rcnn import body_of
-from gol_decouple.detector_settings import Framework
-from gol_decouple.export.detector import TORCHVISION
+from gol_decouple.backbones.detector_layouts import CLASSIFIER, Layout, name_in
+from gol_decouple.backbones.mask_rcnn import LIBRARY, body_of, published_tags
 from gol_decouple.export.told import FORMAT_VERSION, method_of, scored_as
 from gol_decouple.stages.restored_detector import RestoredDetector
 
 
-def told_of_detector(model: RestoredDetector, file: str, layout: Framework) -> dict[str, Any]:
+def told_of_detector(model: RestoredDetector, file: str, layout: Layout) -> dict[str, Any]:
     """The contents of `config.json`.
 
     Args:
         file: the name of the detector's own.
-        layout: the framework whose names and class order that has.
+        layout: of that file.
     """
     manifest, layer = model.found.manifest, model.model.roi_heads.box_predictor.cls_score
     return {
         "format_version": FORMAT_VERSION,
         "gol_decouple": gol_decouple.__version__,
         "file": file,
-        "layout": layout,
-        "detector": _build(model),
-        "classifier": name_in(layout, CLASSIFIER).removesuffix("."),
+        "layout": layout.framework,
+        "detector": _build(model, layout),
+        "classifier": name_in(layout.framework, CLASSIFIER).removesuffix("."),
         "feature_size": layer.in_features,
         "num_classes": len(model.class_names),
         "class_names": model.class_names,
@@ -42,19 +40,22 @@ def told_of_detector(model: RestoredDetector, file: str, layout: Framework) -> d
     }
 
 
-def _build(model: RestoredDetector) -> dict[str, Any]:
+def _build(model: RestoredDetector, layout: Layout) -> dict[str, Any]:
     """How torchvision builds the network, and whether it can."""
     settings, transform, network = model.config.detector, model.config.transform, model.model
     assert settings is not None  # or it would be no detector
-    conventions = filled(settings.conventions).model_dump()
+    # The first layer takes red first here, whatever it once took; only the checkpoint's own layout has it turned back.
+    channels = "bgr" if layout.bgr else "rgb"
+    conventions = filled(settings.conventions).model_dump() | {"channels": channels}
     class_agnostic = network.roi_heads.box_predictor.bbox_pred.out_features == 4
+    body = body_of(model.config.backbone.name).architecture
     usual = conventions == USUAL["torchvision"].settings and settings.mask_predictor == "standard"
     norm = "GroupNorm" if isinstance(network.backbone.body.bn1, nn.GroupNorm) else "FrozenBatchNorm2d"
     return {
-        "library": TORCHVISION,
+        "library": LIBRARY,
         "name": "MaskRCNN",
-        "plain": usual and not class_agnostic,
-        "body": body_of(model.config.backbone.name).architecture,
+        "plain": usual and not class_agnostic and bool(published_tags(body)),
+        "body": body,
         "norm": norm,
         "arguments": {
             "num_classes": len(model.class_names) + 1,

@@ -44,14 +44,15 @@ def result_lines(found: Iterable[ImageDetections], image_ids: Mapping[Path, int]
     """A list of results as COCO's and LVIS's tools take them, with a line for each object.
 
     Args:
-        found: with the masks of all objects.
+        found: with the masks of all objects, or of none.
     """
     before = "["
     for one in found:
-        columns = zip(one.category_ids, one.boxes, one.scores, one.masks, strict=True)
+        masks = [{"segmentation": mask} for mask in one.masks] or [{}] * len(one.boxes)
+        columns = zip(one.category_ids, one.boxes, one.scores, masks, strict=True)
         for category_id, box, score, mask in columns:
             row = {"image_id": image_ids[one.image], "category_id": category_id, "bbox": box, "score": score}
-            yield before + json.dumps({**row, "segmentation": mask})
+            yield before + json.dumps({**row, **mask})
             before = ","
     yield "]" if before == "," else "[]"
 

@@ -12,14 +12,17 @@ from torch import nn
 
 from gol_decouple import methods, runs
 from gol_decouple.backbones.checkpoints import Match
-from gol_decouple.backbones.detector_layouts import REGRESSOR
+from gol_decouple.backbones.detector_layouts import MASKS, REGRESSOR
+from gol_decouple.backbones.detector_loading import BODY
 from gol_decouple.backbones.detector_weights import start_detector
 from gol_decouple.backbones.freezing import freeze_all_but
+from gol_decouple.backbones.unfit import PREDICTORS, lacking
 from gol_decouple.data.annotated import AnnotatedDataset, tell_annotated
 from gol_decouple.data.lvis import annotation_files, load_annotated
 from gol_decouple.detection import prepare
 from gol_decouple.detection.roi_extraction import Fitted, extract_rois
 from gol_decouple.distributed import World
+from gol_decouple.errors import InputError
 from gol_decouple.progress import Progress
 from gol_decouple.settings import Config
 from gol_decouple.stages.finishing import train_and_finish
@@ -88,15 +91,32 @@ def _detector(config: Config, class_names: Sequence[str], progress: Progress) ->
         progress.say(f"loaded {match.path}:\n{match.table()}")
         for warning in match.warnings:
             progress.warn(warning)
+        _warn_of_predictors(match, config, progress)
     elif not config.stage1.epochs:
         progress.warn(
             "nothing is trained and no weights are loaded: the features are those of a random detector "
             "(--checkpoint, backbone.pretrained or stage1.epochs gives it weights)"
         )
+    if config.detector is not None and config.detector.masks and MASKS in detector.unfit:
+        told = "detector.masks = true evaluates masks, and no mask predictor is loaded or trained"
+        raise InputError(told, "--set detector.masks=false, or stage1.epochs=1 or more trains it")
     if config.backbone.trainable is not None:
         freeze_all_but(detector.backbone.body, config.backbone.trainable)
         warn_of_random_parts(detector.backbone.body, config, progress)
     return detector, match if config.stage1.checkpoint is not None else None
+
+
+def _warn_of_predictors(match: Match, config: Config, progress: Progress) -> None:
+    """Say which predictors a detector's file did not give, and what that means."""
+    names = [PREDICTORS[name] for name in lacking(match)]
+    if not names:
+        return
+    if not config.stage1.epochs:
+        means = {REGRESSOR: "boxes stay where they are", MASKS: "there are no masks"}
+        told = ", ".join(["nothing is trained", *(mean for name, mean in means.items() if name in lacking(match))])
+        progress.warn(f"{match.path} gives no {', '.join(names)}: {told}")
+    elif config.stage1.checkpoint is not None and not all(name.startswith(BODY) for name in match.found):
+        progress.warn(f"{match.path} gives no {', '.join(names)}: training begins with random ones")
 
 
 def _plan(config: Config, dataset: AnnotatedDataset, folder: Path, world: World) -> str:

@@ -48,10 +48,15 @@ def detect_in_pictures(
         model: from `restored_detector.restore_detector(finding.find_classifier("runs/x", "gol"))`.
         pictures: paths, from `data.pictures.find_pictures`.
         wanted: which of an image's detections are given back; None: all.
-        masked: which of those have a mask; None: none.
+        masked: which of those have a mask; None: none. A detector without a mask predictor has none.
         see: is called with the pixels of each image before what was found is given back.
     """
-    detect = _Detect(model, runtime.select_device(device), wanted or Best(), masked or Best(0))
+    detect = _Detect(
+        model,
+        runtime.select_device(device),
+        wanted or Best(),
+        masked if masked is not None and model.has_masks else Best(0),
+    )
     with progress.bar("images", len(pictures), "images") as bar:
         for picture in pictures:
             try:

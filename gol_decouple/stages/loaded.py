@@ -84,7 +84,8 @@ def _loaded_classifier(run: Path, shape: tuple[int, int]) -> LinearLayer | None:
 
 
 def load_detector(run: Path, config: Config, num_classes: int) -> Any:
-    """The Mask R-CNN that a run's stage one ended with, in eval mode; every tensor of it is the run's.
+    """The Mask R-CNN that a run's stage one ended with, in eval mode; every tensor of it is the run's, but what nothing
+    ever fitted.
 
     Raises:
         InputError: its weights cannot be read, or are of another detector.
@@ -93,7 +94,8 @@ def load_detector(run: Path, config: Config, num_classes: int) -> Any:
         model, match = detector_from(config, num_classes, run / runs.MODEL)
     except InputError as error:
         raise unreadable_model(run, error.message) from None
-    if missing := sorted(model.state_dict().keys() - match.found.keys()):
+    missing = sorted(model.state_dict().keys() - match.found.keys())
+    if missing := [name for name in missing if not name.startswith(match.unfit)]:
         raise unreadable_model(run, f"{few(missing)} are not there, or for another number of classes")
     return model.eval()
 

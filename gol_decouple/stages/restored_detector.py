@@ -10,6 +10,7 @@ from numpy.typing import NDArray
 
 from gol_decouple import runs
 from gol_decouple.backbones.class_order import classifier_from_torchvision
+from gol_decouple.backbones.detector_layouts import MASKS
 from gol_decouple.classifiers import Classifier
 from gol_decouple.config import load_config
 from gol_decouple.detection.figures import CLASS_AP
@@ -49,6 +50,11 @@ class RestoredDetector:
     def name(self) -> str:
         """Of the method."""
         return str(self.found.manifest["method"])
+
+    @property
+    def has_masks(self) -> bool:
+        """Whether its mask predictor was ever fitted."""
+        return MASKS not in self.model.unfit
 
 
 def restore_detector(found: Found) -> RestoredDetector:

@@ -9,6 +9,7 @@ import torch
 from safetensors.torch import save_file
 
 from gol_decouple import runs
+from gol_decouple.backbones import unfit
 from gol_decouple.backbones.checkpoint_settings import detector_settings
 from gol_decouple.backbones.checkpoints import Match
 from gol_decouple.backbones.detector_facts import metadata
@@ -44,6 +45,7 @@ def save_model(model: torch.nn.Module, path: Path, config: Config | None = None)
     """Write all weights and statistics as safetensors, with what else makes a detector of a config what it is."""
     tensors = {name: tensor.detach().cpu().contiguous() for name, tensor in model.state_dict().items()}
     own = {} if config is None or config.detector is None else metadata(detector_settings(config))
+    own |= unfit.metadata(getattr(model, "unfit", ()))
     with atomic_path(path) as temporary:
         save_file(tensors, temporary, metadata={"format": "pt"} | own)
 

@@ -163,6 +163,14 @@ def test_what_torchvision_would_do_otherwise_is_told(tmp_path: Path, run_cli: Ru
     assert config_of(tmp_path / "a")["detector"]["plain"] is False
 
 
+def test_a_body_that_torchvision_has_not_is_not_plain(
+    tmp_path: Path, run_cli: RunCli, run: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setattr("gol_decouple.export.told_detector.published_tags", lambda name: [])
+    assert run_cli("export", run, "--out", tmp_path / "a").code == 0
+    assert config_of(tmp_path / "a")["detector"]["plain"] is False
+
+
 def test_the_file_holds_the_runs_detector_and_the_retrained_classifier(
     tmp_path: Path, run_cli: RunCli, run: Path
 ) -> None:
@@ -214,7 +222,9 @@ def test_a_checkpoint_has_the_layout_it_had(
     assert (outcome.code, outcome.err) == (0, "")
     name = Path(told["path"]).name
     assert outcome.out.splitlines()[2:] == [
-        f"left out: 1 tensors of {name} that the model has no place for (anchors)"
+        f"left out: 1 tensors of {name} that the model has no place for (anchors)",
+        "note: the original's classifier is softmax, this one gumbel: scores are exp(-exp(-q)) of the class columns, "
+        "without background; loaded here, it needs --set detector.activation=gumbel",
     ], "the predictors were left out on loading, and are there again"
     path = tmp_path / "out" / name
     tree = load_file(path) if kind == "safetensors" else torch.load(path, weights_only=True)
