@@ -10,6 +10,8 @@ from pydantic_core import PydanticCustomError
 from gol_decouple.setting_types import Count, Float, Fraction, NonNegative, Positive, Rate, Section, Share
 
 Framework = Literal["torchvision", "detectron2", "mmdetection"]
+# Those of Fast R-CNN, by which what a box regressor gives for x, y, width and height is divided.
+CODER_WEIGHTS = (10.0, 10.0, 5.0, 5.0)
 
 
 class ConventionsConfig(Section):

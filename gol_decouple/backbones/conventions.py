@@ -9,14 +9,13 @@ from __future__ import annotations
 import math
 from typing import Any, NamedTuple
 
-from gol_decouple.detector_settings import ConventionsConfig, Framework
+from gol_decouple.detector_settings import CODER_WEIGHTS, ConventionsConfig, Framework
 
 # What torchvision's weights take, red first, of 1. detectron2's are of Caffe's bytes, which nothing divides.
 MEAN, STD = (0.485, 0.456, 0.406), (0.229, 0.224, 0.225)
 UNSCALED = (1 / 255, 1 / 255, 1 / 255)
 # The logarithm of the largest growth of a side that a box regressor can ask for, in all of them.
 MOST_GROWTH = math.log(1000 / 16)
-CODER_WEIGHTS = (10.0, 10.0, 5.0, 5.0)  # what the box regressor's dx, dy, dw and dh are divided by
 
 
 class Usual(NamedTuple):

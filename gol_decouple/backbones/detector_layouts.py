@@ -10,6 +10,7 @@ from typing import Any
 
 import torch
 
+from gol_decouple.backbones.checkpoints import WRAPPERS
 from gol_decouple.backbones.class_order import (
     NEVER,
     LinearLayer,
@@ -27,7 +28,7 @@ MASKS = "roi_heads.mask_predictor.mask_fcn_logits."
 # What has rows for each class, how many, and the bias of background's where a framework has none.
 ROWS = {CLASSIFIER: (1, NEVER), REGRESSOR: (4, 0.0), MASKS: (1, NEVER)}
 
-WRAPPERS = frozenset({"state_dict_best", "state_dict", "model", "module"})
+_WRAPPERS = WRAPPERS - {"backbone"}  # a part of its own here
 EXPORTED = "docs/exported-rois.md exports what its classifier sees of each image; stage two retrains it on that"
 
 # What is replaced in our names, one after another; a framework's names of all of ours give the way back.
@@ -95,7 +96,7 @@ _IGNORED = ("proposal_generator.anchor_generator.", "pixel_mean", "pixel_std", "
 def bare(name: str) -> str:
     """A tensor's name without what training scripts wrap a model in."""
     parts = name.split(".")
-    while len(parts) > 1 and parts[0] in WRAPPERS:
+    while len(parts) > 1 and parts[0] in _WRAPPERS:
         parts = parts[1:]
     return ".".join(parts)
 

@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Mapping, Sequence
+from collections.abc import Collection, Mapping, Sequence
 from pathlib import Path
 from typing import NamedTuple
 
@@ -50,6 +50,11 @@ class Order(NamedTuple):
     others: str | None = None
     note: str | None = None
     warning: str | None = None
+
+    def warnings(self, path: Path) -> list[str]:
+        """What to warn of a file."""
+        left_out = [f"{path}: {self.others}; its predictors are left out"] if self.others else []
+        return left_out + ([f"{path}: {self.warning}"] if self.warning else [])
 
 
 SAME_ORDER = Order()
@@ -112,11 +117,7 @@ def load(
     whole = any(not name.startswith(BODY) for name in sources) or layout.framework != "torchvision"
     differ = [name for name, value in values.items() if value.shape != state[name].shape]
     _check(state, sources, tensors, layout, differ, whole, path)
-    for predictor in PREDICTORS:
-        own = [name for name in state if name.startswith(predictor)]
-        no_use = order.others is not None or predictor in unfit
-        if no_use or any(name in differ or name not in sources for name in own):
-            sources = {name: keys for name, keys in sources.items() if name not in own}
+    sources = _usable(sources, state, differ, PREDICTORS if order.others else unfit)
     told = order.others or ("nothing ever fitted it" if CLASSIFIER in unfit else None)
     told = told or _told(sources, layout, whole, values, state)
     if other_classifier is not None and f"{CLASSIFIER}weight" in sources:
@@ -134,12 +135,21 @@ def load(
         has_classifier=f"{CLASSIFIER}weight" in sources,
         layout=layout.as_dict(),
         unfit=unfit,
-        warnings=[
-            *([f"{path}: {order.others}; its predictors are left out"] if order.others else []),
-            *([f"{path}: {order.warning}"] if order.warning else []),
-        ],
+        warnings=order.warnings(path),
         notes=[order.note] if order.note and f"{CLASSIFIER}weight" in sources else [],
     )
+
+
+def _usable(
+    sources: Mapping[str, Keys], state: Mapping[str, torch.Tensor], differ: Collection[str], no_use: Collection[str]
+) -> dict[str, Keys]:
+    """The sources without predictors of which something is of another shape or not there, or that are of no use."""
+    left = dict(sources)
+    for predictor in PREDICTORS:
+        own = [name for name in state if name.startswith(predictor)]
+        if predictor in no_use or any(name in differ or name not in sources for name in own):
+            left = {name: keys for name, keys in left.items() if name not in own}
+    return left
 
 
 def _canonical(tensors: Mapping[Keys, torch.Tensor], ours: Mapping[str, str]) -> dict[str, Keys]:

@@ -10,6 +10,7 @@ from torch import Tensor
 from torch.nn.functional import linear
 
 from gol_decouple.backbones.conventions import MOST_GROWTH
+from gol_decouple.detector_settings import CODER_WEIGHTS
 from gol_decouple.errors import InputError
 
 _PAIRS_AT_ONCE = 256  # the weights of so many stay in the processor's cache
@@ -31,7 +32,7 @@ class BoxRegressor:
 
     weight: Tensor
     bias: Tensor
-    coder_weights: tuple[float, float, float, float] = (10.0, 10.0, 5.0, 5.0)
+    coder_weights: tuple[float, float, float, float] = CODER_WEIGHTS
     least_growth: float = -math.inf
 
     def __post_init__(self) -> None:

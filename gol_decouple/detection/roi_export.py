@@ -19,10 +19,11 @@ from torch.nn import functional as F
 from gol_decouple.data.annotated import AnnotatedDataset, tell_annotated
 from gol_decouple.data.lvis import load_annotated
 from gol_decouple.detection.roi_sampling import FOREGROUND_IOU, Sampling
+from gol_decouple.detector_settings import CODER_WEIGHTS
 from gol_decouple.errors import InputError
 from gol_decouple.features.extract import row_order
 from gol_decouple.features.roi_writer import RoiWriter
-from gol_decouple.features.rois import CODER_WEIGHTS, ImageRows
+from gol_decouple.features.rois import ImageRows
 from gol_decouple.progress import SILENT, Progress
 from gol_decouple.settings import AnnotationsConfig, DataConfig, FeatureDtype
 

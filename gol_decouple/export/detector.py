@@ -13,6 +13,7 @@ from gol_decouple.backbones.checkpoint_settings import detector_settings
 from gol_decouple.backbones.class_order import classifier_to_torchvision
 from gol_decouple.backbones.detector_facts import metadata
 from gol_decouple.backbones.detector_layouts import CLASSIFIER, MASKS, Layout, to_layout
+from gol_decouple.backbones.detector_loading import BODY
 from gol_decouple.errors import InputError
 from gol_decouple.export.checkpoint import INSTEAD, Checkpoint, left_out, origin_of, placed
 from gol_decouple.export.linear import Tensors, linear_of
@@ -20,7 +21,6 @@ from gol_decouple.export.told import scored_as
 from gol_decouple.files import read_json
 from gol_decouple.stages.restored_detector import RestoredDetector
 
-BODY = "backbone.body."
 TORCHVISION = Layout("torchvision")
 _LINEAR = "gumbel, gol, softmax and others are linear; gol-decouple predict takes all"
 _PICKLED, _TORCH = ".pkl", ".pth"  # a pickle of NumPy arrays becomes a torch file

@@ -14,6 +14,7 @@ from numpy.typing import NDArray
 from gol_decouple.class_stats import class_counts
 from gol_decouple.data import SPLITS
 from gol_decouple.data.lvis_counts import by_rule
+from gol_decouple.detector_settings import CODER_WEIGHTS
 from gol_decouple.errors import InputError
 from gol_decouple.features.hdf5 import UntrustedFile
 from gol_decouple.features.layout import (
@@ -27,7 +28,6 @@ from gol_decouple.features.layout import (
     rows_per_block,
 )
 from gol_decouple.features.rois import (
-    CODER_WEIGHTS,
     ClassImages,
     ImageRows,
     Regressor,

@@ -10,10 +10,10 @@ import numpy as np
 from numpy.typing import NDArray
 
 from gol_decouple.data.lvis_counts import by_rule
+from gol_decouple.detector_settings import CODER_WEIGHTS
 from gol_decouple.errors import InputError
 from gol_decouple.features.given import array, integers, numbers, pair
 from gol_decouple.features.rois import (
-    CODER_WEIGHTS,
     ClassImages,
     ImageRows,
     Regressor,

@@ -15,12 +15,13 @@ import numpy as np
 from numpy.typing import NDArray
 
 from gol_decouple.data import SPLITS
+from gol_decouple.detector_settings import CODER_WEIGHTS
 from gol_decouple.errors import InputError, unknown
 from gol_decouple.features.arrays import check_path, linear_weights, roi_header, stored_dtype
 from gol_decouple.features.given import array, integers, numbers
 from gol_decouple.features.layout import SplitLayout, plain_origin, rows_per_block
 from gol_decouple.features.roi_arrays import Detection
-from gol_decouple.features.rois import CODER_WEIGHTS, UNUSED, ImageRows, check_images
+from gol_decouple.features.rois import UNUSED, ImageRows, check_images
 from gol_decouple.features.writer import FeatureWriter
 from gol_decouple.features.writer_thread import WriterThread
 from gol_decouple.files import disk_errors

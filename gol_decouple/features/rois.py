@@ -9,12 +9,11 @@ from numpy.typing import NDArray
 
 from gol_decouple.class_stats import class_counts
 from gol_decouple.data.lvis_json import FREQUENCIES
+from gol_decouple.detector_settings import CODER_WEIGHTS
 from gol_decouple.errors import InputError
 
 # The label of rows that are no RoI; that of background is the number of classes.
 UNUSED = -1
-# Those of Fast R-CNN, by which the deltas of x, y, width and height are divided.
-CODER_WEIGHTS = (10.0, 10.0, 5.0, 5.0)
 
 
 @dataclass(frozen=True)
