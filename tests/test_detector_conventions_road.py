@@ -52,7 +52,7 @@ def test_features_tell_the_conventions_and_give_the_detectors_boxes(run: Path, m
     told = opened.origin["transform"]
     assert told["conventions"]["framework"] == framework
     assert told["conventions"]["aligned"] is True
-    assert told["proposals_before_nms"] is None
+    assert told["proposals_before_nms"] == 1000, "as both frameworks usually have it"
     assert opened.regressor is not None
     assert opened.regressor.weight.shape == (1, 4, opened.feature_size)
     manifest = json.loads((run / "manifest.json").read_text())

@@ -198,7 +198,7 @@ def test_what_a_run_does_not_have_is_an_error_where_it_is_asked_for(
         ((rois, "--runs-dir", runs, "--what", "objects"), "belongs to no run that would say", "--annotations"),
         ((*arguments_of(rois, tmp_path / "a")[1:], "--category", "foz"), "unknown category 'foz'", "did you mean fox?"),
         ((finished_run, "--method", "gumbl"), "unknown classifier of", "choose from: stage_one"),
-        ((tmp_path / "none",), "is neither a run folder nor a features file", "gol-decouple stage1"),
+        ((tmp_path / "none", "--runs-dir", tmp_path), "is neither a run folder nor a features file", "stage1 CONFIG"),
         ((rois, "--runs-dir", runs, "--what", "norms", "-o", rois), "is not a folder", "name a folder"),
         ((finished_run, "--what", "norms", "-o", finished_run), "is a run", "name a folder outside of it"),
     )

@@ -76,6 +76,7 @@ def load(checkpoint: Path, how: plain.Conventions, folder: Path) -> MaskRCNN:
         "detector.min_size": how.min_size,
         "detector.max_size": how.max_size,
         "detector.proposals": how.proposals,
+        "detector.proposals_before_nms": how.proposals,
         "detector.score_threshold": how.score_threshold,
         "detector.max_detections": how.max_detections,
         "detector.mask_predictor": "normalized" if how.normalized_masks else "standard",
