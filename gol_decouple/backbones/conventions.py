@@ -31,53 +31,35 @@ class Usual(NamedTuple):
     std: tuple[float, float, float] = STD
 
 
+# What is the same in detectron2 and mmdetection, and in part in torchvision.
+_ALIKE: dict[str, Any] = {
+    "class_order": "ids",
+    "batchnorm_eps": 1e-5,
+    "anchor_rounding": False,
+    "anchor_offset": 0.0,
+    "aligned": True,
+    "sampling_ratio": 0,
+    "coder_weights": CODER_WEIGHTS,
+}
 USUAL: dict[Framework, Usual] = {
     "torchvision": Usual(
         {
+            **_ALIKE,
             "framework": "torchvision",
-            "class_order": "ids",
             "channels": "rgb",
             "stride_in": "3x3",
-            "batchnorm_eps": 1e-5,
             "anchor_rounding": True,
-            "anchor_offset": 0.0,
             "aligned": False,
             "sampling_ratio": 2,
             "resize": "float",
-            "coder_weights": CODER_WEIGHTS,
         }
     ),
     # Its ResNet-50 and -101 come from Caffe2; its ResNeXt, and weights it took from torchvision, differ.
     "detectron2": Usual(
-        {
-            "framework": "detectron2",
-            "class_order": "ids",
-            "channels": "bgr",
-            "stride_in": "1x1",
-            "batchnorm_eps": 1e-5,
-            "anchor_rounding": False,
-            "anchor_offset": 0.0,
-            "aligned": True,
-            "sampling_ratio": 0,
-            "resize": "pillow",
-            "coder_weights": CODER_WEIGHTS,
-        },
-        std=UNSCALED,
+        {**_ALIKE, "framework": "detectron2", "channels": "bgr", "stride_in": "1x1", "resize": "pillow"}, std=UNSCALED
     ),
     "mmdetection": Usual(
-        {
-            "framework": "mmdetection",
-            "class_order": "ids",
-            "channels": "rgb",
-            "stride_in": "3x3",
-            "batchnorm_eps": 1e-5,
-            "anchor_rounding": False,
-            "anchor_offset": 0.0,
-            "aligned": True,
-            "sampling_ratio": 0,
-            "resize": "opencv",
-            "coder_weights": CODER_WEIGHTS,
-        }
+        {**_ALIKE, "framework": "mmdetection", "channels": "rgb", "stride_in": "3x3", "resize": "opencv"}
     ),
 }
 
