@@ -27,7 +27,7 @@ ROWS = (
     ("activations",),
     ("methods", "bootstrap", "predictions", "metrics", "class_stats", "schedules"),
     ("config", "runs", "distributed", "runtime"),
-    ("settings", "progress", "files", "launch"),
+    ("settings", "progress", "files", "zip_files", "stopping", "launch"),
     ("detector_settings",),
     ("setting_types",),
     ("errors", "__init__"),
@@ -36,7 +36,7 @@ ROW_OF = {part: row for row, parts in enumerate(ROWS) for part in parts}
 WITHOUT_TORCH = (
     *("cli", "report.rows", "report.gains", "report.tables", "methods", "bootstrap", "predictions", "metrics"),
     *("class_stats", "detection"),
-    *("config", "runs", "errors", "launch"),
+    *("config", "runs", "errors", "launch", "stopping", "zip_files"),
 )
 HEAVY = {"torch", "h5py", "sklearn", "torchvision", "lvis", "cv2", "pycocotools", "matplotlib"}
 ONLY_IN = {

@@ -20,6 +20,7 @@ from gol_decouple.distributed import ALONE, World
 from gol_decouple.errors import InputError, few
 from gol_decouple.runtime import default_workers, generator, stream_seed
 from gol_decouple.settings import TransformConfig
+from gol_decouple.stopping import outlive_signals
 
 B = TypeVar("B")
 
@@ -88,7 +89,7 @@ class Loaded(Generic[B]):
             num_workers=processes,
             persistent_workers=processes > 0,
             pin_memory=pinned,
-            worker_init_fn=one_thread,
+            worker_init_fn=begin_worker,
         )
 
     def __iter__(self) -> Iterator[B]:
@@ -158,7 +159,7 @@ def by_factors(factors: torch.Tensor, seed: int) -> Order:
 
 
 class EpochKeys:
-    """Keys of one epoch; set `epoch`, then iterate.
+    """Keys of one epoch from one of its steps on; set `epoch` and `step`, then iterate.
 
     Args:
         batch_size: of a step of the optimiser, in all processes together.
@@ -177,7 +178,7 @@ class EpochKeys:
         least: int = 2,
         max_steps: int | None = None,
     ) -> None:
-        self.epoch = 0
+        self.epoch = self.step = 0
         self._order = order
         self._batch_size = batch_size
         self._passes = passes
@@ -203,14 +204,15 @@ class EpochKeys:
         # By position, not by image: a sampler may draw an image several times.
         order = self._order(self.epoch)[: self.images].tolist()
         keys = [Key(image, (EPOCH, self.epoch, position)) for position, image in enumerate(order)]
-        for batch in in_batches(keys, self._batch_size):
+        for batch in in_batches(keys[self.step * self._batch_size :], self._batch_size):
             for part in self._shares(len(batch)):
                 yield [batch[index] for index in part] or batch[:1]
 
     def passes(self) -> Iterator[Pass]:
         """What each batch that iterating yields is."""
-        for step, start in enumerate(range(0, self.images, self._batch_size)):
-            step_images = min(self._batch_size, self.images - start)
+        images = self.images
+        for step in range(self.step, math.ceil(images / self._batch_size)):
+            step_images = min(self._batch_size, images - step * self._batch_size)
             shares = self._shares(step_images)
             for number, part in enumerate(shares):
                 yield Pass(step, number, len(part), step_images, number == len(shares) - 1)
@@ -274,6 +276,7 @@ def _collate(items: list[Item | InputError]) -> Batch | InputError:
     return torch.stack(images), torch.tensor(labels)
 
 
-def one_thread(_: int) -> None:
+def begin_worker(_: int) -> None:
     """A worker works on one image at a time: more threads would only take the training's cores."""
+    outlive_signals()
     torch.set_num_threads(1)

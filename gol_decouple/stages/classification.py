@@ -18,6 +18,7 @@ from gol_decouple.distributed import World
 from gol_decouple.errors import InputError
 from gol_decouple.settings import Config
 from gol_decouple.stages.mixup import mix
+from gol_decouple.stopping import Stop
 
 MIXUP = 3  # a random stream; those of the images' order and augmentation are in data.loading
 
@@ -45,25 +46,37 @@ class Classification:
         images, labels = (part.to(self._device, non_blocking=True) for part in batch)
         return {"loss": self._loss(network, self._normalise(images), labels, *at)}
 
-    def measured(self, model: nn.Module, epoch: int, is_last: bool) -> dict[str, float | None]:
-        """Percent correct on val, or on test where there is no val; for the log only, nothing is chosen by it."""
+    def measured(self, model: nn.Module, epoch: int, is_last: bool, stop: Stop) -> dict[str, float | None] | None:
+        """Percent correct on val, or on test where there is no val; for the log only, nothing is chosen by it.
+
+        None, in all processes, where `stop` was requested of one of them before it was done.
+        """
         every = self._config.stage1.evaluate_every
         if not every or ((epoch + 1) % every and not is_last):
             return {"accuracy": None}
         name = "val" if "val" in self._dataset.splits else "test"
         self._world.share_model(model)
         labels = self._dataset.splits[name].labels
-        right = np.count_nonzero(self.predict(model, name) == labels[self._world.rank :: self._world.size])
-        correct = int(self._world.total(torch.tensor(right, device=self._device)))
-        return {"accuracy": 100.0 * correct / len(labels)}
+        share = labels[self._world.rank :: self._world.size]
+        predicted = self.predict(model, name, stop)
+        right = np.count_nonzero(predicted == share[: len(predicted)])
+        told = torch.tensor([right, len(share) - len(predicted)], device=self._device)
+        correct, left = self._world.total(told).tolist()
+        return {"accuracy": 100.0 * correct / len(labels)} if not left else None
 
     @torch.inference_mode()
-    def predict(self, model: nn.Module, name: str, batch_size: int = 256) -> NDArray[np.int64]:
-        """The predicted classes of this process's share of a split: every `size`-th image, from its rank on."""
+    def predict(
+        self, model: nn.Module, name: str, stop: Stop | None = None, batch_size: int = 256
+    ) -> NDArray[np.int64]:
+        """The predicted classes of this process's share of a split, every `size`-th image from its rank on, or fewer
+        if `stop` is requested meanwhile.
+        """
         model.eval()
         share = range(self._world.rank, len(self._dataset.splits[name]), self._world.size)
         predictions = [np.empty(0, np.int64)]
         for images, _ in self._load(name, clean_keys(share, batch_size)):
+            if stop is not None and stop.requested:
+                break
             with runtime.autocast(self._device, self._precision):
                 logits = model(self._normalise(images.to(self._device, non_blocking=True)))
             predictions.append(logits.argmax(dim=1).cpu().numpy())

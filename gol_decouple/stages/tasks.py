@@ -14,6 +14,7 @@ from gol_decouple.data.loading import EpochKeys
 from gol_decouple.distributed import World
 from gol_decouple.settings import Config
 from gol_decouple.stages.classification import Classification
+from gol_decouple.stopping import Stop
 
 
 class Task(Protocol):
@@ -33,8 +34,8 @@ class Task(Protocol):
     def losses(self, network: nn.Module, batch: Any, *at: int) -> dict[str, torch.Tensor]:
         """The parts of a pass's loss, means over its images, which are added up; `at` keys what they draw."""
 
-    def measured(self, model: nn.Module, epoch: int, is_last: bool) -> dict[str, float | None]:
-        """What the log has of a model after an epoch; None: not measured then."""
+    def measured(self, model: nn.Module, epoch: int, is_last: bool, stop: Stop) -> dict[str, float | None] | None:
+        """What the log has of a model after an epoch (None: not measured then); None if `stop` cut it short."""
 
 
 def task_of(dataset: Dataset | AnnotatedDataset, config: Config, world: World, device: torch.device) -> Task:

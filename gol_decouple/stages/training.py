@@ -5,6 +5,7 @@ from __future__ import annotations
 import math
 import time
 from contextlib import nullcontext
+from dataclasses import fields
 from pathlib import Path
 from typing import Any, Generic, TypeVar
 
@@ -24,11 +25,13 @@ from gol_decouple.stages.averaging import MovingAverage
 from gol_decouple.stages.parallel import accumulating, check, parallel
 from gol_decouple.stages.tasks import task_of
 from gol_decouple.stages.training_log import TrainingLog
-from gol_decouple.stages.training_state import load_state, save_state
+from gol_decouple.stages.training_state import Done, State, Trained, load_state, save_state
+from gol_decouple.stopping import Stop, deferred
 
 M = TypeVar("M", bound=nn.Module)
 
 NOISE = 4  # a random stream; those of the images' order and augmentation are in data.loading
+SAVE_EVERY = 600.0  # seconds within an epoch; nothing warns of a SIGKILL
 
 
 class Trainer(Generic[M]):
@@ -36,6 +39,8 @@ class Trainer(Generic[M]):
 
     Every random draw is keyed by seed, epoch and position, so an interrupted run continues as if it had not been, and
     how many processes share a batch changes nothing but the order of sums, and what BatchNorm and mixup see together.
+    A checkpoint is saved after every epoch, every SAVE_EVERY seconds within one, and before a SIGTERM or SIGINT ends
+    the training after a step: in several processes the same one of each, whichever of them got the signal.
 
     Raises:
         InputError: a setting that this machine cannot follow.
@@ -69,6 +74,10 @@ class Trainer(Generic[M]):
         precision = runtime.autocast_dtype(self.device, config.stage1.precision)
         self._scaler = torch.amp.GradScaler(self.device.type, enabled=precision is torch.float16)
         self._average = MovingAverage(model, config.stage1.ema) if config.stage1.ema else None
+        self._trained = Trained(self._model, self._optimizer, self._scaler, self._average)
+        self._done = Done()
+        self._stop = Stop()  # until the training begins, nothing waits for a step
+        self._started = self._saved = 0.0  # when, by the monotonic clock: this epoch, the last checkpoint
         self._log = TrainingLog(folder, config.stage1.tensorboard, world.is_main, self.task.columns)
 
     def run(self, progress: Progress) -> None:
@@ -77,15 +86,18 @@ class Trainer(Generic[M]):
         Raises:
             InputError: loss or weights are no longer finite, or there are checkpoints that cannot be used.
         """
-        first = self._resume(progress)
-        images = self._images_left(first)
+        self._resume(progress)
+        first, images = self._done.epochs_done, self._images_left()
         if images:
             self._network = parallel(self._model, self._world, self.device, self._settings.sync_batchnorm)
-            with progress.bar("stage one", total=sum(images), unit="images") as bar:
+            self._saved = time.monotonic()
+            with deferred() as self._stop, progress.bar("stage one", total=sum(images), unit="images") as bar:
                 for epoch in range(first, first + len(images)):
                     self._log.add(self._logged_epoch(epoch, epoch + 1 == first + len(images), bar))
+                    self._done = Done(epoch + 1)
                     if self._world.is_main:
-                        self._save(epoch + 1)
+                        self._save()
+                        self._log.write()
             self._network = self._model  # lets go of the connection between the processes
         self._world.share_model(self.model)
 
@@ -99,35 +111,38 @@ class Trainer(Generic[M]):
         """Wall time of all epochs, those before an interruption included."""
         return self._log.seconds
 
-    def _images_left(self, first: int) -> list[int]:
-        """How many images each epoch visits from the one called `first` on, to the last, or to `stage1.max_steps`."""
+    def _images_left(self) -> list[int]:
+        """How many images are left of each epoch, from the present one to the last, or to `stage1.max_steps`."""
         images = []
-        for epoch in range(first, self._settings.epochs):
+        for epoch in range(self._done.epochs_done, self._settings.epochs):
             self._keys.epoch = epoch
             if not self._keys.images:
                 break
             images.append(self._keys.images)
+        if images:
+            images[0] -= min(images[0], self._done.steps_done * self._settings.batch_size)
         return images
 
     def _logged_epoch(self, epoch: int, is_last: bool, bar: Bar) -> dict[str, Any]:
-        started = time.monotonic()
+        self._started = time.monotonic() - self._done.seconds
         parts = self._epoch(epoch, bar)
-        seconds = time.monotonic() - started
+        measured = self._measured(epoch, is_last)
+        seconds = time.monotonic() - self._started
         return {
             "epoch": epoch + 1,
             "lr": self._lr(epoch, 0),
             "train_loss": sum(parts.values()),
             **{name: parts[name] for name in self.task.columns if name in parts},
-            **self.task.measured(self.model, epoch, is_last),
+            **measured,
             "images_per_second": self._keys.images / seconds,
             "seconds": seconds,
         }
 
     def _epoch(self, epoch: int, bar: Bar) -> dict[str, float]:
-        """One epoch; returns the parts of its loss, means over the images."""
+        """One epoch, or what is left of it; returns the parts of its loss, means over the images."""
         self._network.train()
-        self._keys.epoch = epoch
-        totals: dict[str, float] = {}
+        self._keys.epoch, self._keys.step = epoch, self._done.steps_done
+        totals = self._done.totals
         step: dict[str, torch.Tensor] = {}
         for part, batch in zip(self._keys.passes(), self.task.batches, strict=True):
             if part.number == 0:
@@ -138,15 +153,40 @@ class Trainer(Generic[M]):
             if not part.is_last:
                 continue
             self._step(epoch, part.step)
-            values = dict(zip(step, self._world.total(torch.stack(list(step.values()))).tolist(), strict=True))
+            values, stopped = self._agreed(step)
             value = sum(values.values())
             if not math.isfinite(value):
                 raise self._diverged(epoch, f"the loss is {value} in step {part.step + 1}")
-            totals = {name: totals.get(name, 0.0) + values[name] * part.step_images for name in values}
+            totals |= {name: totals.get(name, 0.0) + values[name] * part.step_images for name in values}
+            self._done.steps_done = part.step + 1
             bar.advance(part.step_images, f"epoch {epoch + 1}/{self._settings.epochs}, loss {value:.3f}")
-        if not all(parameter.isfinite().all() for parameter in self._model.parameters()):
-            raise self._diverged(epoch, "weights are not finite")
+            self._keep(stopped)
+        self._check_weights()
         return {name: total / self._keys.images for name, total in totals.items()}
+
+    def _agreed(self, step: dict[str, torch.Tensor]) -> tuple[dict[str, float], bool]:
+        """A step's losses, summed over the processes, and whether one of them was asked to stop."""
+        asked = torch.full((), float(self._stop.requested), device=self.device)
+        *values, stopped = self._world.total(torch.stack([*step.values(), asked])).tolist()
+        return dict(zip(step, values, strict=True)), bool(stopped)
+
+    def _keep(self, stopped: bool) -> None:
+        """Save what is done of an epoch, if it ends here or the last checkpoint is old; then a signal may end it."""
+        now = time.monotonic()
+        self._done.seconds = now - self._started
+        due = self._world.is_main and now - self._saved > SAVE_EVERY
+        if stopped or due:
+            self._check_weights()
+        if stopped:
+            self._world.on_main(self._save)  # the others wait: one that ends may have the main one killed
+            self._stop.deliver()
+        elif due:
+            self._save()
+
+    def _measured(self, epoch: int, is_last: bool) -> dict[str, float | None]:
+        while (measured := self.task.measured(self.model, epoch, is_last, self._stop)) is None:
+            self._keep(stopped=True)
+        return measured
 
     def _pass(self, batch: Any, part: Pass, epoch: int) -> dict[str, torch.Tensor]:
         """Add a pass's gradient to the others; returns its share of the step's losses."""
@@ -170,6 +210,10 @@ class Trainer(Generic[M]):
         if self._average is not None:
             self._average.update(self._model)
 
+    def _check_weights(self) -> None:
+        if not all(parameter.isfinite().all() for parameter in self._model.parameters()):
+            raise self._diverged(self._done.epochs_done, "weights are not finite")
+
     def _diverged(self, epoch: int, sign: str) -> InputError:
         lower = f"{self._settings.lr / 10:g}"
         return InputError(
@@ -184,32 +228,26 @@ class Trainer(Generic[M]):
         warmup = settings.warmup_epochs / written_for
         return settings.scaled_lr * lr_factor(settings.schedule, progress, milestones, settings.gamma, warmup)
 
-    def _save(self, epochs_done: int) -> None:
-        state = {
-            "epochs_done": epochs_done,
-            "model": self._model.state_dict(),
-            "optimizer": self._optimizer.state_dict(),
-            "scaler": self._scaler.state_dict(),
-            "average": self._average.state_dict() if self._average is not None else {},
-            "log": self._log.rows,
-            "data_sha256": self.task.data_sha256,
-        }
-        save_state(self._folder, state)
-        self._log.write()
+    def _save(self) -> None:
+        rest = {"log": self._log.rows, "data_sha256": self.task.data_sha256}
+        save_state(self._folder, self._done.as_dict() | self._trained.state_dict() | rest)
+        self._saved = time.monotonic()
 
-    def _resume(self, progress: Progress) -> int:
-        """Take up the newest checkpoint; returns the number of epochs done."""
-        state = load_state(self._folder, self.task.data_sha256, progress)
-        self._world.check_same("the last checkpoint", state and state["epochs_done"])
+    def _resume(self, progress: Progress) -> None:
+        """Take up the newest checkpoint."""
+        self._done = Done()
+        state = load_state(self._folder, self.task.data_sha256, progress, self._take)
+        done = f"epoch {self._done.epochs_done}", f"step {self._done.steps_done}"
+        self._world.check_same("the last checkpoint", state and ", ".join(done))
         if state is None:
-            return 0
-        self._model.load_state_dict(state["model"])
-        self._optimizer.load_state_dict(state["optimizer"])
-        self._scaler.load_state_dict(state["scaler"])
-        if self._average is not None:
-            self._average.load_state_dict(state["average"])
-        self._log.rows = state["log"]
+            return
         if self._world.is_main:
             self._log.write()  # a process that was killed may have written the checkpoint only
-        progress.say(f"continuing stage one after epoch {state['epochs_done']} of {self._settings.epochs}")
-        return int(state["epochs_done"])
+        self._keys.epoch = self._done.epochs_done
+        within = f", {done[1]} of {len(self._keys)} of the next" if self._done.steps_done else ""
+        progress.say(f"continuing stage one after {done[0]} of {self._settings.epochs}{within}")
+
+    def _take(self, state: State) -> None:
+        self._trained.load_state_dict(state)
+        self._log.take(state["log"])
+        self._done = Done(*(state[part.name] for part in fields(Done)))

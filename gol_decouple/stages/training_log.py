@@ -53,6 +53,17 @@ class TrainingLog:
                     self._writer.add_scalar(f"stage1/{name}", value, row["epoch"])
             self._writer.flush()
 
+    def take(self, rows: list[dict[str, Any]]) -> None:
+        """Take up the rows of a checkpoint.
+
+        Raises:
+            ValueError: they have other columns.
+        """
+        for row in rows:
+            if set(row) != set(self._fields):
+                raise ValueError(f"the log has the columns {', '.join(map(str, row))}")
+        self.rows = rows
+
     def write(self) -> None:
         """Write `log.csv`."""
         text = io.StringIO()
