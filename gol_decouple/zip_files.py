@@ -9,7 +9,6 @@ import zlib
 from pathlib import Path
 
 _CHUNK = 2**20
-_CONTENTS = "its table of contents"
 # What zipfile makes of an archive that is not one: it takes most of what it reads at its word.
 _NOT_A_ZIP = (
     *(zipfile.BadZipFile, NotImplementedError, RuntimeError, ValueError, EOFError, OverflowError),
@@ -17,29 +16,41 @@ _NOT_A_ZIP = (
 )
 
 
-def damaged_entry(path: Path) -> str | None:
-    """The first entry of an archive of stored entries whose bytes are not those of its checksum, or None.
-
-    An archive in which all checksums are 0 was written without them (torch.serialization.set_crc32_options), and no
-    entry of it is checked.
+def entries_of(path: Path) -> list[zipfile.ZipInfo] | None:
+    """What an archive's table of contents lists; None if it is damaged, or there is none.
 
     Raises:
         OSError: the file cannot be read.
     """
     try:
         with zipfile.ZipFile(path) as archive:
-            entries = archive.infolist()
-            unchecked = not any(entry.CRC for entry in entries)
-            for entry in entries:
-                if not _is_stored(entry) or not (unchecked or _is_whole(archive, entry)):
-                    return entry.filename
+            return archive.infolist()
     except _NOT_A_ZIP:
-        return _CONTENTS
+        return None
     except OSError as error:
         if error.errno != errno.EINVAL:
             raise
-        return _CONTENTS  # a place before the file's beginning
-    return None if entries else _CONTENTS
+        return None  # a place before the file's beginning
+
+
+def damaged_entry(path: Path) -> str | None:
+    """The first entry of an archive of stored entries whose bytes are not those of its checksum, or None.
+
+    An archive in which all checksums are 0 was written without them (torch.serialization.set_crc32_options), and only
+    its table of contents is checked.
+
+    Raises:
+        OSError: the file cannot be read.
+    """
+    entries = entries_of(path)
+    if not entries:
+        return "its table of contents"
+    with zipfile.ZipFile(path) as archive:
+        unchecked = not any(entry.CRC for entry in entries)
+        for entry in entries:
+            if not _is_stored(entry) or not (unchecked or _is_whole(archive, entry)):
+                return entry.filename
+    return None
 
 
 def _is_stored(entry: zipfile.ZipInfo) -> bool:
@@ -52,6 +63,8 @@ def _is_whole(archive: zipfile.ZipFile, entry: zipfile.ZipInfo) -> bool:
         with archive.open(entry) as file:
             while file.read(_CHUNK):
                 pass
-    except _NOT_A_ZIP:
+    except (*_NOT_A_ZIP, OSError) as error:
+        if isinstance(error, OSError) and error.errno != errno.EINVAL:
+            raise
         return False
     return True

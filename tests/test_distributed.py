@@ -43,6 +43,16 @@ def dying(self, epoch, bar):
     return real(self, epoch, bar)
 Trainer._epoch = dying
 """
+SIGTERM_FOR_THE_SECOND_IN_STEP_7 = """
+import signal
+from gol_decouple.stages.training import Trainer
+real = Trainer._step
+def signalled(self, epoch, step):
+    if (epoch, step) == (1, 1) and self._world.rank == 1:
+        os.kill(os.getpid(), signal.SIGTERM)
+    real(self, epoch, step)
+Trainer._step = signalled
+"""
 DIE_AFTER_A_BLOCK = """
 from gol_decouple.features.writer import FeatureWriter
 real = FeatureWriter.write
@@ -324,6 +334,22 @@ def test_a_process_that_dies_in_training_stops_the_run_which_then_continues(
     assert "continuing stage one after epoch 1 of 3" in main.err
     for name in ("model.safetensors", "features.h5"):
         assert (tmp_path / "two" / name).read_bytes() == (trained / name).read_bytes()
+
+
+def test_a_signal_to_one_process_stops_all_after_the_same_step(
+    tmp_path: Path, small_config: Path, trained: Path
+) -> None:
+    arguments = stage1(small_config, tmp_path)
+    main, other = two_processes(SMALL_BLOCKS + SIGTERM_FOR_THE_SECOND_IN_STEP_7 + MAIN, *arguments)
+    assert (main.code, other.code) == (143, 143), main.err + other.err
+    assert main.err.endswith("error: stopped\nhint: run the same command again: it continues where it was\n")
+    assert other.err == ""
+    main, other = two_processes(SMALL_BLOCKS + MAIN, *arguments)
+    assert (main.code, other.code) == (0, 0), main.err
+    assert "continuing stage one after epoch 1 of 3, step 2 of 5 of the next\n" in main.err
+    for name in ("model.safetensors", "features.h5"):
+        assert (tmp_path / "two" / name).read_bytes() == (trained / name).read_bytes()
+    assert [row["train_loss"] for row in log_of(tmp_path / "two")] == [row["train_loss"] for row in log_of(trained)]
 
 
 def test_a_process_that_dies_in_extraction_costs_no_block_that_was_written(

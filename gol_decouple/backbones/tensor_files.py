@@ -18,6 +18,7 @@ from safetensors.torch import load_file
 
 from gol_decouple.backbones.plain_pickle import read_pickle
 from gol_decouple.errors import InputError
+from gol_decouple.zip_files import damaged_entry, entries_of
 
 Keys = tuple[str | int, ...]  # that lead to a tensor in the file; a key may contain dots
 
@@ -88,6 +89,7 @@ def read_contents(path: Path) -> Contents:
     if format_of(path) == "pickle":
         return Contents(_select(_of_arrays(path), path), {})
     _refuse_bombs(path)
+    _refuse_damage(path)
     tree = _read_torch(path)
     notes = tree.get("meta") if isinstance(tree, Mapping) else None
     try:
@@ -128,16 +130,22 @@ def _unsafe_globals(path: Path) -> list[str]:
 
 def _refuse_bombs(path: Path) -> None:
     """torch stores tensors as they are; a file whose entries are compressed unpacks to far more than its size."""
-    if not zipfile.is_zipfile(path):
-        return
-    with zipfile.ZipFile(path) as archive:
-        for entry in sorted(archive.infolist(), key=lambda entry: -entry.file_size):
-            if entry.compress_type != zipfile.ZIP_STORED or entry.file_size > path.stat().st_size:
-                raise InputError(
-                    f"checkpoint {path} is refused: {entry.filename} unpacks from {entry.compress_size:,} to "
-                    f"{entry.file_size:,} bytes, and torch never compresses",
-                    "save it again with torch.save",
-                )
+    for entry in sorted(entries_of(path) or [], key=lambda entry: -entry.file_size):
+        if entry.compress_type != zipfile.ZIP_STORED or entry.file_size > path.stat().st_size:
+            raise InputError(
+                f"checkpoint {path} is refused: {entry.filename} unpacks from {entry.compress_size:,} to "
+                f"{entry.file_size:,} bytes, and torch never compresses",
+                "save it again with torch.save",
+            )
+
+
+def _refuse_damage(path: Path) -> None:
+    """torch takes flipped bits of a tensor for its values."""
+    if zipfile.is_zipfile(path) and (damaged := damaged_entry(path)) is not None:
+        raise InputError(
+            f"checkpoint {path} is damaged: {damaged} is not what its checksum says",
+            "copy or download it again, and compare its size and its sha256 with the original's",
+        )
 
 
 def _flatten(tree: Any, keys: Keys = ()) -> Iterator[tuple[Keys, torch.Tensor]]:

@@ -187,6 +187,37 @@ def test_damaged_files(tmp_path: Path, source: ImageClassifier, suffix: str, con
         load_checkpoint(source, path)
 
 
+def test_a_flipped_bit_of_a_tensor_is_refused(tmp_path: Path, source: ImageClassifier) -> None:
+    torch.save(source.state_dict(), tmp_path / "a.pth")
+    content = bytearray((tmp_path / "a.pth").read_bytes())
+    at = content.index(source.classifier.weight.detach().numpy().tobytes())
+    content[at + 3] ^= 64
+    (tmp_path / "a.pth").write_bytes(content)
+    with pytest.raises(InputError, match=r"a\.pth is damaged: a/data/\d+ is not what its checksum says") as caught:
+        load_checkpoint(source, tmp_path / "a.pth")
+    assert caught.value.hint is not None
+    assert "sha256" in caught.value.hint
+
+
+def test_a_damaged_table_of_contents_is_refused(tmp_path: Path, source: ImageClassifier) -> None:
+    torch.save(source.state_dict(), tmp_path / "a.pth")
+    content = bytearray((tmp_path / "a.pth").read_bytes())
+    content[content.rindex(b"PK\x01\x02")] ^= 1
+    (tmp_path / "a.pth").write_bytes(content)
+    with pytest.raises(InputError, match=r"a\.pth is damaged: its table of contents is not what its checksum says"):
+        load_checkpoint(source, tmp_path / "a.pth")
+
+
+def test_a_file_written_without_checksums_is_loaded(tmp_path: Path, source: ImageClassifier) -> None:
+    before = torch.serialization.get_crc32_options()
+    torch.serialization.set_crc32_options(False)
+    try:
+        torch.save(source.state_dict(), tmp_path / "a.pth")
+    finally:
+        torch.serialization.set_crc32_options(before)
+    assert load_checkpoint(source, tmp_path / "a.pth").has_classifier
+
+
 def test_files_without_weights(tmp_path: Path, source: ImageClassifier) -> None:
     with pytest.raises(InputError, match="does not exist"):
         load_checkpoint(source, tmp_path / "none.pth")

@@ -23,6 +23,7 @@ from gol_decouple.data.loading import (
     check_sizes,
     clean_keys,
 )
+from gol_decouple.distributed import World
 from gol_decouple.errors import InputError
 from gol_decouple.settings import TransformConfig
 
@@ -160,6 +161,20 @@ def test_steps_end_after_max_steps(steps: int, images: list[int]) -> None:
         assert sum(len(batch) for batch in batches) == wanted
         assert [part.step_images for part in keys.passes()] == [len(batch) for batch in batches]
         assert len(keys) == 3, "the learning rate's schedule is that of the whole"
+
+
+@pytest.mark.parametrize(("size", "passes", "max_steps"), [(1, 1, None), (1, 2, 5), (2, 2, None), (2, 1, 4)])
+def test_an_epoch_begins_at_any_of_its_steps(size: int, passes: int, max_steps: int | None) -> None:
+    for rank in range(size):
+        keys = EpochKeys(by_labels(np.zeros(11, np.int64), 0), 4, passes, World(rank, size), 1, max_steps)
+        for keys.epoch in range(2):
+            keys.step = 0
+            whole, parts, images, steps = list(keys), list(keys.passes()), keys.images, len(keys)
+            for keys.step in range(steps + 1):
+                skipped = sum(part.step < keys.step for part in parts)
+                assert list(keys) == whole[skipped:]
+                assert list(keys.passes()) == parts[skipped:]
+                assert (keys.images, len(keys)) == (images, steps), "of the whole epoch"
 
 
 def test_a_pass_has_the_images_that_the_model_needs() -> None:

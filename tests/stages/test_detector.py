@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import csv
 import shutil
+import signal
 from collections.abc import Iterator
 from pathlib import Path
 
@@ -92,6 +93,32 @@ def test_an_interrupted_detector_ends_bit_equal(folder: Path, detector_config: P
     first, second = whole.model.state_dict(), parts.model.state_dict()
     assert all(torch.equal(first[name], second[name]) for name in first)
     assert [row["train_loss"] for row in whole._log.rows] == [row["train_loss"] for row in parts._log.rows]
+
+
+@pytest.mark.usefixtures("handlers_as_before")
+def test_a_detector_that_is_stopped_within_an_epoch_ends_bit_equal(folder: Path, detector_config: Path) -> None:
+    settings = ["stage1.num_workers=0", "stage1.batch_size=2", "stage1.epochs=1", "stage1.ema=0.5", "device=cpu"]
+    config = load_config(str(detector_config), settings)
+    whole = trainer(config, folder)
+    whole.run(SILENT)
+    (folder / "last.pt").unlink()
+
+    def stop(*_: object) -> None:
+        raise KeyboardInterrupt
+
+    signal.signal(signal.SIGTERM, stop)
+    parts = trainer(config, folder)
+    parts._optimizer.register_step_post_hook(lambda *_: signal.raise_signal(signal.SIGTERM))
+    with pytest.raises(KeyboardInterrupt):
+        parts.run(SILENT)
+    assert (parts._done.epochs_done, parts._done.steps_done) == (0, 1)
+    parts = trainer(config, folder)
+    parts.run(SILENT)
+    first, second = whole.model.state_dict(), parts.model.state_dict()
+    assert all(torch.equal(first[name], second[name]) for name in first)
+    times = {"seconds", "images_per_second"}
+    logs = [[value for name, value in run._log.rows[0].items() if name not in times] for run in (whole, parts)]
+    assert logs[0] == logs[1]
 
 
 def test_training_ends_after_max_steps(folder: Path, detector_config: Path) -> None:

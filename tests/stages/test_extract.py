@@ -2,11 +2,14 @@
 
 from __future__ import annotations
 
+import os
+import signal
 from pathlib import Path
 
 import numpy as np
 import pytest
 import torch
+from conftest import RunCli
 from safetensors.torch import load_file
 
 from gol_decouple import features
@@ -142,6 +145,48 @@ def test_interrupted_extraction_continues_to_the_same_bytes(
     extract(model, data, config, tmp_path / "parts.h5")
     assert (tmp_path / "parts.h5").read_bytes() == (tmp_path / "whole.h5").read_bytes()
     assert sum(computed) == views * 67 + 30 - sum(block.stop - block.start for block in written)
+
+
+@pytest.mark.usefixtures("handlers_as_before")
+def test_extraction_stopped_by_a_signal_loses_no_block_that_was_written(
+    tmp_path: Path, small_config: Path, finished_run: Path, run_cli: RunCli, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setattr(layout, "BLOCK_BYTES", ROWS_OF_16)
+    written: list[layout.Block] = []
+    real_write = writer.FeatureWriter.write
+
+    def write(self: writer.FeatureWriter, block: layout.Block, features: np.ndarray) -> None:
+        if len(written) == 3:  # on the writer's thread, in the middle of a block
+            os.kill(os.getpid(), signal.SIGTERM)
+        real_write(self, block, features)
+        written.append(block)
+
+    arguments = ["stage1", small_config, "--runs-dir", tmp_path, "--checkpoint", finished_run / "model.safetensors"]
+    arguments += ["--set", "features.views=3", "--set", "stage1.num_workers=1"]
+    with monkeypatch.context() as patch:
+        patch.setattr(writer.FeatureWriter, "write", write)
+        outcome = run_cli(*arguments)
+    assert (outcome.code, outcome.out) == (143, "")
+    assert outcome.err.splitlines()[-2:] == [
+        "error: stopped",
+        "hint: run the same command again: it continues where it was",
+    ]
+    log = (tmp_path / "colours" / "features.h5.partial.0.log").read_text().split("\n")
+    assert len([line for line in log if line]) == len(written) >= 4, "the one that was being written is finished"
+    before, total = list(written), 3 * 5 + 2
+    assert len(before) < total
+
+    def note(self: writer.FeatureWriter, block: layout.Block, features: np.ndarray) -> None:
+        written.append(block)
+        real_write(self, block, features)
+
+    monkeypatch.setattr(writer.FeatureWriter, "write", note)
+    assert run_cli(*arguments).code == 0
+    assert len(written) == len(set(written)) == total
+    monkeypatch.setattr(writer.FeatureWriter, "write", real_write)
+    assert run_cli(*arguments, "--name", "whole").code == 0
+    paths = [tmp_path / name / "features.h5" for name in ("colours", "whole")]
+    assert paths[0].read_bytes() == paths[1].read_bytes()
 
 
 # Views
