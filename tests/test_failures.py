@@ -6,6 +6,7 @@ import contextlib
 import csv
 import errno
 import os
+import re
 import shutil
 import signal
 import subprocess
@@ -284,13 +285,14 @@ def test_a_stopped_run_says_so_and_continues(tmp_path: Path, small_config: Path,
     np.savez(tmp_path / "data.npz", **arrays((3, 2, 1)))
     run, epochs = tmp_path / "runs" / "colours", 16
     arguments = ["stage1", str(small_config), "--data-root", str(tmp_path / "data.npz"), "--runs-dir", str(run.parent)]
-    for setting in (f"stage1.epochs={epochs}", "stage1.num_workers=0", "stage1.evaluate_every=0"):
-        arguments += ["--set", setting]
+    settings = [f"stage1.epochs={epochs}", "stage1.batch_size=2", "stage1.num_workers=0", "stage1.evaluate_every=0"]
+    arguments += [argument for setting in settings for argument in ("--set", setting)]
     # The same command twice, in one process because importing torch takes longer than all the rest.
     script = "import sys; from gol_decouple.cli import main; print(main(), flush=True); sys.exit(main())"
     process = subprocess.Popen(
         [sys.executable, "-c", script, *arguments],
         cwd=ROOT,
+        env=os.environ | {"OMP_NUM_THREADS": "1"},
         stdout=subprocess.PIPE,
         stderr=subprocess.PIPE,
         text=True,
@@ -304,16 +306,20 @@ def test_a_stopped_run_says_so_and_continues(tmp_path: Path, small_config: Path,
     stopped = ["error: stopped", "hint: run the same command again: it continues where it was"]
     lines = err.splitlines()
     assert lines[1:3] == stopped
-    assert lines[4].startswith("continuing stage one after epoch ")
+    # Each was saved within the epoch that it was stopped in.
+    within = rf"continuing stage one after epoch \d+ of {epochs}, step [123] of 3 of the next"
+    assert re.fullmatch(within, lines[4])
     assert lines[5:] == stopped
     assert not (run / "manifest.json").exists()
 
     outcome = run_cli(*arguments)
     assert outcome.code == 0, outcome.err
-    assert "continuing stage one after epoch " in outcome.err
-    assert f" of {epochs}\n" in outcome.err
+    assert re.search(within, outcome.err)
     log = (run / "log.csv").read_text().splitlines()
     assert [line.split(",")[0] for line in log[1:]] == [str(epoch + 1) for epoch in range(epochs)]
+    assert run_cli(*arguments, "--runs-dir", tmp_path / "whole").code == 0
+    for name in ("model.safetensors", "features.h5"):
+        assert (run / name).read_bytes() == (tmp_path / "whole" / "colours" / name).read_bytes(), name
 
 
 @pytest.mark.parametrize(("stop", "code"), [(signal.SIGINT, 130), (signal.SIGTERM, 143)])
