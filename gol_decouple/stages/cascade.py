@@ -19,6 +19,7 @@ from gol_decouple import methods, runs
 from gol_decouple.classifiers import Classifier
 from gol_decouple.errors import InputError
 from gol_decouple.features import FeaturesFile, is_detection
+from gol_decouple.files import make_folder
 from gol_decouple.losses import Loss
 from gol_decouple.progress import SILENT, Progress
 from gol_decouple.runs import Target
@@ -36,7 +37,7 @@ from gol_decouple.stages.jobs import Job
 from gol_decouple.stages.loaded import stage_one
 from gol_decouple.stages.manifest import finish
 from gol_decouple.stages.restored import retrained
-from gol_decouple.stages.saved import Work, make_folder
+from gol_decouple.stages.saved import Work
 
 # What a manifest of the mean says as those of its members do.
 _OF_MEMBERS = (

@@ -6,15 +6,14 @@ from contextlib import ExitStack
 from pathlib import Path
 
 import torch
-from safetensors.torch import save_file
 
-from gol_decouple import runs
+from gol_decouple import runs, sealed_tensors
 from gol_decouple.backbones import unfit
 from gol_decouple.backbones.checkpoint_settings import detector_settings
 from gol_decouple.backbones.checkpoints import Match
 from gol_decouple.backbones.detector_facts import metadata
 from gol_decouple.distributed import World
-from gol_decouple.files import atomic_path, write_json
+from gol_decouple.files import write_json
 from gol_decouple.progress import Progress
 from gol_decouple.settings import Config
 
@@ -42,12 +41,10 @@ def begin(stack: ExitStack, folder: Path, config: Config, match: Match | None, o
 
 
 def save_model(model: torch.nn.Module, path: Path, config: Config | None = None) -> None:
-    """Write all weights and statistics as safetensors, with what else makes a detector of a config what it is."""
-    tensors = {name: tensor.detach().cpu().contiguous() for name, tensor in model.state_dict().items()}
+    """Write all weights and statistics, sealed, with what else makes a detector of a config what it is."""
     own = {} if config is None or config.detector is None else metadata(detector_settings(config))
     own |= unfit.metadata(getattr(model, "unfit", ()))
-    with atomic_path(path) as temporary:
-        save_file(tensors, temporary, metadata={"format": "pt"} | own)
+    sealed_tensors.save(model.state_dict(), path, {"format": "pt"} | own)
 
 
 def warn_of_random_parts(backbone: torch.nn.Module, config: Config, progress: Progress) -> None:
