@@ -27,7 +27,7 @@ ROWS = (
     ("activations",),
     ("methods", "bootstrap", "predictions", "metrics", "class_stats", "schedules"),
     ("config", "runs", "distributed", "runtime", "sealed_tensors"),
-    ("settings", "progress", "files", "launch", "stopping"),
+    ("settings", "progress", "files", "launch", "stopping", "locks"),
     ("detector_settings",),
     ("setting_types",),
     ("errors", "__init__"),

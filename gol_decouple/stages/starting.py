@@ -14,7 +14,7 @@ from gol_decouple.backbones.checkpoints import Match
 from gol_decouple.backbones.detector_facts import metadata
 from gol_decouple.distributed import World
 from gol_decouple.files import write_json
-from gol_decouple.progress import Progress
+from gol_decouple.progress import SILENT, Progress
 from gol_decouple.settings import Config
 
 
@@ -33,8 +33,15 @@ def open_run(config: Config, runs_dir: Path, overwrite: bool, progress: Progress
 
 
 def begin(stack: ExitStack, folder: Path, config: Config, match: Match | None, overwrite: bool) -> None:
-    """Make the run's folder, which no other process works on as long as `stack` is open."""
+    """Make the run's folder, which no other process works on as long as `stack` is open.
+
+    Raises:
+        InputError: it has become another run's.
+        EnvironmentFailure: another process works on it.
+    """
     stack.enter_context(runs.working_on(folder))
+    # Until now, another process may have begun a run of the same name, and ended.
+    runs.open_run(config, folder.parent, overwrite, SILENT)
     runs.create_run(folder, config, overwrite)
     if match is not None:
         write_json(folder / runs.CHECKPOINT, match.as_dict())

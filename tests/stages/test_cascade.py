@@ -367,3 +367,25 @@ def test_a_run_is_no_stage(run_cli: RunCli, folder: Path, finished_run: Path) ->
 def test_the_name_of_a_cascade(tmp_path: Path, stems: tuple[str, ...], name: str) -> None:
     stages = [runs.Target(tmp_path / f"{stem}.h5", tmp_path / stem, None) for stem in stems]
     assert runs.cascade_folder(stages, tmp_path) == tmp_path / name
+
+
+# Beside others
+
+
+def test_a_cascade_works_alone_on_its_folder_and_on_those_of_its_stages(run_cli: RunCli, folder: Path) -> None:
+    for held in ("s1", "s3", "s_cascade"):
+        with runs.working_on(folder / "runs" / held):
+            refused = stage2(run_cli, *FILES, "--activation", "gumbel")
+        assert refused.code == 3
+        assert f"error: another process is working on runs/{held}\nhint: wait until it is done" in refused.err
+    assert not list(folder.glob("runs/*/stage2"))
+    with runs.working_on(folder / "runs" / "s2"):
+        assert stage2(run_cli, "s1.h5", "--activation", "gumbel").code == 0
+
+
+def test_stages_of_one_name_are_refused(run_cli: RunCli, folder: Path) -> None:
+    (folder / "later").mkdir()
+    shutil.copyfile("s2.h5", "later/s1.h5")
+    refused = stage2(run_cli, "s1.h5", "later/s1.h5", "--activation", "gumbel", "--name", "both")
+    assert refused.code == 2
+    assert "results of s1.h5 and later/s1.h5 would go to one folder, runs/s1" in refused.err
