@@ -87,14 +87,14 @@ def deferred() -> Iterator[Stop]:
 def outlive_signals() -> None:
     """Let a worker process go on with its work for a while after signals that all processes of a command get.
 
-    The main one may need a batch that is under way to finish its step, and ends its workers itself: a worker's SIGINT
-    is ignored, its first SIGTERM kills it WORKERS_GRACE later, and a second one at once.
+    The main one may need a batch that is under way to finish its step, and ends its workers itself: a worker ignores
+    SIGINT, and ends WORKERS_GRACE after its first SIGTERM.
     """
     signal.signal(signal.SIGINT, signal.SIG_IGN)
     signal.signal(signal.SIGTERM, _end_later)
 
 
 def _end_later(number: int, _frame: FrameType | None) -> None:
-    signal.signal(number, signal.SIG_DFL)
+    signal.signal(number, signal.SIG_IGN)  # the launcher's, of the same stop
     signal.signal(signal.SIGALRM, signal.SIG_DFL)
     signal.alarm(WORKERS_GRACE)

@@ -214,9 +214,9 @@ def _check_targets(stages: Sequence[Target]) -> None:
     for one, other in combinations([stage.features for stage in stages], 2):
         if other.samefile(one):
             raise InputError(f"{other} is there twice", "name the features file of each stage once, in their order")
-    for one, other in combinations(stages, 2):
-        if one.folder == other.folder:
-            told = f"results of {one.features} and {other.features} would go to one folder, {one.folder}"
+    for earlier, later in combinations(stages, 2):
+        if earlier.folder == later.folder:
+            told = f"results of {earlier.features} and {later.features} would go to one folder, {earlier.folder}"
             raise InputError(told, "give each file a name of its own")
 
 

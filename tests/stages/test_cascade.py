@@ -19,7 +19,10 @@ from safetensors.numpy import load_file
 from gol_decouple import features, runs
 from gol_decouple.detection import evaluate_lvis
 from gol_decouple.stages import classifier
+from gol_decouple.stages.classifier_file import CLASSIFIER
 from gol_decouple.stages.detection_evaluation import DetectionEvaluation
+from gol_decouple.stages.stack import Stack
+from gol_decouple.stages.states import STATE
 
 TEST = make(12, 1, 1000)
 FAST = ("--set", "stage2.epochs=2", "--set", "stage2.batch_size=64")
@@ -367,6 +370,33 @@ def test_a_run_is_no_stage(run_cli: RunCli, folder: Path, finished_run: Path) ->
 def test_the_name_of_a_cascade(tmp_path: Path, stems: tuple[str, ...], name: str) -> None:
     stages = [runs.Target(tmp_path / f"{stem}.h5", tmp_path / stem, None) for stem in stems]
     assert runs.cascade_folder(stages, tmp_path) == tmp_path / name
+
+
+# Stopped
+
+
+def test_rois_that_are_stopped_in_their_evaluation_are_not_trained_again(
+    run_cli: RunCli, folder: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """Several are evaluated in one pass, at the end."""
+    command = ("s1.h5", "--activation", "gumbel", "--activation", "softmax", "--seeds", 2)
+
+    def stop(*_: Any) -> None:
+        raise KeyboardInterrupt
+
+    with monkeypatch.context() as patch:
+        patch.setattr(DetectionEvaluation, "evaluate_together", stop)
+        assert stage2(run_cli, *command).code == 130
+    there = sorted(folder.glob("runs/s1/stage2/*"))
+    assert [sorted(path.name for path in one.iterdir()) for one in there] == [[CLASSIFIER, STATE]] * 4
+    trained = {one.name: (one / CLASSIFIER).read_bytes() for one in there}
+    with monkeypatch.context() as patch:
+        patch.setattr(Stack, "step", stop)
+        done = stage2(run_cli, *command)
+    assert done.code == 0, done.err
+    assert done.err.count(": it was trained before, and is evaluated now\n") == 4
+    assert {one.name: (one / CLASSIFIER).read_bytes() for one in there} == trained
+    assert all(runs.is_finished(one) and not (one / STATE).exists() for one in there)
 
 
 # Beside others

@@ -124,11 +124,7 @@ def test_other_features_of_the_same_name_are_refused(run_cli: RunCli, gaussians:
     assert refused.code == 2
     (name,) = (path.name for path in (results / "stage2").iterdir())
     told = f"error: {results} has results of other features than those in {other}: {name}\n"
-    assert (
-        refused.err
-        == f"{told}hint: choose another --runs-dir, or rename the file; or remove {results / 'stage2'} "
-        + ("if its results are of no use any more\n")
-    )
+    assert refused.err.startswith(f"{told}hint: choose another --runs-dir, or rename the file; or remove ")
     assert content(results) == before
     shutil.rmtree(results / "stage2")
     assert run_cli("stage2", other, *arguments).code == 0

@@ -216,10 +216,17 @@ def told(history: object) -> Callable[[Path], None]:
     return lambda path: sealed_tensors.save(tensors_of(path), path, {"history": json.dumps(history)})
 
 
+def flip(path: Path, place: int) -> None:
+    content = bytearray(path.read_bytes())
+    content[place] ^= 4
+    path.write_bytes(content)
+
+
 EPOCH = {"epoch": 1, "lr": 1e-5, "loss": 1.0}
 SPOIL: dict[str, Callable[[Path], object]] = {
     "empty": lambda path: path.write_bytes(b""),
     "no safetensors": lambda path: path.write_bytes(b"hello, what is this?"),
+    "a bit flipped": lambda path: flip(path, -5),
     "truncated": lambda path: path.write_bytes(path.read_bytes()[:-1]),
     "header truncated": lambda path: path.write_bytes(path.read_bytes()[:50]),
     "a classifier": lambda path: save_file({"weight": torch.zeros(3, 8), "bias": torch.zeros(3)}, path),
