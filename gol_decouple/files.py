@@ -67,6 +67,17 @@ def disk_errors(path: Path) -> Iterator[None]:
         ) from None
 
 
+def make_folder(folder: Path) -> Path:
+    """Make it, if it is not there.
+
+    Raises:
+        EnvironmentFailure: it cannot be made.
+    """
+    with disk_errors(folder):
+        folder.mkdir(parents=True, exist_ok=True)
+    return folder
+
+
 def write_text(path: Path, text: str) -> None:
     """Write `text` to `path` atomically."""
     with atomic_path(path) as temporary:

@@ -14,13 +14,12 @@ A manifest is written last, so a folder that has one is finished:
 
 from __future__ import annotations
 
-import fcntl
 import hashlib
 import json
 import shlex
 import shutil
 from collections.abc import Iterator, Mapping, Sequence
-from contextlib import contextmanager
+from contextlib import ExitStack, contextmanager
 from dataclasses import dataclass
 from itertools import takewhile
 from pathlib import Path
@@ -29,6 +28,7 @@ from typing import Any, Protocol
 from gol_decouple.config import differing_fields, load_config, to_toml
 from gol_decouple.errors import EnvironmentFailure, InputError
 from gol_decouple.files import disk_errors, read_json, write_json, write_text
+from gol_decouple.locks import locked
 from gol_decouple.progress import Progress
 from gol_decouple.settings import Config, Stage2Config
 
@@ -89,23 +89,18 @@ def create_run(folder: Path, config: Config, overwrite: bool = False) -> None:
 
 
 @contextmanager
-def working_on(folder: Path) -> Iterator[None]:
-    """Makes the run's folder and keeps other processes from working on it.
+def working_on(folder: Path, hint: str = "wait until it is done, or choose another --name") -> Iterator[None]:
+    """Makes the run's folder and keeps other processes from working on it; those that only read are not kept out.
 
     Raises:
-        EnvironmentFailure: another process does.
+        EnvironmentFailure: another process does, or the folder cannot be written.
     """
-    with disk_errors(folder):
-        folder.mkdir(parents=True, exist_ok=True)
-        lock = (folder / LOCK).open("w")
-    with lock:
-        try:
-            fcntl.flock(lock, fcntl.LOCK_EX | fcntl.LOCK_NB)
-        except BlockingIOError:
-            hint = "wait until it is done, or choose another --name"
-            raise EnvironmentFailure(f"another process is working on {folder}", hint) from None
-        except OSError:
-            pass  # some network file systems have no locks: one process at a time is then the user's care
+    with ExitStack() as stack:
+        with disk_errors(folder):
+            folder.mkdir(parents=True, exist_ok=True)
+            is_ours = stack.enter_context(locked(folder / LOCK))
+        if not is_ours:
+            raise EnvironmentFailure(f"another process is working on {folder}", hint)
         yield
 
 
@@ -143,11 +138,14 @@ def find_target(run: Path, runs_dir: Path) -> Target:
     _check_runs_dir(runs_dir)
     folder = runs_dir / run.stem
     if (folder / CONFIG).is_file():
-        raise InputError(
-            f"results of {run} would go to {folder}, which is a run of its own",
-            "rename the file, or choose another --runs-dir",
-        )
+        raise own_run(run, folder)
     return Target(run, folder, None)
+
+
+def own_run(features: Path, folder: Path) -> InputError:
+    """What to tell of a features file that a run has the name of."""
+    told = f"results of {features} would go to {folder}, which is a run of its own"
+    return InputError(told, "rename the file, or choose another --runs-dir")
 
 
 def cascade_folder(stages: Sequence[Target], runs_dir: Path, name: str | None = None) -> Path:

@@ -20,6 +20,7 @@ from gol_decouple.features import FeaturesFile
 from gol_decouple.report.rows import collect_rows
 from gol_decouple.runs import MANIFEST, read_manifest
 from gol_decouple.stages import choosing, saved, states
+from gol_decouple.stages.classifier_file import CLASSIFIER
 from gol_decouple.stages.feed import TrainRows
 from gol_decouple.stages.jobs import Job, State
 from gol_decouple.stages.samples import Holdout
@@ -261,11 +262,11 @@ def test_where_val_was_held_out_what_was_chosen_from_is_what_is_reported(
     stage2(run_cli, with_val, tmp_path / "runs", "--method", "crt", *LIST)
     (final,) = folders(tmp_path)
     candidate = final.parents[1] / "candidates" / final.name
-    assert (final / saved.CLASSIFIER).read_bytes() == (candidate / saved.CLASSIFIER).read_bytes()
+    assert (final / CLASSIFIER).read_bytes() == (candidate / CLASSIFIER).read_bytes()
     told, other = read_manifest(final), read_manifest(candidate)
     assert (told["split"], other["split"]) == ("test", "val")
     assert told["history"] == other["history"]
-    own = load_file(final / saved.CLASSIFIER)
+    own = load_file(final / CLASSIFIER)
     for manifest, split in ((told, "test"), (other, "val")):
         wanted = gol_decouple.evaluate((own["weight"], own["bias"]), with_val, split)
         assert manifest["metrics"]["top1_balanced"] == pytest.approx(wanted["top1_balanced"])
@@ -301,7 +302,7 @@ def test_an_interrupted_choice_continues(
         one, other = (folders(tmp_path / name, section) for name in ("whole", "stopped"))
         assert [folder.name for folder in one] == [folder.name for folder in other]
         for whole, stopped in zip(one, other, strict=True):
-            assert (whole / saved.CLASSIFIER).read_bytes() == (stopped / saved.CLASSIFIER).read_bytes()
+            assert (whole / CLASSIFIER).read_bytes() == (stopped / CLASSIFIER).read_bytes()
             assert not (stopped / states.STATE).exists()
     for whole, stopped in zip(asked_for(tmp_path / "whole"), asked_for(tmp_path / "stopped"), strict=True):
         assert choice(whole) == choice(stopped)
@@ -330,7 +331,7 @@ def test_an_interrupted_training_of_what_was_chosen_continues(
     assert again.err.count(": continuing after epoch 1\n") == 1
     (whole,), (stopped,) = (folders(tmp_path / name) for name in ("whole", "stopped"))
     assert whole.name == stopped.name
-    assert (whole / saved.CLASSIFIER).read_bytes() == (stopped / saved.CLASSIFIER).read_bytes()
+    assert (whole / CLASSIFIER).read_bytes() == (stopped / CLASSIFIER).read_bytes()
     assert choice(whole) == choice(stopped)
 
 
@@ -416,7 +417,7 @@ def test_refit_trains_on_train_and_val(
     joined = [np.concatenate(parts) for parts in zip(splits["train"], splits["val"], strict=True)]
     other = write(tmp_path / "joined.h5", {"train": tuple(joined), "test": splits["test"]})
     wanted = gol_decouple.retrain(other, name, lr=manifest["settings"]["lr"], epochs=2)
-    found = load_file(final / saved.CLASSIFIER)
+    found = load_file(final / CLASSIFIER)
     torch.testing.assert_close(found["weight"], wanted.weight, rtol=1e-5, atol=1e-6)
     torch.testing.assert_close(found["bias"], wanted.bias, rtol=1e-5, atol=1e-6)
     apart = gol_decouple.retrain(with_val, name, lr=manifest["settings"]["lr"], epochs=2)
@@ -433,7 +434,7 @@ def test_refit_without_a_choice_is_on_train_and_val_too(
     joined = [np.concatenate(parts) for parts in zip(splits["train"], splits["val"], strict=True)]
     other = write(tmp_path / "joined.h5", {"train": tuple(joined), "test": splits["test"]})
     wanted, apart = (gol_decouple.retrain(path, name).classifier.tensors() for path in (other, with_val))
-    found = load_file(final / saved.CLASSIFIER)
+    found = load_file(final / CLASSIFIER)
     assert found.keys() == wanted.keys()
     for part, tensor in wanted.items():
         torch.testing.assert_close(found[part], tensor, rtol=1e-6, atol=1e-6)
@@ -474,11 +475,11 @@ def test_where_train_was_carved_refit_says_whether_what_was_held_out_comes_back(
     splits = held_out_as_val(drawn_splits())
     source = write(tmp_path / "rest.h5", splits) if refit is False else carved
     wanted = gol_decouple.retrain(source, "crt", lr=manifest["settings"]["lr"], epochs=2)
-    found = load_file(final / saved.CLASSIFIER)
+    found = load_file(final / CLASSIFIER)
     torch.testing.assert_close(found["weight"], wanted.weight, rtol=1e-5, atol=1e-6)
     if refit is False:
         same = final.parents[1] / "candidates" / final.name
-        assert (final / saved.CLASSIFIER).read_bytes() == (same / saved.CLASSIFIER).read_bytes()
+        assert (final / CLASSIFIER).read_bytes() == (same / CLASSIFIER).read_bytes()
 
 
 def test_streamed_rows_are_chosen_from_and_trained_on_with_val(
@@ -640,7 +641,7 @@ def made(run_cli: RunCli, folder: Path, splits: Splits, kind: str, asked: str) -
     return {
         # The hash at the end of a name is of all features.
         (section, path.name.rpartition("-")[0]): (
-            (path / saved.CLASSIFIER).read_bytes(),
+            (path / CLASSIFIER).read_bytes(),
             choice(path) if (path / runs.CHOICE).exists() else None,
             read_manifest(path)["temperature"],
         )

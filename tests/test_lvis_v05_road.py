@@ -18,8 +18,8 @@ from gol_decouple import features, losses, runs
 from gol_decouple.config import load_config
 from gol_decouple.detection import evaluate_lvis
 from gol_decouple.detection.box_evaluation import box_columns
+from gol_decouple.stages.classifier_file import load_classifier
 from gol_decouple.stages.detection_evaluation import DetectionEvaluation, _scorer, category_ids
-from gol_decouple.stages.saved import load_classifier
 
 CLASSES = 1230
 FILE = "lvis_v0.5_val_3.json"

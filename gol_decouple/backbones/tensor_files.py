@@ -13,9 +13,8 @@ from typing import Any, NamedTuple
 
 import numpy as np
 import torch
-from safetensors import SafetensorError, safe_open
-from safetensors.torch import load_file
 
+from gol_decouple import sealed_tensors
 from gol_decouple.backbones.plain_pickle import read_pickle
 from gol_decouple.errors import InputError
 from gol_decouple.zip_files import damaged_entry, entries_of
@@ -81,11 +80,11 @@ def read_contents(path: Path) -> Contents:
         )
     if is_safetensors(path):
         try:
-            with safe_open(path, framework="pt") as file:
-                notes = file.metadata() or {}
-            return Contents({(name,): tensor for name, tensor in load_file(path).items()}, notes)
-        except (SafetensorError, OSError, ValueError) as error:
-            raise InputError(f"checkpoint {path} is not a readable safetensors file: {error}") from None
+            there = sealed_tensors.load(path)
+        except ValueError as error:
+            told = f"checkpoint {path} is not a readable safetensors file: {error}"
+            raise InputError(told, "copy it again from where it was made, or make it again") from None
+        return Contents({(name,): tensor for name, tensor in there.tensors.items()}, there.metadata)
     if format_of(path) == "pickle":
         return Contents(_select(_of_arrays(path), path), {})
     _refuse_bombs(path)

@@ -66,9 +66,12 @@ def overrides(set_: list[str] | None, data_root: Path | None) -> list[str]:
 
 def print_report(paths: list[Path], runs_dir: Path, format_: Format, baseline: str | None = None) -> None:
     """The report on all that is finished in `paths`, and its gains, to stdout."""
-    from gol_decouple.report import gains, rows, tables
+    from gol_decouple.report import gains, rows, steady, tables
 
-    found = gains.add_gains(rows.collect_rows(paths, runs_dir), baseline)
+    found = steady.steadily(
+        lambda: rows.finished_folders(paths, runs_dir),
+        lambda: gains.add_gains(rows.collect_rows(paths, runs_dir), baseline),
+    )
     if format_ is Format.table:
         tables.print_tables(found, Console())
     else:

@@ -6,9 +6,7 @@ from collections.abc import Callable
 from pathlib import Path
 from typing import Any, NamedTuple
 
-from safetensors.torch import save_file
-
-from gol_decouple import runs
+from gol_decouple import runs, sealed_tensors
 from gol_decouple.errors import EnvironmentFailure, InputError
 from gol_decouple.export.checkpoint import as_checkpoint
 from gol_decouple.export.detector import detector_checkpoint, detector_file
@@ -93,7 +91,7 @@ def _detector(found: Found, kind: str) -> _Prepared:
 
 def _safetensors(model: Restored) -> tuple[str, Write, list[str]]:
     tensors: Tensors = tensors_of(model)
-    return runs.MODEL, lambda path: save_file(tensors, path, metadata={"format": "pt"}), []
+    return runs.MODEL, lambda path: sealed_tensors.write(tensors, path, {"format": "pt"}), []
 
 
 def _checkpoint(model: Restored) -> tuple[str, Write, list[str]]:

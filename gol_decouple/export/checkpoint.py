@@ -8,9 +8,8 @@ from pathlib import Path
 from typing import Any
 
 import torch
-from safetensors.torch import save_file
 
-from gol_decouple import runs
+from gol_decouple import runs, sealed_tensors
 from gol_decouple.errors import InputError, few
 from gol_decouple.export.linear import own_tensors
 from gol_decouple.files import read_json
@@ -37,9 +36,9 @@ class Checkpoint:
     metadata: dict[str, str] = field(default_factory=dict)
 
     def write(self, path: Path) -> None:
-        """Write it: a safetensors file, or a torch file that can be read with `weights_only=True`."""
+        """Write it: a sealed safetensors file, or a torch file that can be read with `weights_only=True`."""
         if self.as_safetensors:
-            save_file(self.tree, path, metadata={"format": "pt"} | self.metadata)
+            sealed_tensors.write(self.tree, path, {"format": "pt"} | self.metadata)
         else:
             torch.save(self.tree, path)
 

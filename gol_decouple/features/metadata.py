@@ -15,7 +15,7 @@ import numpy as np
 from numpy.typing import NDArray
 
 from gol_decouple.errors import InputError
-from gol_decouple.features import hdf5
+from gol_decouple.features import hdf5, parts
 from gol_decouple.features.columns import LABELS, Column, columns_of
 from gol_decouple.features.hdf5 import UntrustedFile
 from gol_decouple.features.layout import FORMAT, VERSION, Header, Samples, SplitLayout, blocks
@@ -107,6 +107,16 @@ def read_unfinished(path: Path) -> tuple[Header, dict[str, SplitLayout]]:
     """
     with reading(path) as file:
         return read_plan(file)
+
+
+def read_origin(path: Path) -> dict[str, Any]:
+    """Where a file's features come from, as their writer told; nothing else of it is read.
+
+    Raises:
+        InputError: it cannot be read.
+    """
+    with reading(path) as file:
+        return parts.read_origin(file)
 
 
 def read_rows(path: Path, split: str, column: Column, view: int, start: int, stop: int) -> NDArray[Any]:

@@ -65,14 +65,21 @@ def collect_rows(paths: Sequence[Path], runs_dir: Path) -> list[Row]:
     Raises:
         InputError: a path that is not there, or no finished run below any of them.
     """
-    folders: dict[Path, None] = {}
-    for path in paths:
-        folders |= dict.fromkeys(_finished_folders(path, runs_dir))
+    folders = finished_folders(paths, runs_dir)
     if not folders:
         where = ", ".join(str(path) for path in paths)
         raise InputError(f"no finished run in {where}", "gol-decouple stage1 CONFIG makes one")
     rows = [_row(folder) for folder in folders]
     return sorted(rows, key=lambda row: (str(row["run"]), row["stage"], row["method"], str(row["path"])))
+
+
+def finished_folders(paths: Sequence[Path], runs_dir: Path) -> list[Path]:
+    """Those of all finished runs and classifiers at or below `paths`, each once.
+
+    Raises:
+        InputError: a path that is not there.
+    """
+    return list(dict.fromkeys(folder for path in paths for folder in _finished_folders(path, runs_dir)))
 
 
 def by_setting(rows: Sequence[Row]) -> list[list[Row]]:

@@ -8,6 +8,7 @@ from __future__ import annotations
 
 import hashlib
 from collections.abc import Iterator, Sequence
+from contextlib import ExitStack
 from dataclasses import dataclass
 from itertools import combinations
 from pathlib import Path
@@ -19,13 +20,16 @@ from gol_decouple import methods, runs
 from gol_decouple.classifiers import Classifier
 from gol_decouple.errors import InputError
 from gol_decouple.features import FeaturesFile, is_detection
+from gol_decouple.files import make_folder
 from gol_decouple.losses import Loss
 from gol_decouple.progress import SILENT, Progress
 from gol_decouple.runs import Target
 from gol_decouple.settings import Stage2Config
 from gol_decouple.stages.classifier import (
     EVALUATED_TOGETHER,
+    candidates_of,
     final_samples,
+    one_by_one,
     open_work,
     points_of,
     raise_all,
@@ -36,7 +40,8 @@ from gol_decouple.stages.jobs import Job
 from gol_decouple.stages.loaded import stage_one
 from gol_decouple.stages.manifest import finish
 from gol_decouple.stages.restored import retrained
-from gol_decouple.stages.saved import Work, make_folder
+from gol_decouple.stages.results_folder import means_of, results_of
+from gol_decouple.stages.saved import Work
 
 # What a manifest of the mean says as those of its members do.
 _OF_MEMBERS = (
@@ -68,7 +73,7 @@ def run_cascade(
 
     Raises:
         InputError: files that are not the stages of one cascade, and what `run_stage2` raises.
-        EnvironmentFailure: the disk is full.
+        EnvironmentFailure: the disk is full, or another process works on one of the folders.
     """
     _check_targets(stages)
     sets = points_of(stages[0], names, grid, progress)
@@ -78,12 +83,17 @@ def run_cascade(
         _check_origins(one, other)
     made: list[list[tuple[Job, Path]]] = []
     errors: list[InputError] = []
-    for work in works:
-        progress.say(f"stage {len(made) + 1} of {len(works)}: {work.features.path}")
-        of_stage, failed = retrain_all(work, sets, seeds, overwrite, keep_grid)
-        made.append(of_stage)
-        errors += failed
-    found = _evaluate([*_of_stage_one(works, folder), *_retrained(works, made, folder)], works, overwrite)
+    sets = one_by_one(sets) if keep_grid else sets
+    candidates = [candidates_of(work, sets) for work in works]
+    with ExitStack() as stack:
+        for held in (means_of(folder), *(results_of(work) for work in works)):
+            stack.enter_context(held)
+        for work, own in zip(works, candidates, strict=True):
+            progress.say(f"stage {len(made) + 1} of {len(works)}: {work.features.path}")
+            of_stage, failed = retrain_all(work, sets, seeds, own, overwrite)
+            made.append(of_stage)
+            errors += failed
+        found = _evaluate([*_of_stage_one(works, folder), *_retrained(works, made, folder)], works, overwrite)
     raise_all(errors)
     return found
 
@@ -204,6 +214,10 @@ def _check_targets(stages: Sequence[Target]) -> None:
     for one, other in combinations([stage.features for stage in stages], 2):
         if other.samefile(one):
             raise InputError(f"{other} is there twice", "name the features file of each stage once, in their order")
+    for earlier, later in combinations(stages, 2):
+        if earlier.folder == later.folder:
+            told = f"results of {earlier.features} and {later.features} would go to one folder, {earlier.folder}"
+            raise InputError(told, "give each file a name of its own")
 
 
 def _check_origins(earlier: FeaturesFile, later: FeaturesFile) -> None:

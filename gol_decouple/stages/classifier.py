@@ -18,6 +18,7 @@ from gol_decouple.stages.choosing import Candidates, Choice, seeds_of
 from gol_decouple.stages.detection_evaluation import DetectionEvaluation
 from gol_decouple.stages.jobs import Job, Retrained, check
 from gol_decouple.stages.manifest import finish
+from gol_decouple.stages.results_folder import results_of
 from gol_decouple.stages.samples import Samples
 from gol_decouple.stages.saved import Saved, Work
 
@@ -49,23 +50,49 @@ def run_stage2(
 
     Raises:
         InputError: an unknown method or setting, a features file that cannot be used, or training that diverges.
-        EnvironmentFailure: the disk is full.
+        EnvironmentFailure: the disk is full, or another process works on the same folder.
     """
     sets = points_of(target, names, grid, progress)
     work = open_work(target, sets, grid, device, progress, annotations)
-    made, errors = retrain_all(work, sets, seeds, overwrite, keep_grid)
+    sets = one_by_one(sets) if keep_grid else sets
+    candidates = candidates_of(work, sets)
+    with results_of(work):
+        made, errors = retrain_all(work, sets, seeds, candidates, overwrite)
     raise_all(errors)
     return [folder for _, folder in made]
 
 
+def one_by_one(sets: Sequence[Sequence[Method]]) -> list[list[Method]]:
+    """Every point of every method on its own, so that nothing is chosen."""
+    return [[point] for points in sets for point in points]
+
+
+def _is_open(points: Sequence[Method]) -> bool:
+    return len(points) > 1 or points[0].temperature == "val"
+
+
+def candidates_of(work: Work, sets: Sequence[Sequence[Method]]) -> Candidates | None:
+    """What the choice is made among, if there is one to make.
+
+    Raises:
+        InputError: there is, and these features have nothing to choose by.
+    """
+    return Candidates(work) if any(map(_is_open, sets)) else None
+
+
 def retrain_all(
-    work: Work, sets: Sequence[Sequence[Method]], seeds: Sequence[int], overwrite: bool = False, keep_grid: bool = False
+    work: Work,
+    sets: Sequence[Sequence[Method]],
+    seeds: Sequence[int],
+    candidates: Candidates | None = None,
+    overwrite: bool = False,
 ) -> tuple[list[tuple[Job, Path]], list[InputError]]:
-    """What `run_stage2` does, once all is open: what was to be made, with its folder, and the errors of what failed."""
-    if keep_grid:
-        sets = [[point] for points in sets for point in points]
-    open_sets = [points for points in sets if len(points) > 1 or points[0].temperature == "val"]
-    candidates = Candidates(work) if open_sets else None
+    """What `run_stage2` does, once all is open: what was to be made, with its folder, and the errors of what failed.
+
+    Args:
+        candidates: of `candidates_of` these points.
+    """
+    open_sets = [points for points in sets if _is_open(points)]
     chosen: list[Method | Choice] = [points[0] for points in sets if points not in open_sets]
     errors = []
     if candidates is not None:

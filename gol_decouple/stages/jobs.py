@@ -74,7 +74,7 @@ def _check_background(method: Method, classes: Classes) -> None:
 
 @dataclass(frozen=True)
 class State:
-    """A classifier between two epochs.
+    """A classifier between two epochs, or after the last one; on the device it is trained on.
 
     Attributes:
         trained, velocity: what is trained and its momentum, [P] (see `classifiers.Trained`).
@@ -89,7 +89,7 @@ class State:
     gradients: torch.Tensor | None = None
 
     def fits(self, method: Method, loss: Loss, num_classes: int, feature_size: int) -> bool:
-        """Whether it can be one of a method's classifiers that has epochs left."""
+        """Whether it can be one of a method's classifiers, with epochs left or just trained."""
         columns = loss.num_columns(num_classes)
         start = (torch.empty(1, columns, feature_size, device="meta"), torch.empty(1, columns, device="meta"))
         wanted = makes(method)(*start).initial[0]
@@ -99,7 +99,7 @@ class State:
         history = isinstance(self.history, list) and all(isinstance(entry, dict) for entry in self.history)
         if self.gradients is not None:
             same &= self.gradients.shape == (len(self.history), 3, num_classes)
-        return history and same and 0 < len(self.history) < method.epochs
+        return history and same and 0 < len(self.history) <= method.epochs
 
 
 def _like(tensor: torch.Tensor, other: torch.Tensor) -> bool:

@@ -16,6 +16,7 @@ from gol_decouple.losses import Loss
 from gol_decouple.metrics import no_metrics
 from gol_decouple.stages.detection_evaluation import DetectionEvaluation, Losses
 from gol_decouple.stages.evaluation import metrics_of, predict, save_predictions
+from gol_decouple.stages.states import STATE
 
 
 def finish(
@@ -58,6 +59,7 @@ def finish(
         "software": runtime.describe(device),
     }
     runs.write_manifest(folder, manifest)
+    (folder / STATE).unlink(missing_ok=True)  # what it would have been evaluated from, if that had been stopped
 
 
 def _describe(features: FeaturesFile) -> dict[str, Any]:

@@ -13,8 +13,6 @@ from typing import Any
 
 import numpy as np
 import torch
-from safetensors import SafetensorError
-from safetensors.torch import load_file
 
 from gol_decouple import losses, methods, runs
 from gol_decouple.backbones import ImageClassifier, build_model
@@ -24,10 +22,10 @@ from gol_decouple.errors import InputError
 from gol_decouple.losses import ClassFacts, Loss
 from gol_decouple.settings import Config
 from gol_decouple.stages.calibration import tempered
+from gol_decouple.stages.classifier_file import load_classifier
 from gol_decouple.stages.finding import Found
 from gol_decouple.stages.jobs import loss_of
-from gol_decouple.stages.loaded import unreadable_model
-from gol_decouple.stages.saved import load_classifier
+from gol_decouple.stages.loaded import load_tensors, unreadable_model
 
 
 @dataclass(frozen=True, eq=False)
@@ -96,10 +94,10 @@ def load_model(run: Path, config: Config, num_classes: int) -> ImageClassifier:
         InputError: its weights cannot be read, or are of another model.
     """
     model = build_model(config.backbone.name, num_classes, config.seed, config.transform.size)
-    path = run / runs.MODEL
+    tensors = load_tensors(run)
     try:
-        model.load_state_dict(load_file(path))
-    except (SafetensorError, OSError, RuntimeError) as error:
+        model.load_state_dict(tensors)
+    except RuntimeError as error:
         raise unreadable_model(run, str(error)) from None
     return model.eval()
 

@@ -10,28 +10,27 @@ from pathlib import Path
 from typing import Any
 
 import torch
-from safetensors import SafetensorError, safe_open
-from safetensors.torch import load_file, save_file
 
 from gol_decouple import methods, runs
-from gol_decouple.classifiers import Classifier, as_tensors, from_tensors
-from gol_decouple.errors import InputError
+from gol_decouple.classifiers import as_tensors
+from gol_decouple.errors import GolDecoupleError, InputError
 from gol_decouple.features import FeaturesFile
-from gol_decouple.files import atomic_path, disk_errors
+from gol_decouple.files import make_folder
 from gol_decouple.progress import Progress
 from gol_decouple.runs import Target
+from gol_decouple.stages.classifier_file import facts_of, load_retrained, save_classifier
 from gol_decouple.stages.closed_form import closed_form
 from gol_decouple.stages.detection_evaluation import DetectionEvaluation
 from gol_decouple.stages.feed import TrainRows
-from gol_decouple.stages.gradients import GRADIENTS, read_gradients, write_gradients
+from gol_decouple.stages.gradients import GRADIENTS, write_gradients
 from gol_decouple.stages.jobs import Job, Retrained, State, loss_of
 from gol_decouple.stages.rows import open_rows
 from gol_decouple.stages.samples import Samples
-from gol_decouple.stages.states import STATE, read_state, write_state
+from gol_decouple.stages.states import STATE, LastStates, read_state
 from gol_decouple.stages.together import train_together
+from gol_decouple.stopping import deferred
 
-CLASSIFIER = "classifier.safetensors"
-# A training that is stopped loses no more than this, or an epoch where that is longer.
+# A training that is killed loses no more than this, or an epoch where that is longer.
 SECONDS_BETWEEN_SAVES = 30.0
 
 
@@ -76,8 +75,9 @@ class Saved:
         self.samples = samples
         self._finish = finish
         self._adopted = adopted
+        self._states = LastStates()
+        self._unevaluated: list[Path] = []
         self._last_save = time.monotonic()
-        self._shuffled_rows: int | None = None
 
     def folder(self, job: Job) -> Path:
         """Where a job's classifier is kept."""
@@ -142,33 +142,36 @@ class Saved:
         Raises:
             InputError: its file is not there any more, or damaged.
         """
-        folder = self.folder(job)
-        manifest = runs.read_manifest(folder)
-        classifier = load_classifier(folder)
-        try:
-            history, views, seconds = (manifest[name] for name in ("history", "views", "seconds"))
-            shuffled_rows = manifest["shuffled_rows"]
-        except KeyError as error:
-            raise _unreadable(folder, error) from None
-        loss = loss_of(job.method, self.samples.facts(self._work.features))
-        temperature = manifest.get("temperature")
-        num_classes = len(self._work.features.classes)
-        gradients = read_gradients(folder, num_classes) if (folder / GRADIENTS).is_file() else None
-        return Retrained(
-            *(classifier, job.method, loss, views, history, seconds, shuffled_rows, temperature), gradients=gradients
-        )
+        features = self._work.features
+        loss = loss_of(job.method, self.samples.facts(features))
+        return load_retrained(self.folder(job), job.method, loss, len(features.classes))
 
     def _run(self, jobs: Sequence[Job]) -> list[InputError]:
-        """Make classifiers and save each when it is done; returns the errors of those that failed."""
+        """Make classifiers and save each when it is done; returns the errors of those that failed.
+
+        What stops that, a signal say, lets each go on after its last finished epoch when it is made again.
+        """
+        try:
+            return self._make(jobs)
+        except GolDecoupleError:
+            raise
+        except BaseException:
+            self._save_last()
+            raise
+
+    def _make(self, jobs: Sequence[Job]) -> list[InputError]:
         errors = []
         for job, result in self._results(jobs):
             if not isinstance(result, InputError):
                 self._save(job, result)
-            (self.folder(job) / STATE).unlink(missing_ok=True)
-            if isinstance(result, InputError):
-                errors.append(result)
-                with contextlib.suppress(OSError):
-                    self.folder(job).rmdir()  # unless there is an older result in it
+                continue
+            errors.append(result)
+            folder = self.folder(job)
+            self._states.drop(folder)
+            (folder / STATE).unlink(missing_ok=True)
+            with contextlib.suppress(OSError):
+                folder.rmdir()  # unless there is an older result in it
+        self._states.write()  # of what is still to be evaluated
         return errors
 
     def _results(self, jobs: Sequence[Job]) -> Iterator[tuple[Job, Retrained | InputError]]:
@@ -194,7 +197,7 @@ class Saved:
     def _open_rows(self, jobs: Sequence[Job]) -> TrainRows:
         work = self._work
         rows = open_rows(work.features, work.device, [job.method for job in jobs], work.memory_gb, self.samples)
-        self._shuffled_rows = rows.shuffled_rows
+        self._states.shuffled_rows = rows.shuffled_rows
         if rows.shuffled_rows is not None:
             shuffled = f"{rows.shuffled_rows:,} rows shuffled at a time"
             work.progress.say(f"{work.features.path} is streamed, {shuffled} (stage2.memory_gb)")
@@ -221,11 +224,18 @@ class Saved:
         return replace(job, stage_one=weights, started_from=self.folder(first).name)
 
     def _save_states(self, states: Iterable[tuple[Job, State]]) -> None:
-        if time.monotonic() - self._last_save < SECONDS_BETWEEN_SAVES:
-            return
-        for job, state in states:
-            write_state(make_folder(self.folder(job)), state, self._shuffled_rows)
-        self._last_save = time.monotonic()
+        self._states.keep({self.folder(job): state for job, state in states})
+        if time.monotonic() - self._last_save >= SECONDS_BETWEEN_SAVES:
+            self._states.write()
+            self._last_save = time.monotonic()
+
+    def _save_last(self) -> None:
+        """Write the states of the last finished epoch; a signal that comes meanwhile has to wait."""
+        with deferred():
+            try:
+                self._states.write()
+            except Exception as error:  # what stopped the training is told in any case
+                self._work.progress.warn(f"epochs since the last saved one are lost: {error}")
 
     def _read_state(self, job: Job) -> State | None:
         """What an interrupted training of the job left, if it left something."""
@@ -245,9 +255,12 @@ class Saved:
             told = "its first epochs were trained without stage2.gradients"
             progress.warn(f"{job} is trained from its start: {told}")
             return None
+        if len(state.history) == job.method.epochs:
+            progress.say(f"{job}: it was trained before, and is evaluated now")
+            return state
         progress.say(f"{job}: continuing after epoch {len(state.history)}")
-        if shuffled != self._shuffled_rows:
-            before, now = (count or "all" for count in (shuffled, self._shuffled_rows))
+        if shuffled != self._states.shuffled_rows:
+            before, now = (count or "all" for count in (shuffled, self._states.shuffled_rows))
             progress.warn(f"{job}: {before} rows were shuffled at a time until here, {now} from now on")
         return state
 
@@ -255,54 +268,18 @@ class Saved:
         folder = make_folder(self.folder(job))
         for old in (runs.MANIFEST, runs.CHOICE, GRADIENTS):
             (folder / old).unlink(missing_ok=True)
-        with atomic_path(folder / CLASSIFIER) as temporary:
-            told = {"normalise": "true"} if result.normalise else None
-            save_file(result.classifier.tensors(), temporary, metadata=told)
+        save_classifier(folder, result.classifier)
         if result.gradients is not None:
             write_gradients(folder, result.gradients, self._work.features.is_detection)
-        method = result.method
         facts = {
             "stage": 2,
             "run": self._work.target.folder.name,
-            "method": method.name,
-            "activation": method.activation,
-            "loss": method.loss,
-            "sampler": method.sampler,
-            "classifier": method.classifier,
-            "seed": job.seed,
-            "settings": method.settings,
-            "changed_settings": methods.changed_settings(method, self._work.features.is_detection),
-            "started_from": job.started_from,
+            **facts_of(job, result, self._work.features.is_detection),
             "trained_on": str(self.samples),
             "class_counts": self.samples.counts(self._work.features).tolist(),
-            "views": result.num_views,
-            "shuffled_rows": result.shuffled_rows,
-            "seconds": result.seconds,
-            "history": result.history,
         }
         self._finish(folder, job, result, facts)
-
-
-def load_classifier(folder: Path) -> Classifier:
-    """The classifier in the folder of a finished one.
-
-    Raises:
-        InputError: its file is not there any more, or damaged.
-    """
-    try:
-        with safe_open(folder / CLASSIFIER, "pt") as file:
-            normalise = (file.metadata() or {}).get("normalise") == "true"
-        return from_tensors(load_file(folder / CLASSIFIER), normalise)
-    except (SafetensorError, OSError, KeyError) as error:
-        raise _unreadable(folder, error) from None
-
-
-def _unreadable(folder: Path, error: Exception) -> InputError:
-    return InputError(f"the classifier in {folder} cannot be read: {error}", f"remove {folder}")
-
-
-def make_folder(folder: Path) -> Path:
-    """Make it, if it is not there."""
-    with disk_errors(folder):
-        folder.mkdir(parents=True, exist_ok=True)
-    return folder
+        self._unevaluated.append(folder)
+        for done in [one for one in self._unevaluated if runs.is_finished(one)]:
+            self._unevaluated.remove(done)
+            self._states.drop(done)

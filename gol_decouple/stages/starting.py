@@ -6,16 +6,15 @@ from contextlib import ExitStack
 from pathlib import Path
 
 import torch
-from safetensors.torch import save_file
 
-from gol_decouple import runs
+from gol_decouple import runs, sealed_tensors
 from gol_decouple.backbones import unfit
 from gol_decouple.backbones.checkpoint_settings import detector_settings
 from gol_decouple.backbones.checkpoints import Match
 from gol_decouple.backbones.detector_facts import metadata
 from gol_decouple.distributed import World
-from gol_decouple.files import atomic_path, write_json
-from gol_decouple.progress import Progress
+from gol_decouple.files import write_json
+from gol_decouple.progress import SILENT, Progress
 from gol_decouple.settings import Config
 
 
@@ -34,20 +33,25 @@ def open_run(config: Config, runs_dir: Path, overwrite: bool, progress: Progress
 
 
 def begin(stack: ExitStack, folder: Path, config: Config, match: Match | None, overwrite: bool) -> None:
-    """Make the run's folder, which no other process works on as long as `stack` is open."""
+    """Make the run's folder, which no other process works on as long as `stack` is open.
+
+    Raises:
+        InputError: it has become another run's.
+        EnvironmentFailure: another process works on it.
+    """
     stack.enter_context(runs.working_on(folder))
+    # Until now, another process may have begun a run of the same name, and ended.
+    runs.open_run(config, folder.parent, overwrite, SILENT)
     runs.create_run(folder, config, overwrite)
     if match is not None:
         write_json(folder / runs.CHECKPOINT, match.as_dict())
 
 
 def save_model(model: torch.nn.Module, path: Path, config: Config | None = None) -> None:
-    """Write all weights and statistics as safetensors, with what else makes a detector of a config what it is."""
-    tensors = {name: tensor.detach().cpu().contiguous() for name, tensor in model.state_dict().items()}
+    """Write all weights and statistics, sealed, with what else makes a detector of a config what it is."""
     own = {} if config is None or config.detector is None else metadata(detector_settings(config))
     own |= unfit.metadata(getattr(model, "unfit", ()))
-    with atomic_path(path) as temporary:
-        save_file(tensors, temporary, metadata={"format": "pt"} | own)
+    sealed_tensors.save(model.state_dict(), path, {"format": "pt"} | own)
 
 
 def warn_of_random_parts(backbone: torch.nn.Module, config: Config, progress: Progress) -> None:

@@ -1,14 +1,13 @@
-"""The file of a classifier between two epochs, from which an interrupted training continues."""
+"""Classifiers between two epochs: what is kept of them, and the file from which an interrupted training continues."""
 
 from __future__ import annotations
 
 import json
+from collections.abc import Mapping
 from pathlib import Path
 
-from safetensors import SafetensorError, safe_open
-from safetensors.torch import save_file
-
-from gol_decouple.files import atomic_path
+from gol_decouple import sealed_tensors
+from gol_decouple.files import make_folder
 from gol_decouple.stages.jobs import State
 
 STATE = "state.safetensors"
@@ -21,25 +20,52 @@ def write_state(folder: Path, state: State, shuffled_rows: int | None) -> None:
     tensors = {"trained": state.trained, "velocity": state.velocity}
     tensors |= {f"{LOSS_STATE}{name}": tensor for name, tensor in state.loss.items()}
     tensors |= {} if state.gradients is None else {_GRADIENTS: state.gradients}
-    with atomic_path(folder / STATE) as temporary:
-        told = {"history": state.history, "shuffled_rows": shuffled_rows}
-        save_file(tensors, temporary, metadata={name: json.dumps(value) for name, value in told.items()})
+    told = {"history": state.history, "shuffled_rows": shuffled_rows}
+    sealed_tensors.save(tensors, folder / STATE, {name: json.dumps(value) for name, value in told.items()})
 
 
 def read_state(folder: Path) -> tuple[State, int | None]:
     """What `write_state` wrote into `folder`.
 
     Raises:
-        ValueError: the file cannot be read, or lacks something.
+        ValueError: the file cannot be read, is damaged, or lacks something.
     """
+    tensors, metadata, _ = sealed_tensors.load(folder / STATE)
     try:
-        with safe_open(folder / STATE, "pt") as file:
-            names = list(file.keys())
-            trained, velocity = (file.get_tensor(name) for name in ("trained", "velocity"))
-            kept = [name for name in names if name.startswith(LOSS_STATE)]
-            of_loss = {name.removeprefix(LOSS_STATE): file.get_tensor(name) for name in kept}
-            gradients = file.get_tensor(_GRADIENTS) if _GRADIENTS in names else None
-            told = {name: json.loads(text) for name, text in (file.metadata() or {}).items()}
-        return State(trained, velocity, told["history"], of_loss, gradients), told["shuffled_rows"]
-    except (SafetensorError, OSError, KeyError, TypeError) as error:
-        raise ValueError(str(error)) from error
+        trained, velocity = (tensors[name] for name in ("trained", "velocity"))
+        kept = {name: tensor for name, tensor in tensors.items() if name.startswith(LOSS_STATE)}
+        of_loss = {name.removeprefix(LOSS_STATE): tensor for name, tensor in kept.items()}
+        told = {name: json.loads(text) for name, text in metadata.items()}
+        return State(trained, velocity, told["history"], of_loss, tensors.get(_GRADIENTS)), told["shuffled_rows"]
+    except (KeyError, TypeError) as error:
+        raise ValueError(f"it lacks {error}") from error
+
+
+class LastStates:
+    """The states after the last finished epoch, by folder: in memory, until they are written or have served.
+
+    Attributes:
+        shuffled_rows: see `write_state`.
+    """
+
+    def __init__(self) -> None:
+        self._states: dict[Path, State] = {}
+        self.shuffled_rows: int | None = None
+
+    def keep(self, states: Mapping[Path, State]) -> None:
+        """Take these in place of former ones; at once, so that a signal in between finds none half taken."""
+        self._states = {**self._states, **states}
+
+    def drop(self, folder: Path) -> None:
+        """Forget what is of no use any more."""
+        self._states.pop(folder, None)
+
+    def write(self) -> None:
+        """Write each into its folder, unless that was done.
+
+        Raises:
+            EnvironmentFailure: the disk is full.
+        """
+        for folder, state in list(self._states.items()):
+            write_state(make_folder(folder), state, self.shuffled_rows)
+            self.drop(folder)

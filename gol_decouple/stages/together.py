@@ -46,10 +46,14 @@ def train_together(
 
     Args:
         jobs: of methods that are trained; the others are `closed_form`'s.
-        on_epoch: called after each pass with the state of all that are not done.
+        on_epoch: called after each pass with the state of all that it trained, before any of them is yielded.
         gradients: sum the gradients of every class too, which changes nothing else.
     """
     groups = [_Group(rows, members, gradients) for members in _stackable(rows, jobs)]
+    for group in groups:
+        if group.epoch == group.method.epochs:
+            yield from group.results(seconds=0.0)
+    groups = [group for group in groups if group.epoch < group.method.epochs]
     if not groups:
         return
     started = time.perf_counter()
@@ -66,11 +70,10 @@ def train_together(
             if len(jobs) == 1:
                 bar.advance(0, f"{note}, loss {active[0].mean_losses()[0]:.3f}")
             seconds = time.perf_counter() - started
-            for group in active:
-                yield from group.end_epoch(seconds)
+            ended = [result for group in active for result in group.end_epoch(seconds)]
             if on_epoch is not None:
-                left = [group for group in active if group.epoch < group.method.epochs]
-                on_epoch(state for group in left for state in group.states())
+                on_epoch(state for group in active for state in group.states())
+            yield from ended
 
 
 def _stackable(rows: TrainRows, jobs: Sequence[Job]) -> list[list[Job]]:
@@ -196,8 +199,9 @@ class _Group:
         means: list[float] = (self._stack.loss_sums / self._rows.num_samples).tolist()
         return means
 
-    def end_epoch(self, seconds: float) -> Iterator[tuple[Job, Retrained | InputError]]:
-        """Write the histories on; yields the jobs that are done or diverged, and lets the latter go."""
+    def end_epoch(self, seconds: float) -> list[tuple[Job, Retrained | InputError]]:
+        """Write the histories on; returns the jobs that are done or diverged, and lets the latter go."""
+        ended: list[tuple[Job, Retrained | InputError]] = []
         means, finite = self.mean_losses(), self._stack.finite()
         self._stack.loss_sums.zero_()
         gradients = self._take_gradients()
@@ -209,24 +213,33 @@ class _Group:
             if not finite[position]:
                 what = "the weights are not finite" if math.isfinite(mean) else f"the loss is {mean}"
                 hint = f"lower stage2.lr (now {job.method.lr:g})"
-                yield job, InputError(f"{job} diverged in epoch {done}: {what}", hint)
-            elif done == self.method.epochs:
-                num_views = self._rows.num_views if self.method.views == "random" else 1
-                loss, classifier = copy.deepcopy(self._loss).cpu(), self._stack.classifier(position)
-                shuffled = self._rows.shuffled_rows
-                sums = self._summed(position)
-                yield (
-                    job,
-                    Retrained(classifier, job.method, loss, num_views, history, seconds, shuffled, gradients=sums),
-                )
+                ended.append((job, InputError(f"{job} diverged in epoch {done}: {what}", hint)))
         self._keep([position for position, is_finite in enumerate(finite) if is_finite])
+        return ended + (self.results(seconds) if done == self.method.epochs else [])
 
-    def states(self) -> Iterator[tuple[Job, State]]:
-        """Every job that is left, as it stands between two epochs."""
-        for position, (job, history) in enumerate(zip(self.jobs, self._histories, strict=True)):
-            trained, velocity = (of[position].cpu().clone() for of in (self._stack.trained, self._stack.velocity))
-            loss = {name: tensor.cpu().clone() for name, tensor in self._loss.state_dict().items()}
-            yield job, State(trained, velocity, list(history), loss, self._summed(position))
+    def results(self, seconds: float) -> list[tuple[Job, Retrained | InputError]]:
+        """Every job with its classifier, once all epochs are done."""
+        num_views = self._rows.num_views if self.method.views == "random" else 1
+        loss, shuffled = copy.deepcopy(self._loss).cpu(), self._rows.shuffled_rows
+        return [
+            (
+                job,
+                Retrained(
+                    *(self._stack.classifier(position), job.method, loss, num_views, history, seconds, shuffled),
+                    gradients=self._summed(position),
+                ),
+            )
+            for position, (job, history) in enumerate(zip(self.jobs, self._histories, strict=True))
+        ]
+
+    def states(self) -> list[tuple[Job, State]]:
+        """Every job that has not diverged, as it stands between two epochs; copied, and not moved, which is quick."""
+        trained, velocity = self._stack.trained.clone(), self._stack.velocity.clone()
+        loss = {name: tensor.clone() for name, tensor in self._loss.state_dict().items()}
+        return [
+            (job, State(trained[position], velocity[position], list(history), loss, self._summed(position)))
+            for position, (job, history) in enumerate(zip(self.jobs, self._histories, strict=True))
+        ]
 
     def _take_gradients(self) -> torch.Tensor | None:
         """The sums of the epoch, on the CPU, [K, 3, C]; those of the next one start from zero."""

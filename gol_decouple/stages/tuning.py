@@ -20,6 +20,7 @@ from gol_decouple.settings import Stage2Config
 from gol_decouple.stages.choosing import CRITERION, Candidates, Choice, refuse_rois
 from gol_decouple.stages.classifier import make_final, open_work, points_of
 from gol_decouple.stages.evaluation import predict
+from gol_decouple.stages.results_folder import results_of
 from gol_decouple.stages.saved import Work
 from gol_decouple.stages.search import Search
 
@@ -49,6 +50,7 @@ def tune(
     Raises:
         InputError: an unknown method or setting, a features file that cannot be used, nothing that could be trained, or
             a final classifier of the best method that could not.
+        EnvironmentFailure: the disk is full, or another process works on the same folder.
     """
     started = time.monotonic()
     refuse_rois(target.features)
@@ -59,7 +61,18 @@ def tune(
     ]
     work = open_work(target, sets, grid, device, progress)
     candidates = Candidates(work)
-    search = Search(candidates, sets, seeds, progress)
+    with results_of(work):
+        return _tune(work, candidates, Search(candidates, sets, seeds, progress), seeds, minutes, started)
+
+
+def _tune(
+    work: Work, candidates: Candidates, search: Search, seeds: Sequence[int], minutes: float, started: float
+) -> dict[str, Any]:
+    """What `tune` does, once all is open.
+
+    Args:
+        started: when, by `time.monotonic`.
+    """
     search.run(started + 60.0 * minutes)
     if not search.choices:
         if any(search.tried.values()):
@@ -67,17 +80,17 @@ def tune(
         raise InputError(f"nothing was trained in {minutes:g} minutes", "more --minutes, or fewer methods")
     told = _told(work, candidates, search, seeds)
     told |= {"minutes": minutes, "seconds": time.monotonic() - started}
-    path = target.folder / runs.TUNING
+    path = work.target.folder / runs.TUNING
     write_json(path, told)  # the decision stands before test is read
     made, errors = make_final(work, list(search.choices.values()), seeds, candidates)
     for error in errors:
-        progress.warn(error.message)
+        work.progress.warn(error.message)
     done = [folder for _, folder in made if runs.is_finished(folder)]
     shipped = [str(folder) for folder in done if runs.read_manifest(folder)["method"] == told["ship"]]
     if told["ship"] != STAGE_ONE and not shipped:
         failed = next(error for error in errors)
         raise InputError(f"{told['ship']} is best on {told['held_out']}, but failed: {failed.message}", failed.hint)
-    told["classifiers"] = shipped or [str(target.folder)]
+    told["classifiers"] = shipped or [str(work.target.folder)]
     write_json(path, told)
     return told
 

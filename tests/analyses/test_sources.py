@@ -17,7 +17,7 @@ from gol_decouple.analyses.sources import STAGE_ONE, Frequencies, open_run
 from gol_decouple.errors import InputError
 from gol_decouple.files import read_json, write_json
 from gol_decouple.progress import SILENT, Progress
-from gol_decouple.stages.saved import CLASSIFIER
+from gol_decouple.stages.classifier_file import CLASSIFIER
 
 
 def names_in(run: Path, *patterns: str) -> list[str]:

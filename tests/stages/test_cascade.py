@@ -19,7 +19,10 @@ from safetensors.numpy import load_file
 from gol_decouple import features, runs
 from gol_decouple.detection import evaluate_lvis
 from gol_decouple.stages import classifier
+from gol_decouple.stages.classifier_file import CLASSIFIER
 from gol_decouple.stages.detection_evaluation import DetectionEvaluation
+from gol_decouple.stages.stack import Stack
+from gol_decouple.stages.states import STATE
 
 TEST = make(12, 1, 1000)
 FAST = ("--set", "stage2.epochs=2", "--set", "stage2.batch_size=64")
@@ -367,3 +370,52 @@ def test_a_run_is_no_stage(run_cli: RunCli, folder: Path, finished_run: Path) ->
 def test_the_name_of_a_cascade(tmp_path: Path, stems: tuple[str, ...], name: str) -> None:
     stages = [runs.Target(tmp_path / f"{stem}.h5", tmp_path / stem, None) for stem in stems]
     assert runs.cascade_folder(stages, tmp_path) == tmp_path / name
+
+
+# Stopped
+
+
+def test_rois_that_are_stopped_in_their_evaluation_are_not_trained_again(
+    run_cli: RunCli, folder: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """Several are evaluated in one pass, at the end."""
+    command = ("s1.h5", "--activation", "gumbel", "--activation", "softmax", "--seeds", 2)
+
+    def stop(*_: Any) -> None:
+        raise KeyboardInterrupt
+
+    with monkeypatch.context() as patch:
+        patch.setattr(DetectionEvaluation, "evaluate_together", stop)
+        assert stage2(run_cli, *command).code == 130
+    there = sorted(folder.glob("runs/s1/stage2/*"))
+    assert [sorted(path.name for path in one.iterdir()) for one in there] == [[CLASSIFIER, STATE]] * 4
+    trained = {one.name: (one / CLASSIFIER).read_bytes() for one in there}
+    with monkeypatch.context() as patch:
+        patch.setattr(Stack, "step", stop)
+        done = stage2(run_cli, *command)
+    assert done.code == 0, done.err
+    assert done.err.count(": it was trained before, and is evaluated now\n") == 4
+    assert {one.name: (one / CLASSIFIER).read_bytes() for one in there} == trained
+    assert all(runs.is_finished(one) and not (one / STATE).exists() for one in there)
+
+
+# Beside others
+
+
+def test_a_cascade_works_alone_on_its_folder_and_on_those_of_its_stages(run_cli: RunCli, folder: Path) -> None:
+    for held in ("s1", "s3", "s_cascade"):
+        with runs.working_on(folder / "runs" / held):
+            refused = stage2(run_cli, *FILES, "--activation", "gumbel")
+        assert refused.code == 3
+        assert f"error: another process is working on runs/{held}\nhint: wait until it is done" in refused.err
+    assert not list(folder.glob("runs/*/stage2"))
+    with runs.working_on(folder / "runs" / "s2"):
+        assert stage2(run_cli, "s1.h5", "--activation", "gumbel").code == 0
+
+
+def test_stages_of_one_name_are_refused(run_cli: RunCli, folder: Path) -> None:
+    (folder / "later").mkdir()
+    shutil.copyfile("s2.h5", "later/s1.h5")
+    refused = stage2(run_cli, "s1.h5", "later/s1.h5", "--activation", "gumbel", "--name", "both")
+    assert refused.code == 2
+    assert "results of s1.h5 and later/s1.h5 would go to one folder, runs/s1" in refused.err

@@ -23,13 +23,13 @@ from gol_decouple.data.pictures import find_pictures
 from gol_decouple.detection.whole_detector import DetectorImage, detector_results
 from gol_decouple.errors import InputError
 from gol_decouple.predictions import Best, ImageDetections
+from gol_decouple.stages.classifier_file import load_classifier
 from gol_decouple.stages.detection_evaluation import DetectionEvaluation, _scorer
 from gol_decouple.stages.detector_prediction import detect_in_pictures, for_people
 from gol_decouple.stages.finding import find_classifier
 from gol_decouple.stages.jobs import loss_of
 from gol_decouple.stages.restored_detector import restore_detector
 from gol_decouple.stages.samples import TRAIN
-from gol_decouple.stages.saved import load_classifier
 
 pytestmark = pytest.mark.usefixtures("narrow_detectors")
 

@@ -19,6 +19,7 @@ from gol_decouple import features, methods
 from gol_decouple.config import load_config
 from gol_decouple.errors import InputError
 from gol_decouple.stages import saved
+from gol_decouple.stages.classifier_file import CLASSIFIER
 from gol_decouple.stages.gradients import GRADIENTS, GradientMass, read_gradients, write_gradients
 from gol_decouple.stages.jobs import Job, Retrained, State, Weights
 from gol_decouple.stages.rows import InMemory
@@ -177,7 +178,7 @@ class TestProgram:
         self.stage2(run_cli, run)
         folder = self.folder(run)
         assert not (folder / GRADIENTS).exists()
-        weights = (folder / saved.CLASSIFIER).read_bytes()
+        weights = (folder / CLASSIFIER).read_bytes()
         manifest = json.loads((folder / "manifest.json").read_text())
         said = self.stage2(run_cli, run, *ON)
         assert "is finished and kept as it is (--overwrite trains it again)" in said
@@ -185,7 +186,7 @@ class TestProgram:
         assert not (folder / GRADIENTS).exists()
         self.stage2(run_cli, run, *ON, "--overwrite")
         assert self.folder(run) == folder  # of the same name
-        assert (folder / saved.CLASSIFIER).read_bytes() == weights
+        assert (folder / CLASSIFIER).read_bytes() == weights
         now = json.loads((folder / "manifest.json").read_text())
         assert now | {"seconds": 0} == manifest | {"seconds": 0}
         assert read_gradients(folder, 3).shape == (3, 3, 3)
@@ -206,11 +207,11 @@ class TestProgram:
         grid = ("--set", "stage2.lr=[1e-5,1e-4]", "--set", "stage2.refit=false")
         self.stage2(run_cli, run, *grid)
         chosen = self.folder(run)
-        weights = (chosen / saved.CLASSIFIER).read_bytes()
+        weights = (chosen / CLASSIFIER).read_bytes()
         shutil.rmtree(chosen)
         self.stage2(run_cli, run, *grid, *ON)
         assert self.folder(run) == chosen
-        assert (chosen / saved.CLASSIFIER).read_bytes() == weights
+        assert (chosen / CLASSIFIER).read_bytes() == weights
         assert read_gradients(chosen, 3).any()
 
     @pytest.mark.parametrize("before", [True, False], ids=["with them", "without them"])

@@ -10,22 +10,22 @@ import numpy as np
 import pytest
 import torch
 from conftest import Outcome, RunCli
-from safetensors.torch import load_file, save_file
+from safetensors.torch import load_file
 from test_losses_in_training import COUPLED, DRAWING, SIZE, own, rows_of, write_five
 from test_resume_stage2 import assert_equal_results, folders, foreign, metadata_of, names_of_files, tensors_of
 from test_together import ROUNDING, assert_as_alone
 
 import gol_decouple
-from gol_decouple import features, methods
+from gol_decouple import features, methods, sealed_tensors
 from gol_decouple.errors import InputError
 from gol_decouple.losses import Loss
 from gol_decouple.runs import find_target, is_finished
 from gol_decouple.settings import Stage2Config
 from gol_decouple.stages import saved
 from gol_decouple.stages.classifier import run_stage2
+from gol_decouple.stages.classifier_file import CLASSIFIER
 from gol_decouple.stages.jobs import Job, Retrained, State
 from gol_decouple.stages.rows import InMemory
-from gol_decouple.stages.saved import CLASSIFIER
 from gol_decouple.stages.states import LOSS_STATE, STATE
 from gol_decouple.stages.together import train_together
 
@@ -49,7 +49,7 @@ def rows(five: Path) -> InMemory:
 
 
 def train(rows: InMemory, job: Job) -> tuple[Retrained, list[State]]:
-    """The classifier, and its state after every epoch but the last."""
+    """The classifier, and its state after every epoch."""
     states: list[State] = []
     ((_, result),) = train_together(rows, [job], on_epoch=lambda told: states.extend(state for _, state in told))
     assert isinstance(result, Retrained)
@@ -100,20 +100,20 @@ def test_columns_beside_the_classes_with_a_softmax_classifier_that_is_trained_fi
 def test_going_on_after_any_epoch_is_not_stopping(rows: InMemory, name: str) -> None:
     method = CHANGING[name]
     wanted, states = train(rows, Job(method, 3))
-    assert [len(state.history) for state in states] == [1, 2, 3]
+    assert [len(state.history) for state in states] == [1, 2, 3, 4]
     for state in states:
         assert state.loss.keys() == KEPT.get(name, set())
         assert state.fits(method, wanted.loss, 5, SIZE)
         again, later = train(rows, Job(method, 3, state=state))
         assert_same(again, wanted)
-        assert [len(one.history) for one in later] == list(range(len(state.history) + 1, EPOCHS))
+        assert [len(one.history) for one in later] == list(range(len(state.history) + 1, EPOCHS + 1))
 
 
 def test_going_on_from_different_epochs_in_one_pass(rows: InMemory) -> None:
     told = {name: train(rows, Job(CHANGING[name], 3)) for name in ("eqlv2", "seesaw", "bags", "class_balanced")}
     jobs = {Job(CHANGING[name], 3, state=state): name for name, (_, states) in told.items() for state in states}
     results = list(train_together(rows, list(jobs)))
-    assert len(results) == len(jobs) == 12
+    assert len(results) == len(jobs) == 16
     for job, result in results:
         assert isinstance(result, Retrained)
         assert_same(result, told[jobs[job]][0])
@@ -232,7 +232,7 @@ def test_a_command_that_is_interrupted_and_continued(
 def without(*names: str) -> Callable[[Path], None]:
     def spoil(path: Path) -> None:
         tensors, told = tensors_of(path), metadata_of(path)
-        save_file({name: part for name, part in tensors.items() if name not in names}, path, told)
+        sealed_tensors.save({name: part for name, part in tensors.items() if name not in names}, path, told)
 
     return spoil
 

@@ -12,9 +12,10 @@ from conftest import RunCli
 from gol_decouple import classifiers, features, methods, runs
 from gol_decouple.errors import InputError
 from gol_decouple.progress import SILENT
+from gol_decouple.stages.classifier_file import CLASSIFIER
 from gol_decouple.stages.jobs import Job, Retrained
 from gol_decouple.stages.samples import TRAIN
-from gol_decouple.stages.saved import CLASSIFIER, Saved, Work
+from gol_decouple.stages.saved import Saved, Work
 
 # Every kind of classifier there is, by a method that has it.
 KINDS = ["softmax", "lws", "ldam_drw", "disalign", "ncm", "tau_norm", "bags"]
@@ -65,4 +66,4 @@ def test_one_that_cannot_be_read_back_is_named(run_cli: RunCli, gaussians: Path,
     spoil(saved.folder(job) / CLASSIFIER)
     with pytest.raises(InputError, match=r"the classifier in .*ncm-seed0-\w+ cannot be read") as error:
         saved.load(job)
-    assert error.value.hint == f"remove {saved.folder(job)}"
+    assert error.value.hint == f"remove {saved.folder(job)} and repeat the command that made it"

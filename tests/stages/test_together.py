@@ -250,23 +250,25 @@ def test_each_is_told_when_its_own_epochs_are_done(rows: InMemory, stage_one: We
         assert isinstance(result, Retrained)
         assert result.epochs == job.method.epochs
         events.append(job.method.epochs)
-    assert events == [1, {4: 1, 2: 1}, 2, {4: 2}, {4: 3}, 4, {}]
+    assert events == [{4: 1, 1: 1, 2: 1}, 1, {4: 2, 2: 2}, 2, {4: 3}, {4: 4}, 4]
 
 
 @EVERY_METHOD
 def test_a_state_holds_all_that_the_rest_depends_on(rows: InMemory, stage_one: Weights, name: str) -> None:
-    """Continued after one, two and no epochs, all in one call."""
+    """Continued after one, two, no and all epochs, all in one call."""
     jobs = [Job(method, seed, stage_one) for method, seed in zip(lrs_around(short(name)), (0, 0, 1), strict=False)]
     saved: list[dict[Job, State]] = []
     wanted = dict(train_together(rows, jobs, on_epoch=lambda states: saved.append(dict(states))))
-    assert [len(states) for states in saved] == [3, 3, 0]
+    assert [len(states) for states in saved] == [3, 3, 3]
     continued = [
         Job(jobs[0].method, jobs[0].seed, stage_one, state=saved[0][jobs[0]]),
         Job(jobs[1].method, jobs[1].seed, stage_one, state=saved[1][jobs[1]]),
         jobs[2],
+        Job(jobs[1].method, jobs[1].seed, stage_one, state=saved[2][jobs[1]]),
     ]
     results = dict(train_together(rows, continued))
-    for job, again in zip(jobs, continued, strict=True):
+    assert next(iter(results)) is continued[3], "there is nothing to train"
+    for job, again in zip([*jobs, jobs[1]], continued, strict=True):
         before, after = wanted[job], results[again]
         assert isinstance(before, Retrained)
         assert isinstance(after, Retrained)

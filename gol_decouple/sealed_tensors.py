@@ -1,0 +1,95 @@
+"""Safetensors with a checksum: the format notices a file that is cut off, but not a bit that has changed in a tensor.
+
+The seal is one more entry of the file's metadata, so that whatever reads safetensors reads these files too.
+"""
+
+from __future__ import annotations
+
+import json
+import zlib
+from collections.abc import Mapping
+from pathlib import Path
+from typing import NamedTuple
+
+import torch
+from safetensors import SafetensorError, safe_open
+from safetensors.torch import save_file
+
+from gol_decouple.files import atomic_path
+
+SEAL = "gol_decouple.seal"
+_LENGTH_BYTES = 8  # of the header's length, with which a file begins
+_COMPACT = (",", ":")
+
+
+class Loaded(NamedTuple):
+    """What a file holds.
+
+    Attributes:
+        tensors: by name, on the CPU.
+        metadata: without the seal.
+        is_sealed: whether there was one, and all is as it was written; files of other programs have none.
+    """
+
+    tensors: dict[str, torch.Tensor]
+    metadata: dict[str, str]
+    is_sealed: bool
+
+
+def save(tensors: Mapping[str, torch.Tensor], path: Path, metadata: Mapping[str, str] | None = None) -> None:
+    """Write tensors of any device to `path`, atomically and sealed.
+
+    Raises:
+        EnvironmentFailure: the disk is full or the folder cannot be written; `path` is then as it was.
+    """
+    with atomic_path(path) as temporary:
+        write(tensors, temporary, metadata)
+
+
+def write(tensors: Mapping[str, torch.Tensor], path: Path, metadata: Mapping[str, str] | None = None) -> None:
+    """Write tensors to a temporary file, sealed. Equal tensors and metadata make equal files."""
+    there = {name: tensor.detach().cpu().contiguous() for name, tensor in tensors.items()}
+    told = dict(metadata or {})
+    save_file(there, path, metadata=told | {SEAL: _seal(there, told)})
+    _sort_metadata(path)
+
+
+def load(path: Path) -> Loaded:
+    """The tensors in a file and what it says of them, none of it damaged if it is sealed.
+
+    Raises:
+        ValueError: it is not there, no safetensors file, cut off, or not as it was written; tells which of these.
+    """
+    try:
+        with safe_open(path, framework="pt") as file:
+            tensors = {name: file.get_tensor(name) for name in file.keys()}  # noqa: SIM118  # no mapping
+            metadata = dict(file.metadata() or {})
+    except FileNotFoundError:
+        raise ValueError("there is no such file") from None
+    except (SafetensorError, OSError) as error:
+        raise ValueError(f"it is no safetensors file, or cut off ({error})") from None
+    seal = metadata.pop(SEAL, None)
+    if seal is not None and seal != _seal(tensors, metadata):
+        raise ValueError("it is damaged: its checksum is not that of its content")
+    return Loaded(tensors, metadata, seal is not None)
+
+
+def _seal(tensors: Mapping[str, torch.Tensor], metadata: Mapping[str, str]) -> str:
+    """A CRC-32 over metadata, and every tensor's name, dtype, shape and bytes."""
+    crc = zlib.crc32(json.dumps(metadata, sort_keys=True).encode())
+    for name, tensor in sorted(tensors.items()):
+        crc = zlib.crc32(json.dumps([name, str(tensor.dtype), list(tensor.shape)]).encode(), crc)
+        crc = zlib.crc32(tensor.reshape(-1).view(torch.uint8).numpy().data, crc)
+    return f"crc32:{crc:08x}"
+
+
+def _sort_metadata(path: Path) -> None:
+    """Give the metadata in a file's header one order: the library writes another one each time."""
+    with path.open("r+b") as file:
+        length = int.from_bytes(file.read(_LENGTH_BYTES), "little")
+        header = json.loads(file.read(length))
+        header["__metadata__"] = dict(sorted(header["__metadata__"].items()))
+        text = json.dumps(header, separators=_COMPACT, ensure_ascii=False).encode()
+        assert len(text) <= length, "the same entries take as much room in any order"
+        file.seek(_LENGTH_BYTES)
+        file.write(text.ljust(length))
