@@ -14,6 +14,7 @@ from typing import Any
 import numpy as np
 from numpy.typing import NDArray
 
+from gol_decouple import runs
 from gol_decouple.errors import InputError
 from gol_decouple.features import hdf5
 from gol_decouple.features.columns import LABELS, Column, columns_of
@@ -132,9 +133,8 @@ def reading(path: Path) -> AbstractContextManager[UntrustedFile]:
 
 def rebuild_hint(path: Path) -> str:
     """Which command writes the file anew."""
-    config = path.parent / "config.toml"
-    if os.path.isfile(config):
-        return f"remove {path} and run: gol-decouple stage1 {config} --runs-dir {path.parent.parent}"
+    if (path.parent / runs.CONFIG).is_file():
+        return f"remove {path} and run: {runs.stage1_command(path.parent)}"
     return f"write {path} again from its source (gol_decouple.features.write, or gol-decouple stage1)"
 
 

@@ -21,6 +21,7 @@ from gol_decouple.features import FeaturesFile
 from gol_decouple.files import read_json
 from gol_decouple.losses import Loss
 from gol_decouple.settings import Config
+from gol_decouple.stages.belonging import check_model
 
 _HINT = "repeat stage one with --overwrite, which loads the checkpoint again"
 
@@ -80,6 +81,7 @@ def _loaded_classifier(run: Path, shape: tuple[int, int]) -> LinearLayer | None:
         raise unreadable_model(run, str(error)) from None
     if (weight.shape, bias.shape) != (shape, shape[:1]):
         raise unreadable_model(run, f"its classifier is {list(weight.shape)}, not {list(shape)}")
+    check_model(run)
     return classifier_from_torchvision(weight, bias)
 
 
@@ -97,6 +99,7 @@ def load_detector(run: Path, config: Config, num_classes: int) -> Any:
     missing = sorted(model.state_dict().keys() - match.found.keys())
     if missing := [name for name in missing if not name.startswith(match.unfit)]:
         raise unreadable_model(run, f"{few(missing)} are not there, or for another number of classes")
+    check_model(run)
     return model.eval()
 
 

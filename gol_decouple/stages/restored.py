@@ -23,6 +23,7 @@ from gol_decouple.config import load_config
 from gol_decouple.errors import InputError
 from gol_decouple.losses import ClassFacts, Loss
 from gol_decouple.settings import Config
+from gol_decouple.stages.belonging import check_model
 from gol_decouple.stages.calibration import tempered
 from gol_decouple.stages.finding import Found
 from gol_decouple.stages.jobs import loss_of
@@ -101,6 +102,7 @@ def load_model(run: Path, config: Config, num_classes: int) -> ImageClassifier:
         model.load_state_dict(load_file(path))
     except (SafetensorError, OSError, RuntimeError) as error:
         raise unreadable_model(run, str(error)) from None
+    check_model(run)
     return model.eval()
 
 
