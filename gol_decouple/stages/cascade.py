@@ -235,9 +235,9 @@ def _check_pair(first: FeaturesFile, other: FeaturesFile) -> None:
     """
     both = f"{first.path} and {other.path}"
     parts = [{name: of.facts[name] for name in _OF_ALL_STAGES if name in of.facts} for of in (first, other)]
-    if differ := belonging.differences(_common(*parts), _common(*parts[::-1])):
+    if fields := belonging.differences(_common(*parts), _common(*parts[::-1])):
         hint = "export the stages of one detector together"
-        raise InputError(f"{both} are not of one cascade: {'; '.join(differ)}", hint)
+        raise InputError(f"{both} are not of one cascade: {'; '.join(fields)}", hint)
     split = "test" if "test" in first else "val"
     if split not in other or ("test" in other) != ("test" in first):
         raise InputError(f"{both} are not of one cascade: they have {first.splits} and {other.splits}")
