@@ -48,9 +48,14 @@ def _is_there(path: Path, plan: Plan, progress: Progress) -> bool:
 def refuse_other(path: Path, found: Plan, wanted: Plan) -> None:
     """Raise an InputError for a file of another plan, which names what differs."""
     if plan_hash(*found) != plan_hash(*wanted):
-        differ = belonging.differences(facts(*found), facts(*wanted)) or list(_differing_rows(found, wanted))
-        told = f"{path} is of other features than those to be written: {'; '.join(differ)}"
+        told = f"{path} is of other features than those to be written: {differing_fields(found, wanted)}"
         raise InputError(told, metadata.rebuild_hint(path))
+
+
+def differing_fields(found: Plan, wanted: Plan) -> str:
+    """What two plans that are not equal differ in."""
+    differ = belonging.differences(facts(*found), facts(*wanted)) or list(_differing_rows(found, wanted))
+    return "; ".join(differ)
 
 
 def _look_at_begun(path: Path, plan: Plan, progress: Progress) -> None:
