@@ -19,6 +19,9 @@ from gol_decouple.settings import Config, Stage2Config, with_own_length, with_re
 
 M = TypeVar("M", bound=BaseModel)
 
+# Of stage two, which trains anew what they change: a run and its features are the same whatever these are.
+STAGE_TWO = ("stage2.", "methods.")
+
 # What a run is called, where and how fast it executes does not change what it is: two configs that differ only here
 # are the same run.
 EXECUTION_KEYS = frozenset(
@@ -96,12 +99,22 @@ def to_toml(config: BaseModel) -> str:
 
 def differing_fields(old: Config, new: Config) -> list[str]:
     """`dotted.key: old -> new` for every field in which two configs describe different runs."""
+    differ = _differing(old, new)
+    return [told for key, told in differ.items() if key not in EXECUTION_KEYS and not key.startswith(STAGE_TWO)]
+
+
+def differing_stage2_settings(old: Config, new: Config) -> list[str]:
+    """The same for every setting of stage two, which belongs to no run in particular."""
+    return [told for key, told in _differing(old, new).items() if key.startswith(STAGE_TWO)]
+
+
+def _differing(old: Config, new: Config) -> dict[str, str]:
     before, after = dict(_flatten(old.model_dump())), dict(_flatten(new.model_dump()))
-    return [
-        f"{key}: {before.get(key)} -> {after.get(key)}"
+    return {
+        key: f"{key}: {before.get(key)} -> {after.get(key)}"
         for key in sorted(before.keys() | after.keys())
-        if before.get(key) != after.get(key) and key not in EXECUTION_KEYS
-    ]
+        if before.get(key) != after.get(key)
+    }
 
 
 def _configs_dir() -> Path:

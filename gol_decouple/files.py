@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import errno
+import hashlib
 import json
 import os
 from collections.abc import Iterator
@@ -65,6 +66,16 @@ def disk_errors(path: Path) -> Iterator[None]:
         raise EnvironmentFailure(
             f"{path} cannot be written: {reason}", "choose another place (--runs-dir for runs)"
         ) from None
+
+
+def file_sha256(path: Path) -> str:
+    """sha256 of a file's bytes.
+
+    Raises:
+        OSError: it cannot be read.
+    """
+    with path.open("rb") as file:
+        return hashlib.file_digest(file, "sha256").hexdigest()
 
 
 def make_folder(folder: Path) -> Path:

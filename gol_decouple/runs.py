@@ -7,6 +7,7 @@ A manifest is written last, so a folder that has one is finished:
     RUNS_DIR/<name>/stage2/<key>/  classifier.safetensors, per_class.csv, predictions.npz, manifest.json; choice.json of
                                    a classifier that was chosen; gradients.csv (stage2.gradients)
                                    (of a cascade, manifest.json and per_class_ap.csv: classifiers are its members')
+    RUNS_DIR/<name>/features.json  where there is no run: which features the results are of (see `belonging`)
     RUNS_DIR/<name>/analyses/      what `analyze` made
     RUNS_DIR/<name>/tuning.json    what `tune` tried and found
     RUNS_DIR/<name>/candidates/    the same of what there was to choose from, evaluated on what was held out
@@ -72,7 +73,7 @@ def open_run(config: Config, runs_dir: Path, overwrite: bool, progress: Progress
         raise InputError(f"run {folder} exists with another config: {'; '.join(differences)}", replace)
     if is_finished(folder) and not (folder / FEATURES).is_file():
         progress.say(f"{folder} has no {FEATURES} any more: making it again")
-        (folder / MANIFEST).unlink()
+        return folder, False
     return folder, is_finished(folder)
 
 
@@ -85,6 +86,7 @@ def create_run(folder: Path, config: Config, overwrite: bool = False) -> None:
         _remove(folder)
     with disk_errors(folder):
         folder.mkdir(parents=True, exist_ok=True)
+        (folder / MANIFEST).unlink(missing_ok=True)
     write_text(folder / CONFIG, to_toml(config))
 
 
@@ -238,10 +240,13 @@ def not_finished(run: Path) -> InputError:
     if any(run.glob(f"{FEATURES}.shard.*")):
         hint = f"gol-decouple merge {shlex.quote(str(run))}, once every process has written its own"
         return InputError(f"the features of {run} are in shards", hint)
+    return InputError(f"stage one of {run} is not finished", f"continue it: {stage1_command(run)}")
+
+
+def stage1_command(run: Path) -> str:
+    """The command that continues a run, or makes again what is missing of it."""
     command = ["gol-decouple", "stage1", run / CONFIG, "--runs-dir", run.parent, "--name", run.name]
-    return InputError(
-        f"stage one of {run} is not finished", f"continue it: {shlex.join(str(part) for part in command)}"
-    )
+    return shlex.join(str(part) for part in command)
 
 
 def runs_in(folder: Path) -> str:

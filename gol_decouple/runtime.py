@@ -74,6 +74,11 @@ def autocast_dtype(device: torch.device, precision: str = "auto") -> torch.dtype
     return torch.bfloat16 if device.type == "cpu" and _cpu_multiplies_bfloat16() else None
 
 
+def precision_name(dtype: torch.dtype | None) -> str:
+    """What `autocast_dtype` gives, in words: "float32", "bfloat16" or "float16"."""
+    return "float32" if dtype is None else str(dtype).removeprefix("torch.")
+
+
 def autocast(device: torch.device, dtype: torch.dtype | None) -> AbstractContextManager[object]:
     """Mixed precision in `dtype` on `device`; nothing for None."""
     return torch.autocast(device.type, dtype=dtype) if dtype is not None else nullcontext()

@@ -351,7 +351,6 @@ def test_where_and_how_fast_a_run_executes_is_no_difference(minimal: str, overri
         ("stage1.lr=0.2", "stage1.lr: 0.1 -> 0.2"),
         ("data.imbalance_factor=10", "data.imbalance_factor: None -> 10.0"),
         ("stage1.milestones=[2]", "stage1.milestones: () -> (2.0,)"),
-        ("stage2.q_min=-2", "stage2.q_min: None -> -2.0"),
         ("transform.flip=true", "transform.flip: False -> True"),
     ],
 )

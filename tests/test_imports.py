@@ -26,6 +26,7 @@ ROWS = (
     ("losses", "classifiers", "samplers", "posthoc"),
     ("activations",),
     ("methods", "bootstrap", "predictions", "metrics", "class_stats", "schedules"),
+    ("belonging",),
     ("config", "runs", "distributed", "runtime", "sealed_tensors"),
     ("settings", "progress", "files", "zip_files", "stopping", "launch", "locks"),
     ("detector_settings",),

@@ -178,7 +178,9 @@ def test_features_that_were_removed_are_made_again(
     (folder / runs.FEATURES).unlink()
     assert open_run(config, runs_dir, False, Progress(Console(soft_wrap=True))) == (folder, False)
     assert "has no features.h5 any more: making it again" in capsys.readouterr().out
+    assert runs.is_finished(folder), "the data may be gone, and then its model is all there is"
     create_run(folder, config)
+    assert not runs.is_finished(folder)
     assert (folder / "last.pt").exists()
     assert (folder / "stage2" / "gumbel" / "classifier.safetensors").exists()
 

@@ -15,9 +15,10 @@ from gol_decouple import methods, runs
 from gol_decouple.class_stats import GROUPS, group_masks
 from gol_decouple.classifiers import Classifier
 from gol_decouple.errors import InputError, unknown
-from gol_decouple.features import Classes, FeaturesFile, open_features
+from gol_decouple.features import Classes, FeaturesFile
 from gol_decouple.losses import Loss
 from gol_decouple.progress import Progress
+from gol_decouple.stages.belonging import open_own
 from gol_decouple.stages.finding import find_retrained
 from gol_decouple.stages.loaded import stage_one
 from gol_decouple.stages.restored import retrained
@@ -103,7 +104,7 @@ def open_run(path: Path, runs_dir: Path, patterns: Sequence[str], progress: Prog
             a classifier that cannot be read.
     """
     target = runs.find_target(path, runs_dir)
-    features = open_features(target.features)
+    features = open_own(target)
     found = [*_stage_one(target, features), *_retrained(target, features, progress)]
     if not found:
         hint = f"gol-decouple stage2 {path} --activation gumbel makes one"

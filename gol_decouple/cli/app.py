@@ -11,6 +11,7 @@ from rich.console import Console
 
 import gol_decouple
 from gol_decouple.config import config_names
+from gol_decouple.progress import to_stderr
 
 app = typer.Typer(
     help="Decoupled training for long-tailed recognition: keep the Softmax backbone, retrain only the classifier.",
@@ -66,12 +67,13 @@ def overrides(set_: list[str] | None, data_root: Path | None) -> list[str]:
 
 def print_report(paths: list[Path], runs_dir: Path, format_: Format, baseline: str | None = None) -> None:
     """The report on all that is finished in `paths`, and its gains, to stdout."""
-    from gol_decouple.report import gains, rows, steady, tables
+    from gol_decouple.report import gains, rows, stale, steady, tables
 
-    found = steady.steadily(
-        lambda: rows.finished_folders(paths, runs_dir),
-        lambda: gains.add_gains(rows.collect_rows(paths, runs_dir), baseline),
-    )
+    def found_rows() -> list[rows.Row]:
+        everything = rows.collect_rows(paths, runs_dir)
+        return gains.add_gains(stale.without_stale(everything, paths, runs_dir, to_stderr()), baseline)
+
+    found = steady.steadily(lambda: rows.finished_folders(paths, runs_dir), found_rows)
     if format_ is Format.table:
         tables.print_tables(found, Console())
     else:

@@ -6,6 +6,7 @@ import hashlib
 import struct
 from collections.abc import Callable, Iterator, Sequence
 from concurrent.futures import ThreadPoolExecutor
+from functools import cached_property
 from pathlib import Path
 from typing import NamedTuple, TypeVar, overload
 
@@ -52,7 +53,7 @@ class BadImage(NamedTuple):
 class ImageFiles:
     """N images in files below a folder. An integer index decodes one, [H, W, 3]; an array of them selects.
 
-    No file is opened before it is asked for: `look`, `sizes` and `sha256` look at all of them, once.
+    No file is opened before it is asked for: `look` and `sizes` look at all of them, once.
     """
 
     def __init__(self, root: Path, names: Sequence[str], measures: NDArray[np.int64] | None = None) -> None:
@@ -88,11 +89,25 @@ class ImageFiles:
         """Every height and width that a file's header tells, before any rotation that it asks for."""
         return {(int(height), int(width)) for height, width in np.unique(self.look()[:, :2], axis=0)}
 
+    @cached_property
+    def lengths(self) -> NDArray[np.int64]:
+        """Bytes of each file, [N], without opening any; -1 of those that are not there."""
+        if self._measures is not None:
+            return self._measures[:, 2]
+        found = [length for some in _some_at_a_time(_length, self.root, self.names) for length in some]
+        return np.array(found, dtype=np.int64)
+
     @property
     def sha256(self) -> str:
-        """Of the files' names and lengths: reading every byte of a large dataset would take as long as an epoch."""
+        """Of the files' names and lengths: reading every byte of a large dataset would take as long as an epoch.
+
+        Raises:
+            InputError: files that are missing.
+        """
+        if (self.lengths < 0).any():
+            self.look()  # tells which
         digest = hashlib.sha256("\n".join(self.names).encode(errors="surrogateescape"))
-        digest.update(np.ascontiguousarray(self.look()[:, 2]).data)
+        digest.update(np.ascontiguousarray(self.lengths).data)
         return digest.hexdigest()
 
 
@@ -133,6 +148,13 @@ def _some_at_a_time(look: Callable[[Path], T], root: Path, names: Sequence[str])
     with ThreadPoolExecutor(THREADS) as pool:
         for start in range(0, len(names), FILES_AT_A_TIME):
             yield list(pool.map(look, (root / name for name in names[start : start + FILES_AT_A_TIME])))
+
+
+def _length(path: Path) -> int:
+    try:
+        return path.stat().st_size
+    except OSError:
+        return -1
 
 
 def _measure(path: Path) -> tuple[int, int, int] | BadImage:

@@ -21,7 +21,8 @@ from gol_decouple.data.loading import clean_keys
 from gol_decouple.detection.roi_sampling import Rois, Sampling, train_rois, val_rois
 from gol_decouple.detector_settings import DetectorConfig
 from gol_decouple.distributed import ALONE, World
-from gol_decouple.features.extract import as_float32, row_order, weights_sha256
+from gol_decouple.features.existing import is_written
+from gol_decouple.features.extract import as_float32, backbone_facts, row_order
 from gol_decouple.features.layout import Block, Header, LinearWeights, SplitLayout, rows_per_block
 from gol_decouple.features.roi_writer import filled_up
 from gol_decouple.features.rois import ClassImages, ImageRows, Regressor
@@ -59,7 +60,8 @@ def extract_rois(
     world: World = ALONE,
     shard: bool = False,
 ) -> None:
-    """Write the RoIs of `dataset` as the classifier of a detector sees them to `path`; continues an interrupted file.
+    """Write the RoIs of `dataset` as the classifier of a detector sees them to `path`; continues an interrupted file,
+    and keeps a finished one.
 
     Of train images those that `roi_sampling.train_rois` draws, of val images the best proposals. Nothing of the
     detector moves.
@@ -70,7 +72,8 @@ def extract_rois(
         shard: each writes a file of its own, which `shards.merge` joins.
 
     Raises:
-        InputError: features that are not finite or overflow the file's dtype, or an image that cannot be decoded.
+        InputError: features that are not finite or overflow the file's dtype, an image that cannot be decoded, or a
+            file there that is of other features.
         EnvironmentFailure: the disk is full.
     """
     header = _header(detector, dataset, config, fitted)
@@ -80,6 +83,8 @@ def extract_rois(
         height, width = split.sizes[order].T
         rows = ImageRows(split.ids[order], height, width, _rois_per_image(config, name))
         layouts[name] = SplitLayout(rows, 1, rows_per_block(header.row_bytes, rows.rois_per_image))
+    if is_written(path, (header, layouts), world, progress, shard):
+        return
     extraction = _Extraction(detector, config, dataset.num_classes)
     with FeatureWriter(path, header, layouts, world=world, shard=shard) as writer:
         pending = writer.pending
@@ -155,7 +160,7 @@ def _header(detector: Any, dataset: AnnotatedDataset, config: Config, fitted: Fi
         feature_size=predictor.cls_score.in_features,
         classifier=LinearWeights(*map(as_float32, classifier)) if fitted.classifier else None,
         origin={
-            "backbone": {"name": config.backbone.name, "sha256": weights_sha256(detector)},
+            "backbone": backbone_facts(detector, config),
             "dataset": {
                 "name": dataset.name,
                 "imbalance_factor": float(present.max() / present.min()),

@@ -24,6 +24,7 @@ from gol_decouple.data.loading import VIEW, Batches, Key, in_batches
 from gol_decouple.data.transforms import Normalise
 from gol_decouple.distributed import ALONE, World
 from gol_decouple.errors import InputError
+from gol_decouple.features.existing import is_written
 from gol_decouple.features.layout import Block, Header, LinearWeights, Samples, SplitLayout, rows_per_block
 from gol_decouple.features.writer import FeatureWriter
 from gol_decouple.features.writer_thread import WriterThread
@@ -40,7 +41,8 @@ def extract(
     world: World = ALONE,
     shard: bool = False,
 ) -> None:
-    """Write the features of `dataset` as `model`'s classifier sees them to `path`; continues an interrupted file.
+    """Write the features of `dataset` as `model`'s classifier sees them to `path`; continues an interrupted file, and
+    keeps a finished one.
 
     Train images have `features.views` views: the clean one, and others augmented as in stage one, each drawn by
     (features.seed, view, image). The backbone is in eval mode and no gradient is kept: nothing of the model moves, its
@@ -51,8 +53,8 @@ def extract(
         shard: each writes a file of its own, which `shards.merge` joins.
 
     Raises:
-        InputError: features that are not finite or overflow the file's dtype, an image that cannot be decoded, or
-            views without an augmentation that would make them differ.
+        InputError: features that are not finite or overflow the file's dtype, an image that cannot be decoded, views
+            without an augmentation that would make them differ, or a file there that is of other features.
         EnvironmentFailure: the disk is full.
     """
     check_views(config)
@@ -70,6 +72,8 @@ def extract(
         )
         for name, split in dataset.splits.items()
     }
+    if is_written(path, (header, layouts), world, progress, shard):
+        return
     extraction = _Extraction(model.backbone, config, next(model.parameters()).device)
     with FeatureWriter(path, header, layouts, world=world, shard=shard) as writer:
         pending = writer.pending
@@ -122,6 +126,16 @@ def tensors_sha256(tensors: Mapping[str, torch.Tensor]) -> str:
     return digest.hexdigest()
 
 
+def backbone_facts(model: nn.Module, config: Config) -> dict[str, str]:
+    """What a features file tells of what computed it; with another precision, features would be others."""
+    precision = runtime.autocast_dtype(next(model.parameters()).device, config.stage1.precision)
+    return {
+        "name": config.backbone.name,
+        "sha256": weights_sha256(model),
+        "precision": runtime.precision_name(precision),
+    }
+
+
 class Forward:
     """A backbone in eval mode as extraction applies it: images uint8 [N, H, W, 3] to features float32 [N, D]."""
 
@@ -172,7 +186,7 @@ def _header(model: ImageClassifier, dataset: Dataset, config: Config) -> Header:
         feature_size=model.classifier.in_features,
         classifier=classifier if model.has_classifier else None,
         origin={
-            "backbone": {"name": config.backbone.name, "sha256": weights_sha256(model)},
+            "backbone": backbone_facts(model, config),
             "dataset": {
                 "name": dataset.name,
                 "imbalance_factor": imbalance_factor(dataset, config),

@@ -14,8 +14,9 @@ from typing import Any
 import numpy as np
 from numpy.typing import NDArray
 
+from gol_decouple import runs
 from gol_decouple.errors import InputError
-from gol_decouple.features import hdf5, parts
+from gol_decouple.features import hdf5
 from gol_decouple.features.columns import LABELS, Column, columns_of
 from gol_decouple.features.hdf5 import UntrustedFile
 from gol_decouple.features.layout import FORMAT, VERSION, Header, Samples, SplitLayout, blocks
@@ -109,16 +110,6 @@ def read_unfinished(path: Path) -> tuple[Header, dict[str, SplitLayout]]:
         return read_plan(file)
 
 
-def read_origin(path: Path) -> dict[str, Any]:
-    """Where a file's features come from, as their writer told; nothing else of it is read.
-
-    Raises:
-        InputError: it cannot be read.
-    """
-    with reading(path) as file:
-        return parts.read_origin(file)
-
-
 def read_rows(path: Path, split: str, column: Column, view: int, start: int, stop: int) -> NDArray[Any]:
     """Rows of a column that cannot be read as bytes, [stop - start, width], through HDF5; little-endian.
 
@@ -142,9 +133,8 @@ def reading(path: Path) -> AbstractContextManager[UntrustedFile]:
 
 def rebuild_hint(path: Path) -> str:
     """Which command writes the file anew."""
-    config = path.parent / "config.toml"
-    if os.path.isfile(config):
-        return f"remove {path} and run: gol-decouple stage1 {config} --runs-dir {path.parent.parent}"
+    if (path.parent / runs.CONFIG).is_file():
+        return f"remove {path} and run: {runs.stage1_command(path.parent)}"
     return f"write {path} again from its source (gol_decouple.features.write, or gol-decouple stage1)"
 
 

@@ -59,7 +59,7 @@ def read_plan(file: UntrustedFile) -> tuple[Header, dict[str, SplitLayout]]:
         _read_class_names(file, splits, images),
         dtype,
         size,
-        origin=read_origin(file),
+        origin=_read_origin(file),
         row_order_seed=file.integer("row_order_seed"),
         class_images=images,
     )
@@ -201,8 +201,7 @@ def _read_regressor(file: UntrustedFile, header: Header) -> Regressor:
     return regressor
 
 
-def read_origin(file: UntrustedFile) -> dict[str, Any]:
-    """Where the features come from, as their writer told (see `layout.Header`)."""
+def _read_origin(file: UntrustedFile) -> dict[str, Any]:
     text = file.attribute("origin")
     with naming(file):
         return plain_origin({} if text is None else json.loads(text))

@@ -48,6 +48,24 @@ def fingerprint(plan: str, tables: Mapping[tuple[str, str], NDArray[np.uint32]])
     return digest.hexdigest()
 
 
+def facts(header: Header, splits: Mapping[str, SplitLayout]) -> dict[str, Any]:
+    """What a features file is made of, in plain values, part by part (see `belonging`)."""
+    images = {name: len(split) if split.images is None else len(split.images.ids) for name, split in splits.items()}
+    tree: dict[str, Any] = {
+        **header.origin,
+        "classes": list(header.class_names),
+        "images": images,
+        "views": splits["train"].num_views,
+        "dtype": header.dtype,
+        "size": header.feature_size,
+        "row_order_seed": header.row_order_seed,
+    }
+    if header.class_images is not None:
+        owned = {name: split.images.rois_per_image for name, split in splits.items() if split.images is not None}
+        tree |= {"rois_per_image": owned, "frequency": "".join(header.class_images.frequency.tolist())}
+    return tree
+
+
 def describe(header: Header) -> str:
     """The header's plain values as canonical JSON."""
     tree: dict[str, Any] = {

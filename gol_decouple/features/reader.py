@@ -14,6 +14,7 @@ from gol_decouple.features import metadata
 from gol_decouple.features.blocked import FeatureArray, RowArray
 from gol_decouple.features.columns import BOXES, IOU
 from gol_decouple.features.layout import Classes, LinearWeights, Samples
+from gol_decouple.features.plan import facts
 from gol_decouple.features.rois import ImageRows, Images, Regressor
 
 
@@ -76,6 +77,11 @@ class FeaturesFile:
     def fingerprint(self) -> str:
         """sha256 that identifies the content; of an unchecked file, by its size and time instead of its features."""
         return self._stored.fingerprint
+
+    @property
+    def facts(self) -> dict[str, Any]:
+        """What the features are made of (see `belonging`): `origin`, and how the file is laid out."""
+        return facts(self._stored.header, {name: split.layout for name, split in self._stored.splits.items()})
 
     @property
     def checked(self) -> bool:

@@ -17,6 +17,7 @@ from numpy.typing import NDArray
 from gol_decouple.errors import InputError
 from gol_decouple.features import metadata, store
 from gol_decouple.features.columns import Column, columns_of
+from gol_decouple.features.existing import differing_fields, refuse_other
 from gol_decouple.features.layout import Block, Header, SplitLayout
 from gol_decouple.features.logs import Crcs, log_path, read_logs, shard_path
 from gol_decouple.features.plan import plan_hash
@@ -78,8 +79,14 @@ def remove_shards(path: Path) -> None:
 
 
 def _is_there(path: Path, header: Header, splits: Mapping[str, SplitLayout]) -> bool:
-    """Whether the file is there already, and only the removal of its shards was interrupted."""
-    return path.exists() and plan_hash(*metadata.read_unfinished(path)) == plan_hash(header, splits)
+    """Whether the file is there already, and only the removal of its shards was interrupted.
+
+    Raises:
+        InputError: a file of other features is there.
+    """
+    if path.exists():
+        refuse_other(path, metadata.read_unfinished(path), (header, splits))
+    return path.exists()
 
 
 def _join(
@@ -102,7 +109,9 @@ def _plan(paths: list[Path]) -> tuple[Header, dict[str, SplitLayout]]:
     plans = [plan_hash(*plan) for plan in found]
     for path, plan in zip(paths, plans, strict=True):
         if plan != plans[0]:
-            raise InputError(f"{path} and {paths[0]} are not of the same features", "remove the one of former features")
+            differ = differing_fields(found[0], found[paths.index(path)])
+            told = f"{path} and {paths[0]} are not of the same features: {differ}"
+            raise InputError(told, "remove the one of former features")
     return found[0]
 
 

@@ -22,6 +22,7 @@ from gol_decouple.features.extract import check_views, extract
 from gol_decouple.features.shards import find_shards, merge
 from gol_decouple.progress import SILENT, Progress
 from gol_decouple.settings import Config
+from gol_decouple.stages.belonging import load_tensors
 from gol_decouple.stages.finishing import finish_stage1, train_and_finish
 from gol_decouple.stages.starting import begin, open_run, warn_of_random_parts
 from gol_decouple.stages.training import Trainer
@@ -72,6 +73,7 @@ def merge_run(folder: Path, device: str = "auto", progress: Progress = SILENT) -
         if not (folder / runs.FEATURES).exists() or find_shards(folder / runs.FEATURES):
             merge(folder / runs.FEATURES, progress)
         features = open_features(folder / runs.FEATURES)
+        load_tensors(folder, features.facts)  # refuses a model that these features are not of
         finish_stage1(folder, config, features, seconds_of(folder), used_device, progress=progress)
 
 
@@ -99,7 +101,7 @@ def _run(
     with ExitStack() as stack:
         world.on_main(lambda: begin(stack, folder, config, match, overwrite))
         progress.say(_plan(config, dataset, folder, world))
-        train_and_finish(trainer, dataset, config, folder, write, shards, progress, world)
+        train_and_finish(trainer, config, folder, write, shards, progress, world)
     return folder
 
 

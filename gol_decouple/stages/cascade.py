@@ -16,7 +16,7 @@ from typing import Any
 
 import numpy as np
 
-from gol_decouple import methods, runs
+from gol_decouple import belonging, methods, runs
 from gol_decouple.classifiers import Classifier
 from gol_decouple.errors import InputError
 from gol_decouple.features import FeaturesFile, is_detection
@@ -25,6 +25,7 @@ from gol_decouple.losses import Loss
 from gol_decouple.progress import SILENT, Progress
 from gol_decouple.runs import Target
 from gol_decouple.settings import Stage2Config
+from gol_decouple.stages.belonging import note_features
 from gol_decouple.stages.classifier import (
     EVALUATED_TOGETHER,
     candidates_of,
@@ -48,6 +49,8 @@ _OF_MEMBERS = (
     *("method", "activation", "loss", "sampler", "classifier", "seed", "settings", "changed_settings"),
     *("started_from", "trained_on", "class_counts", "views"),
 )
+# What features files of one detector's stages tell alike, as far as they tell it.
+_OF_ALL_STAGES = ("backbone", "dataset", "transform", "classes", "frequency")
 
 
 def run_cascade(
@@ -93,6 +96,10 @@ def run_cascade(
             of_stage, failed = retrain_all(work, sets, seeds, own, overwrite)
             made.append(of_stage)
             errors += failed
+        files = {work.features.path.name: work.features.fingerprint for work in works}
+        note_features(
+            folder, {"fingerprint": _fingerprint([work.features for work in works]), "files": files}, progress
+        )
         found = _evaluate([*_of_stage_one(works, folder), *_retrained(works, made, folder)], works, overwrite)
     raise_all(errors)
     return found
@@ -221,26 +228,32 @@ def _check_targets(stages: Sequence[Target]) -> None:
 
 
 def _check_origins(earlier: FeaturesFile, later: FeaturesFile) -> None:
-    """Raise an InputError for files that say of themselves that they are of two detectors, or in another order."""
-    both = f"{earlier.path} and {later.path}"
-    weights = [of.origin.get("backbone", {}).get("sha256") for of in (earlier, later)]
-    if None not in weights and weights[0] != weights[1]:
-        told = f"{both} are not of one cascade: they are of detectors with other weights"
-        raise InputError(told, "export the stages of one detector together")
+    """Raise an InputError for files that say of themselves that they are in another order."""
     places = [of.origin.get("rois", {}).get("stage") for of in (earlier, later)]
     if None not in places and places[0] >= places[1]:
         told = f"{earlier.path} is of stage {places[0]} and {later.path} of stage {places[1]}"
         raise InputError(told, "name the files in the order of their stages: boxes are those of the last")
 
 
+def _common(facts: dict[str, Any], other: dict[str, Any]) -> dict[str, Any]:
+    """Of some facts those that others tell too."""
+    nested = {name: _common(value, other[name]) for name, value in facts.items() if _are_dicts(value, other.get(name))}
+    return {name: nested.get(name, value) for name, value in facts.items() if name in other}
+
+
+def _are_dicts(one: Any, other: Any) -> bool:
+    return isinstance(one, dict) and isinstance(other, dict)
+
+
 def _check_pair(first: FeaturesFile, other: FeaturesFile) -> None:
-    """Raise an InputError for files that cannot be of one cascade."""
+    """Raise an InputError for files that cannot be of one cascade, by what they hold and what they say of themselves:
+    they need not say where they are from.
+    """
     both = f"{first.path} and {other.path}"
-    names, others = first.classes.names, other.classes.names
-    if names != others:
-        at = next((at for at, pair in enumerate(zip(names, others, strict=False)) if pair[0] != pair[1]), None)
-        told = f"{len(names)} and {len(others)}" if at is None else f"class {at} is {names[at]!r} and {others[at]!r}"
-        raise InputError(f"{both} are not of one cascade: their classes differ ({told})")
+    parts = [{name: of.facts[name] for name in _OF_ALL_STAGES if name in of.facts} for of in (first, other)]
+    if fields := belonging.differences(_common(*parts), _common(*parts[::-1])):
+        hint = "export the stages of one detector together"
+        raise InputError(f"{both} are not of one cascade: {'; '.join(fields)}", hint)
     split = "test" if "test" in first else "val"
     if split not in other or ("test" in other) != ("test" in first):
         raise InputError(f"{both} are not of one cascade: they have {first.splits} and {other.splits}")

@@ -9,11 +9,12 @@ from typing import Any
 from gol_decouple import methods, runs, runtime
 from gol_decouple.class_stats import empty_classes_warning
 from gol_decouple.errors import InputError, few
-from gol_decouple.features import FeaturesFile, is_detection, open_features
+from gol_decouple.features import FeaturesFile, is_detection
 from gol_decouple.methods import Method
 from gol_decouple.progress import SILENT, Progress
 from gol_decouple.runs import Target
 from gol_decouple.settings import Stage2Config
+from gol_decouple.stages.belonging import facts_of, note_features, open_own
 from gol_decouple.stages.choosing import Candidates, Choice, seeds_of
 from gol_decouple.stages.detection_evaluation import DetectionEvaluation
 from gol_decouple.stages.jobs import Job, Retrained, check
@@ -140,7 +141,7 @@ def open_work(
     Raises:
         InputError: a features file or a setting that cannot be used.
     """
-    features = open_features(target.features)
+    features = open_own(target)
     if "test" not in features and not features.is_detection:
         raise InputError(f"{target.features} has no test split to report on", "write it with train and test")
     for points in sets:
@@ -200,6 +201,8 @@ def make_final(
     overwrite: bool = False,
 ) -> tuple[list[tuple[Job, Path]], list[InputError]]:
     """Make the classifiers that are reported, and evaluate them on test; returns their folders, and what failed."""
+    if work.target.config is None:
+        note_features(work.target.folder, facts_of(work.features), work.progress)
     everything = final_samples(work)
     as_chosen = candidates.holdout.rest if candidates is not None and work.refit is False else everything
     has_classifier = work.features.classifier is not None

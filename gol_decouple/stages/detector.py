@@ -64,7 +64,7 @@ def run_detector(
     with ExitStack() as stack:
         world.on_main(lambda: begin(stack, folder, config, match, overwrite))
         progress.say(_plan(config, dataset, folder, world))
-        train_and_finish(trainer, dataset, config, folder, write, shards, progress, world)
+        train_and_finish(trainer, config, folder, write, shards, progress, world)
     return folder
 
 

@@ -7,7 +7,8 @@ from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
 
-from gol_decouple import methods, runs
+from gol_decouple import belonging, methods, runs
+from gol_decouple.belonging import foreign_classifier
 from gol_decouple.errors import InputError, few
 from gol_decouple.runs import setting_text
 
@@ -37,6 +38,11 @@ class Found:
         return self.folder != self.run
 
     @property
+    def is_own(self) -> bool:
+        """Whether it was trained on the run's features as they are now."""
+        return not self.is_retrained or belonging.is_of(belonging.own_features(self.run), self.manifest)
+
+    @property
     def is_detector(self) -> bool:
         """Whether it is a detector's, and not that of whole images."""
         return "detection" in self.manifest
@@ -59,7 +65,8 @@ def find_classifier(path: Path, method: str | None = None, seed: int | None = No
         seed: of that method, where several seeds are there.
 
     Raises:
-        InputError: no run, one that is not finished or has no backbone, no such classifier, or several.
+        InputError: no run, one that is not finished or has no backbone, no such classifier, several, or one that was
+            trained on other features than the run's.
     """
     path = path if path.name not in ("", "..") else path.resolve()
     if path.is_file() and path.name == runs.FEATURES and (path.parent / runs.CONFIG).is_file():
@@ -69,7 +76,7 @@ def find_classifier(path: Path, method: str | None = None, seed: int | None = No
         if method is not None or seed is not None:
             raise InputError(f"{path} is one classifier already", "leave --method and --seed out")
         _check_run(path.parent.parent)
-        return find_retrained(path.parent.parent, path)
+        return _own([find_retrained(path.parent.parent, path)])[0]
     _check_run(path)
     if method is not None:
         return _of_method(path, method, seed)
@@ -142,6 +149,7 @@ def _of_method(run: Path, method: str, seed: int | None) -> Found:
     if not matching:
         told = method if seed is None else f"{method} with seed {seed}"
         raise InputError(f"{run} has no finished classifier of {told}", _what_there_is(run, method, everything, found))
+    matching = _own(matching)
     if len(matching) > 1:
         told = f"{run} has {len(matching)} classifiers of {method}"
         seeds = len({one.manifest["seed"] for one in matching}) == len(matching)
@@ -150,6 +158,19 @@ def _of_method(run: Path, method: str, seed: int | None) -> Found:
             f"{'choose one with --seed, or ' if seeds else ''}name its folder instead of the run: {matching[0].folder}",
         )
     return matching[0]
+
+
+def _own(found: Sequence[Found]) -> list[Found]:
+    """Those of the run's own features.
+
+    Raises:
+        InputError: none is; what differs of the first.
+    """
+    own = [one for one in found if one.is_own]
+    if not own:
+        first = found[0]
+        raise foreign_classifier(first.folder, first.run, belonging.own_features(first.run), first.manifest)
+    return own
 
 
 def _what_there_is(run: Path, method: str, everything: Sequence[Found], found: Sequence[Found]) -> str:

@@ -6,14 +6,10 @@ from collections.abc import Callable
 from pathlib import Path
 
 import torch
-from torch import nn
 
 from gol_decouple import losses, runs
-from gol_decouple.data import Dataset
-from gol_decouple.data.annotated import AnnotatedDataset
 from gol_decouple.distributed import World
 from gol_decouple.features import FeaturesFile, open_features
-from gol_decouple.features.extract import weights_sha256
 from gol_decouple.features.shards import remove_shards
 from gol_decouple.losses import Loss
 from gol_decouple.progress import SILENT, Progress
@@ -27,7 +23,6 @@ from gol_decouple.stages.training import M, Trainer
 
 def train_and_finish(
     trainer: Trainer[M],
-    dataset: Dataset | AnnotatedDataset,
     config: Config,
     folder: Path,
     write: Callable[..., None],
@@ -38,8 +33,8 @@ def train_and_finish(
     """Train, save the model, cache its features, and evaluate it; in its folder, which is there.
 
     Args:
-        write: writes the features of the trainer's model to the run's file, or with `shard=True` this process's share
-            to one of its own; every process calls it.
+        write: writes the features of the trainer's model to the run's file, unless a former start finished it, or with
+            `shard=True` this process's share to one of its own; every process calls it.
         shards: the latter, and then the run is finished by `merge`.
     """
     trainer.run(progress)
@@ -49,8 +44,10 @@ def train_and_finish(
         write(shard=True)
         world.gather(None)  # so that the command ends when all shards are written
         return
-    features = _features(trainer.model, dataset, folder / runs.FEATURES, world, write)
+    write()
+    features = open_features(folder / runs.FEATURES)
     if world.is_main:
+        remove_shards(features.path)  # of a start with --shards
         finish_stage1(folder, config, features, trainer.seconds, trainer.device, world.size, progress)
 
 
@@ -95,24 +92,8 @@ def _softmax(features: FeaturesFile) -> Loss:
     return losses.get("cross_entropy", activation="softmax", background=features.is_detection)
 
 
-def _features(
-    model: nn.Module, dataset: Dataset | AnnotatedDataset, path: Path, world: World, write: Callable[..., None]
-) -> FeaturesFile:
-    """The run's features file; one that a former start finished is kept if it is of these weights and data."""
-    if not world.on_main(lambda: path.exists() and _is_of(open_features(path), model, dataset)):
-        write()
-    if world.is_main:
-        remove_shards(path)  # of a start with --shards
-    return open_features(path)
-
-
 def _weights(config: Config) -> str:
     """Where the weights are from that stage one begins with."""
     if config.stage1.checkpoint is not None:
         return "checkpoint"
     return "published" if config.backbone.pretrained else "random"
-
-
-def _is_of(features: FeaturesFile, model: nn.Module, dataset: Dataset | AnnotatedDataset) -> bool:
-    found = [features.origin.get(part, {}).get("sha256") for part in ("backbone", "dataset")]
-    return found == [weights_sha256(model), dataset.sha256]

@@ -6,23 +6,20 @@ alone: stage two would take it for a Softmax one.
 
 from __future__ import annotations
 
-from contextlib import suppress
 from pathlib import Path
 from typing import Any
 
-import torch
-
-from gol_decouple import losses, runs, sealed_tensors
+from gol_decouple import losses, runs
 from gol_decouple.backbones.class_order import LinearLayer, classifier_from_torchvision
 from gol_decouple.backbones.detector_layouts import CLASSIFIER
 from gol_decouple.backbones.detector_weights import detector_from
 from gol_decouple.classifiers import Classifier, as_tensors
 from gol_decouple.errors import InputError, few
-from gol_decouple.features import FeaturesFile, metadata
-from gol_decouple.features.extract import tensors_sha256
+from gol_decouple.features import FeaturesFile
 from gol_decouple.files import read_json
 from gol_decouple.losses import Loss
 from gol_decouple.settings import Config
+from gol_decouple.stages.belonging import load_tensors, unreadable_model
 
 _HINT = "repeat stage one with --overwrite, which loads the checkpoint again"
 
@@ -85,27 +82,6 @@ def _loaded_classifier(run: Path, shape: tuple[int, int]) -> LinearLayer | None:
     return classifier_from_torchvision(weight, bias)
 
 
-def load_tensors(run: Path) -> dict[str, torch.Tensor]:
-    """The model that a run's stage one ended with, as tensors by name.
-
-    Raises:
-        InputError: its file cannot be read, is damaged, or is not what the run's features, if still there, are of.
-    """
-    path = run / runs.MODEL
-    try:
-        tensors = sealed_tensors.load(path).tensors
-    except ValueError as error:
-        raise unreadable_model(run, str(error)) from None
-    made_by = None
-    with suppress(InputError):  # what is wrong with the features is told where they are needed
-        made_by = metadata.read_origin(run / runs.FEATURES).get("backbone", {}).get("sha256")
-    if made_by is not None and made_by != (own := tensors_sha256(tensors)):
-        told = f"{path} is not the model that {run / runs.FEATURES} was made with"
-        sums = f"the sha256 of its weights is {own[:12]}..., that of the features' backbone {made_by[:12]}..."
-        raise InputError(f"{told}: {sums}", _again(run))
-    return tensors
-
-
 def load_detector(run: Path, config: Config, num_classes: int) -> Any:
     """The Mask R-CNN that a run's stage one ended with, in eval mode; every tensor of it is the run's, but what nothing
     ever fitted.
@@ -122,14 +98,3 @@ def load_detector(run: Path, config: Config, num_classes: int) -> Any:
     if missing := [name for name in missing if not name.startswith(match.unfit)]:
         raise unreadable_model(run, f"{few(missing)} are not there, or for another number of classes")
     return model.eval()
-
-
-def unreadable_model(run: Path, reason: str) -> InputError:
-    """What to tell of a run whose weights cannot be used."""
-    told = " ".join(reason.split())  # PyTorch's is of several lines
-    return InputError(f"the model in {run / runs.MODEL} cannot be read: {told}", _again(run))
-
-
-def _again(run: Path) -> str:
-    """How a run's model is made again."""
-    return f"remove {run / runs.MANIFEST} and repeat stage one: it continues where it was"

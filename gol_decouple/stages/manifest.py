@@ -14,6 +14,7 @@ from gol_decouple import runs, runtime
 from gol_decouple.features import FeaturesFile
 from gol_decouple.losses import Loss
 from gol_decouple.metrics import no_metrics
+from gol_decouple.stages.belonging import facts_of
 from gol_decouple.stages.detection_evaluation import DetectionEvaluation, Losses
 from gol_decouple.stages.evaluation import metrics_of, predict, save_predictions
 from gol_decouple.stages.states import STATE
@@ -74,9 +75,5 @@ def _describe(features: FeaturesFile) -> dict[str, Any]:
         "backbone": features.origin.get("backbone", {}).get("name"),
         "train_counts": counts.tolist(),
         **of_images,
-        "features": {
-            "fingerprint": features.fingerprint,
-            "size": features.feature_size,
-            "checked": features.checked,
-        },
+        "features": facts_of(features),
     }

@@ -21,11 +21,11 @@ from gol_decouple.config import load_config
 from gol_decouple.errors import InputError
 from gol_decouple.losses import ClassFacts, Loss
 from gol_decouple.settings import Config
+from gol_decouple.stages.belonging import load_tensors, unreadable_model
 from gol_decouple.stages.calibration import tempered
 from gol_decouple.stages.classifier_file import load_classifier
 from gol_decouple.stages.finding import Found
 from gol_decouple.stages.jobs import loss_of
-from gol_decouple.stages.loaded import load_tensors, unreadable_model
 
 
 @dataclass(frozen=True, eq=False)

@@ -10,6 +10,7 @@ from typing import Any, NamedTuple
 import torch
 from torch import nn
 
+from gol_decouple import belonging
 from gol_decouple.errors import InputError, machine_failure
 from gol_decouple.files import atomic_path, publish
 from gol_decouple.progress import Progress
@@ -99,8 +100,9 @@ def load_state(folder: Path, data_sha256: str, progress: Progress, take: Callabl
         if state is None:
             continue
         if state["data_sha256"] != data_sha256:
+            differ = belonging.told({"dataset": {"sha256": state["data_sha256"]}}, {"dataset": {"sha256": data_sha256}})
             raise InputError(
-                f"the data have changed since the training in {folder} began",
+                f"the data have changed since the training in {folder} began: {differ}",
                 "train on the new data under another --name, or replace the run with --overwrite",
             )
         try:

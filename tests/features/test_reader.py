@@ -297,8 +297,9 @@ def test_damage_names_the_command_that_rebuilds(copy: Path) -> None:
     flip(copy, offset_of(copy, "complete"))
     assert "gol_decouple.features.write" in str(refusal(copy, "incomplete").hint)
     (copy.parent / "config.toml").write_text("")
-    hint = f"remove {copy} and run: gol-decouple stage1 {copy.parent}/config.toml --runs-dir {copy.parent.parent}"
-    assert refusal(copy, "incomplete").hint == hint
+    folder = copy.parent
+    command = f"gol-decouple stage1 {folder}/config.toml --runs-dir {folder.parent} --name {folder.name}"
+    assert refusal(copy, "incomplete").hint == f"remove {copy} and run: {command}"
 
 
 @pytest.mark.parametrize("split", ["train", "test"])

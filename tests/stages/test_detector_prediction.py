@@ -14,11 +14,12 @@ import pytest
 import torch
 from conftest import OTHERS_OF_ROIS, PLAIN_OF_ROIS, RunCli
 from PIL import Image
-from safetensors.torch import load_file
+from safetensors import safe_open
+from safetensors.torch import load_file, save_file
 from test_prediction import assert_refused
 
-from gol_decouple import features, losses, methods
-from gol_decouple.config import load_config
+from gol_decouple import features, losses, methods, runs
+from gol_decouple.config import load_config, to_toml
 from gol_decouple.data.pictures import find_pictures
 from gol_decouple.detection.whole_detector import DetectorImage, detector_results
 from gol_decouple.errors import InputError
@@ -339,3 +340,47 @@ def test_folders_and_lists_are_taken(tmp_path: Path, run_cli: RunCli, run: Path,
     rows = results(run_cli, run, images / "0.png", tmp_path / "list.txt", "--top-k", 1)
     assert [row["image_id"] for row in rows] == [0, 4]
     assert len(find_pictures([images])) == 5
+
+
+# That its files belong together
+
+
+def test_other_weights_are_refused(run: Path, images: Path, run_cli: RunCli, tmp_path: Path) -> None:
+    copy = without_features(run, tmp_path)
+    with safe_open(copy / runs.MODEL, "pt") as file:
+        metadata = file.metadata()
+    tensors = load_file(copy / runs.MODEL)
+    name = "backbone.body.conv1.weight"
+    save_file(tensors | {name: tensors[name] * 1.001}, copy / runs.MODEL, metadata)
+    for command in (("predict", copy, images), ("export", copy, "--out", tmp_path / "out")):
+        outcome = run_cli(*command)
+        assert outcome.code == 2
+        assert f"{copy}/model.safetensors does not hold the weights that the features of {copy} are of" in outcome.err
+
+
+def test_annotations_that_were_edited_are_refused(
+    run: Path, annotated_root: Path, run_cli: RunCli, tmp_path: Path
+) -> None:
+    copy = Path(shutil.copytree(run, tmp_path / "runs" / run.name))
+    root = Path(shutil.copytree(annotated_root, tmp_path / "annotated"))
+    config = load_config(str(copy / runs.CONFIG), [f"data.path={root}"])
+    (copy / runs.CONFIG).write_text(to_toml(config))
+    text = (root / "train.json").read_text()
+
+    def again(changed: Any) -> str:
+        (root / "train.json").write_text(json.dumps(changed))
+        outcome = run_cli("stage1", copy / runs.CONFIG, "--runs-dir", copy.parent)
+        assert outcome.code == (0 if changed == json.loads(text) else 2)
+        return outcome.err
+
+    tree = json.loads(text)
+    assert "is finished and kept as it is" in again(tree)
+    tree["annotations"][0]["bbox"][2] -= 1
+    assert "have changed since it was made: dataset.sha256: " in again(tree)
+    tree = json.loads(text)
+    tree["categories"][0]["name"] = "renamed"
+    assert "class names: class 1 'seven' -> 'renamed'" in again(tree)
+    tree = json.loads(text)
+    before = tree["categories"][0]["frequency"]
+    tree["categories"][0]["frequency"] = "c" if before != "c" else "f"
+    assert f"frequency: class 1 '{before}' -> " in again(tree)

@@ -9,15 +9,10 @@ from collections.abc import Iterator
 from contextlib import contextmanager
 from pathlib import Path
 
-import numpy as np
 import pytest
-from conftest import Outcome, RunCli, write_gaussians
+from conftest import Outcome, RunCli
 
-from gol_decouple import features, runs
-from gol_decouple.config import load_config
-from gol_decouple.errors import InputError
-from gol_decouple.progress import SILENT
-from gol_decouple.stages import starting
+from gol_decouple import runs
 
 FAST = ("--set", "stage2.epochs=2", "--device", "cpu")
 
@@ -114,86 +109,9 @@ def test_without_locks_all_goes_on(
 # Features of one name
 
 
-def test_other_features_of_the_same_name_are_refused(run_cli: RunCli, gaussians: Path, tmp_path: Path) -> None:
-    arguments = ("--activation", "gumbel", *FAST, "--runs-dir", tmp_path / "runs")
-    assert run_cli("stage2", gaussians, *arguments).code == 0
-    other = write_gaussians(tmp_path / "gaussians.h5", with_classifier=False)
-    results = tmp_path / "runs" / "gaussians"
-    before = content(results)
-    refused = run_cli("stage2", other, *arguments)
-    assert refused.code == 2
-    (name,) = (path.name for path in (results / "stage2").iterdir())
-    told = f"error: {results} has results of other features than those in {other}: {name}\n"
-    assert refused.err.startswith(f"{told}hint: choose another --runs-dir, or rename the file; or remove ")
-    assert content(results) == before
-    shutil.rmtree(results / "stage2")
-    assert run_cli("stage2", other, *arguments).code == 0
-
-
 def test_a_copy_of_the_features_is_the_same(run_cli: RunCli, gaussians: Path, tmp_path: Path) -> None:
     arguments = ("--activation", "gumbel", *FAST, "--runs-dir", tmp_path / "runs")
     assert run_cli("stage2", gaussians, *arguments).code == 0
     again = run_cli("stage2", shutil.copyfile(gaussians, tmp_path / "gaussians.h5"), *arguments)
     assert again.code == 0
     assert "is finished and kept as it is" in again.err
-
-
-def test_features_that_a_run_extracted_anew_are_told(run_cli: RunCli, run: Path) -> None:
-    with features_changed(run):
-        outcome = run_cli("stage2", run, "--activation", "sigmoid", *FAST)
-    assert outcome.code == 0
-    assert f"warning: {run} has results of other features than those in {run / 'features.h5'}: " in outcome.err
-
-
-@contextmanager
-def features_changed(run: Path) -> Iterator[None]:
-    old = features.open(run / "features.h5")
-    splits = {name: (np.asarray(old[name].features[:]), old[name].labels) for name in old.splits}
-    classifier = old.classifier
-    splits["train"][0][:] *= 1.001
-    names, origin = old.classes.names, old.origin
-    features.write(
-        *(run / "features.h5", splits),
-        classifier=(classifier.weight, classifier.bias),
-        class_names=names,
-        origin=origin,
-        overwrite=True,
-    )
-    yield
-
-
-# Runs of one name
-
-
-def test_a_run_that_was_begun_meanwhile_is_not_taken_over(tmp_path: Path, small_config: Path) -> None:
-    """Both found nothing of the name; the first had begun, and was killed, before the second made its folder."""
-    first, second = (load_config(str(small_config), [f"seed={seed}"]) for seed in (0, 1))
-    folder = tmp_path / first.name
-    for config in (first, second):
-        assert runs.open_run(config, tmp_path, False, SILENT) == (folder, False)
-    with starting.ExitStack() as stack:
-        starting.begin(stack, folder, first, None, overwrite=False)
-    before = content(folder)
-    with pytest.raises(InputError, match="exists with another config: seed"), starting.ExitStack() as stack:
-        starting.begin(stack, folder, second, None, overwrite=False)
-    assert content(folder) == before
-    with starting.ExitStack() as stack:
-        starting.begin(stack, folder, first, None, overwrite=False)
-
-
-def test_results_of_features_do_not_go_into_a_run_that_was_begun_meanwhile(
-    run_cli: RunCli, gaussians: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
-) -> None:
-    real = runs.working_on
-
-    @contextmanager
-    def late(folder: Path, hint: str = "") -> Iterator[None]:
-        with real(folder, hint):
-            (folder / runs.CONFIG).write_text("")
-            yield
-
-    monkeypatch.setattr(runs, "working_on", late)
-    refused = run_cli("stage2", gaussians, "--activation", "gumbel", *FAST, "--runs-dir", tmp_path)
-    assert refused.code == 2
-    assert f"results of {gaussians} would go to {tmp_path / 'gaussians'}, which is a run of its own" in refused.err
-    assert sorted(path.name for path in (tmp_path / "gaussians").iterdir()) == [runs.LOCK, runs.CONFIG]
