@@ -232,7 +232,12 @@ def check_output(folder: Path, option: str) -> None:
 def read_manifest(folder: Path) -> dict[str, Any]:
     """The manifest of a finished folder."""
     path = folder / MANIFEST
-    return read_json(path, f"remove {path} and repeat the command that made it: it continues where it was")
+    return read_json(path, make_again(path))
+
+
+def make_again(path: Path) -> str:
+    """A hint for what is wrong with a manifest, or with what one says is finished."""
+    return f"remove {path} and repeat the command that made it: it continues where it was"
 
 
 def not_finished(run: Path) -> InputError:

@@ -11,6 +11,8 @@ from rich.console import Console
 
 import gol_decouple
 from gol_decouple.config import config_names
+from gol_decouple.errors import InputError
+from gol_decouple.progress import to_stderr
 
 app = typer.Typer(
     help="Decoupled training for long-tailed recognition: keep the Softmax backbone, retrain only the classifier.",
@@ -64,13 +66,20 @@ def overrides(set_: list[str] | None, data_root: Path | None) -> list[str]:
     return [*(set_ or []), *([f"data.path={data_root}"] if data_root else [])]
 
 
-def print_report(paths: list[Path], runs_dir: Path, format_: Format, baseline: str | None = None) -> None:
-    """The report on all that is finished in `paths`, and its gains, to stdout."""
+def print_report(paths: list[Path], runs_dir: Path, format_: Format, baseline: str | None = None) -> list[InputError]:
+    """The report on all that is finished in `paths`, and its gains, to stdout.
+
+    Returns why results were left out, which stderr tells too: one that is damaged hides no other.
+    """
     from gol_decouple.report import gains, rows, tables
 
-    found = gains.add_gains(rows.collect_rows(paths, runs_dir), baseline)
+    left_out: list[InputError] = []
+    found = gains.add_gains(rows.collect_rows(paths, runs_dir, left_out.append), baseline)
+    for error in left_out:
+        to_stderr().warn(f"left out: {error.message}")
     if format_ is Format.table:
         tables.print_tables(found, Console())
     else:
         write = {Format.markdown: tables.to_markdown, Format.csv: tables.to_csv, Format.json: tables.to_json}[format_]
         typer.echo(write(found))
+    return left_out

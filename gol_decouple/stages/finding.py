@@ -13,8 +13,12 @@ from gol_decouple.runs import setting_text
 
 # Names of folders of retrained classifiers that an error lists.
 LISTED = 10
-# What of a manifest is relied on.
-_NEEDED = ("stage", "method", "activation", "loss", "seed", "settings", "train_counts", "dataset")
+# What of a manifest is relied on, and of which kind each is; settings are checked where they are used.
+_NEEDED: dict[str, type] = {
+    "stage": int, "method": str, "activation": str, "loss": str, "seed": int, "settings": object,
+    "train_counts": list, "dataset": str,
+}  # fmt: skip
+_OPTIONAL: dict[str, type] = {"changed_settings": dict, "detection": dict}
 
 
 @dataclass(frozen=True)
@@ -124,12 +128,14 @@ def find_retrained(run: Path, folder: Path) -> Found:
 
 def _manifest(folder: Path) -> dict[str, Any]:
     manifest = runs.read_manifest(folder)
-    if missing := [name for name in _NEEDED if name not in manifest]:
+    wrong = [f"{name!r} is missing" for name in _NEEDED if name not in manifest] + [
+        f"{name!r} is {manifest[name]!r:.60}"
+        for name, kind in (_NEEDED | _OPTIONAL).items()
+        if name in manifest and not isinstance(manifest[name], kind)
+    ]
+    if wrong:
         path = folder / runs.MANIFEST
-        raise InputError(
-            f"{path} is not a manifest of a run: {missing[0]!r} is missing",
-            f"remove {path} and repeat the command that made it",
-        )
+        raise InputError(f"{path} is not a manifest of a run: {wrong[0]}", runs.make_again(path))
     return manifest
 
 

@@ -34,7 +34,7 @@ def load_state(folder: Path, data_sha256: str, progress: Progress) -> dict[str, 
     """
     paths = [folder / name for name in (LAST, PREVIOUS) if (folder / name).exists()]
     for path in paths:
-        state = _read(path, progress)
+        state = read_state(path, progress)
         if state is None:
             continue
         if state["data_sha256"] != data_sha256:
@@ -48,7 +48,7 @@ def load_state(folder: Path, data_sha256: str, progress: Progress) -> dict[str, 
     return None
 
 
-def _read(path: Path, progress: Progress) -> dict[str, Any] | None:
+def read_state(path: Path, progress: Progress) -> dict[str, Any] | None:
     """A checkpoint, or None, with a warning, for a damaged one; the machine's failures are not taken for damage."""
     try:
         state = torch.load(path, map_location="cpu", weights_only=True)
