@@ -4,15 +4,23 @@ from __future__ import annotations
 
 import os
 import time
+import zlib
 from collections.abc import Generator
 from concurrent.futures import ThreadPoolExecutor
 from contextlib import ExitStack, closing
+from dataclasses import dataclass
 from functools import partial
+from pathlib import Path
 
 import numpy as np
 
 from gol_decouple.errors import InputError
+from gol_decouple.features import metadata, store
 from gol_decouple.features.blocked import FeatureArray
+from gol_decouple.features.columns import columns_of
+from gol_decouple.features.layout import blocks as blocks_of
+from gol_decouple.features.logs import read_logs
+from gol_decouple.features.plan import plan_hash
 from gol_decouple.features.reader import FeaturesFile
 from gol_decouple.progress import SILENT, Bar, Progress
 
@@ -60,6 +68,44 @@ def _check(array: FeatureArray, view: int, index: int) -> InputError | None:
     except InputError as error:
         return error
     return None
+
+
+@dataclass(frozen=True)
+class UnfinishedBlocks:
+    """Of a file that is being written: its blocks, those that are there, and those that are not as they were logged."""
+
+    total: int
+    done: int
+    damaged: int
+
+
+def read_unfinished_blocks(path: Path) -> UnfinishedBlocks:
+    """How far a partial file, or a shard, has come; all that its log says to be there is read.
+
+    Raises:
+        InputError: its metadata cannot be read.
+    """
+    header, splits = metadata.read_unfinished(path)
+    offsets = store.find_offsets(path, plan_hash(header, splits))
+    if offsets is None:
+        raise InputError(f"{path} has features in pieces", metadata.rebuild_hint(path))
+    logged, columns = read_logs(path), columns_of(header)
+    total, done, damaged = 0, 0, 0
+    with path.open("rb") as file:
+        for block in (block for name, split in splits.items() for block in blocks_of(name, split)):
+            total += 1
+            crcs = logged.get((block.split, block.view, block.index))
+            if crcs is None:
+                continue
+            row = block.view * len(splits[block.split]) + block.start
+            found = []
+            for column in columns:
+                start = offsets.columns[block.split, column.name] + row * column.row_bytes
+                count = (block.stop - block.start) * column.row_bytes
+                found.append(zlib.crc32(os.pread(file.fileno(), count, start)))
+            done += tuple(found) == crcs
+            damaged += tuple(found) != crcs
+    return UnfinishedBlocks(total, done, damaged)
 
 
 class _LateBar:

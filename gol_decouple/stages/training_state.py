@@ -34,7 +34,7 @@ def load_state(folder: Path, data_sha256: str, progress: Progress) -> dict[str, 
     """
     paths = [folder / name for name in (LAST, PREVIOUS) if (folder / name).exists()]
     for path in paths:
-        state = read_state(path, progress)
+        state = _read(path, progress)
         if state is None:
             continue
         if state["data_sha256"] != data_sha256:
@@ -48,7 +48,7 @@ def load_state(folder: Path, data_sha256: str, progress: Progress) -> dict[str, 
     return None
 
 
-def read_state(path: Path, progress: Progress) -> dict[str, Any] | None:
+def _read(path: Path, progress: Progress) -> dict[str, Any] | None:
     """A checkpoint, or None, with a warning, for a damaged one; the machine's failures are not taken for damage."""
     try:
         state = torch.load(path, map_location="cpu", weights_only=True)
@@ -60,4 +60,28 @@ def read_state(path: Path, progress: Progress) -> dict[str, Any] | None:
     if not isinstance(state, dict) or state.keys() != KEYS:
         progress.warn(f"{path} is no checkpoint of stage one and left aside")
         return None
+    return state
+
+
+class _Warnings(Progress):
+    """Keeps what is warned of."""
+
+    def __init__(self) -> None:
+        super().__init__()
+        self.told: list[str] = []
+
+    def warn(self, message: str) -> None:
+        self.told.append(message)
+
+
+def check_checkpoint(path: Path) -> dict[str, Any]:
+    """A checkpoint that `load_state` would not leave aside as it is, whatever it is of.
+
+    Raises:
+        InputError: it is damaged, or none of stage one.
+    """
+    warnings = _Warnings()
+    state = _read(path, warnings)
+    if state is None:
+        raise InputError(warnings.told[0])
     return state

@@ -1,0 +1,149 @@
+"""Folders: runs with all that lies in them, the classifiers of stage two, and folders of runs."""
+
+from __future__ import annotations
+
+import os
+from collections.abc import Iterator
+from pathlib import Path
+
+from gol_decouple import runs
+from gol_decouple.doctor.features import features_file, lost_logs, unfinished_file
+from gol_decouple.doctor.files import MEMBERS, examine_file, is_unfinished, lacking, next_command
+from gol_decouple.doctor.findings import Finding, State
+from gol_decouple.errors import InputError
+from gol_decouple.features.shards import find_shards
+from gol_decouple.files import temporaries, writer_of
+from gol_decouple.progress import Progress
+from gol_decouple.stages.states import STATE
+from gol_decouple.stages.training_state import LAST, PREVIOUS
+
+_OF_CLASSIFIERS = (runs.STAGE2, runs.CANDIDATES)
+
+
+def examine(paths: list[Path], progress: Progress) -> Iterator[Finding]:
+    """All that is at `paths`: features files, checkpoints, runs, classifiers, and folders of these.
+
+    Nothing is written, and nothing in a file is executed.
+
+    Raises:
+        InputError: there is nothing at a path, or nothing to examine in a folder.
+    """
+    for path in paths:
+        if not os.path.lexists(path):
+            raise InputError(f"{path} does not exist", runs.runs_in(path.parent))
+    for path in paths:
+        if not path.is_dir():
+            yield examine_file(path, progress)
+            continue
+        number = 0
+        for number, found in enumerate(examine_folder(path, progress), 1):  # noqa: B007
+            yield found
+        if not number:
+            raise InputError(f"there is nothing to examine in {path}", runs.runs_in(path))
+
+
+def is_run(folder: Path) -> bool:
+    """Whether a folder is a run's, finished or not, or has what stage two made of features from elsewhere."""
+    return os.path.lexists(folder / runs.CONFIG) or any((folder / section).is_dir() for section in _OF_CLASSIFIERS)
+
+
+def is_classifier(folder: Path) -> bool:
+    """Whether a folder is one of those that stage two makes."""
+    return folder.absolute().parent.name in _OF_CLASSIFIERS
+
+
+def examine_folder(folder: Path, progress: Progress) -> Iterator[Finding]:
+    """A run, a classifier, or all runs and features files at or below a folder."""
+    if is_classifier(folder):
+        yield from _classifier(folder)
+    elif is_run(folder):
+        yield from _run(folder, progress)
+    else:
+        for entry in sorted(folder.iterdir()):
+            if entry.is_dir() and not entry.is_symlink():
+                yield from examine_folder(entry, progress)
+            elif entry.name == runs.MANIFEST and (folder / runs.FEATURES).exists():
+                told = f"{folder} has results, but no {runs.CONFIG} any more"
+                yield Finding(folder, "run", State.damaged, told, f"put {folder / runs.CONFIG} back from a copy")
+            elif entry.suffix == ".h5" or is_unfinished(entry):
+                yield examine_file(entry, progress)
+        yield from _left_behind(folder)
+
+
+def _run(folder: Path, progress: Progress) -> Iterator[Finding]:
+    has_config = os.path.lexists(folder / runs.CONFIG)
+    if has_config:
+        yield from _how_far(folder)
+    finished = runs.is_finished(folder)
+    for name in MEMBERS:
+        path = folder / name
+        if os.path.lexists(path):
+            found = examine_file(path, progress)
+            yield _of_old_checkpoint(found, finished) if name in (LAST, PREVIOUS) else found
+    if os.path.lexists(folder / runs.FEATURES):
+        yield features_file(folder / runs.FEATURES, progress)
+    partial = folder / f"{runs.FEATURES}.partial"
+    for path in [*([partial] if partial.exists() else []), *find_shards(folder / runs.FEATURES)]:
+        yield unfinished_file(path, next_command(folder))
+    yield from lost_logs(folder)
+    yield from _left_behind(folder)
+    for section in _OF_CLASSIFIERS:
+        for entry in sorted((folder / section).glob("*")):
+            if entry.is_dir():
+                yield from _classifier(entry)
+
+
+def _how_far(folder: Path) -> Iterator[Finding]:
+    """Whether stage one of a run is finished, as stage two sees it."""
+    if not (folder / runs.CONFIG).is_file():
+        return  # what is in its place is told as damage
+    if runs.is_finished(folder) and (folder / runs.FEATURES).is_file():
+        yield Finding(folder, "run", State.in_order, "stage one is finished")
+    elif not os.path.lexists(folder / runs.MANIFEST) or not os.path.lexists(folder / runs.FEATURES):
+        error = runs.not_finished(folder)
+        yield Finding(folder, "run", State.unfinished, error.message, error.hint)
+
+
+def _of_old_checkpoint(found: Finding, finished: bool) -> Finding:
+    """With what helps: a run goes on from the other checkpoint, and a finished one needs neither."""
+    if found.state is not State.damaged:
+        return found
+    other = found.path.with_name(PREVIOUS if found.path.name == LAST else LAST)
+    hint = f"stage one goes on from {other}, if that is in order; else --overwrite trains from the start"
+    if finished:
+        hint = f"the run is finished and does not need it: remove {found.path}"
+    return Finding(found.path, found.kind, found.state, found.told, found.hint or hint)
+
+
+def _classifier(folder: Path) -> Iterator[Finding]:
+    """One finding of a classifier that is in order; else one of each of its files that is not."""
+    found = [examine_file(folder / name, Progress()) for name in MEMBERS if os.path.lexists(folder / name)]
+    wrong = [one for one in found if one.state is not State.in_order]
+    if runs.is_finished(folder) and not wrong:
+        wrong = lacking(folder)
+    yield from wrong
+    yield from _left_behind(folder)
+    again = "repeat the command that was making it: it continues"
+    state = next((one.told for one in found if one.path.name == STATE and one.state is State.in_order), None)
+    if not os.path.lexists(folder / runs.MANIFEST):
+        told = f"the training of {folder} was stopped {state or 'before its first state was saved'}"
+        yield Finding(folder, "classifier", State.unfinished, told, again)
+    elif state is not None:
+        told = f"{folder} is finished, and was being trained anew (--overwrite) when that was stopped {state}"
+        yield Finding(folder, "classifier", State.unfinished, told, again)
+    elif not wrong:
+        told = next(one.told for one in found if one.path.name == runs.MANIFEST)
+        yield Finding(folder, "classifier", State.in_order, told)
+
+
+def _left_behind(folder: Path) -> Iterator[Finding]:
+    """Temporary files of processes that were killed as they wrote them."""
+    for path in temporaries(folder):
+        if (writer := writer_of(path)) is not None:
+            told = f"{path} is being written by process {writer}"
+            yield Finding(path, "temporary file", State.unfinished, told, "wait until it is done")
+        else:
+            told = f"{path} is of a process that was stopped as it wrote it"
+            yield Finding(
+                path, "temporary file", State.left_over, told, f"remove {path}, unless it is of another machine"
+            )
