@@ -106,6 +106,17 @@ def disk_errors(path: Path) -> Iterator[None]:
         ) from None
 
 
+def no_file(path: Path) -> str | None:
+    """What stands in the place of a file and is none, to be said after its path; None: a file is there."""
+    if os.path.isfile(path):
+        return None
+    if os.path.isdir(path):
+        return "is a folder, where a file is expected"
+    if os.path.islink(path):
+        return f"is a link to {os.readlink(path)}, where there is no file"
+    return "is no regular file" if os.path.lexists(path) else "does not exist"
+
+
 def write_text(path: Path, text: str) -> None:
     """Write `text` to `path` atomically."""
     with atomic_path(path) as temporary:

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import shlex
 from enum import StrEnum
 from pathlib import Path
 from typing import Annotated
@@ -66,10 +67,12 @@ def overrides(set_: list[str] | None, data_root: Path | None) -> list[str]:
     return [*(set_ or []), *([f"data.path={data_root}"] if data_root else [])]
 
 
-def print_report(paths: list[Path], runs_dir: Path, format_: Format, baseline: str | None = None) -> list[InputError]:
+def print_report(paths: list[Path], runs_dir: Path, format_: Format, baseline: str | None = None) -> None:
     """The report on all that is finished in `paths`, and its gains, to stdout.
 
-    Returns why results were left out, which stderr tells too: one that is damaged hides no other.
+    Raises:
+        InputError: results are damaged. They hide no others, which are printed before; but what was asked for is not
+            all there, and programs have to notice.
     """
     from gol_decouple.report import gains, rows, tables
 
@@ -82,4 +85,6 @@ def print_report(paths: list[Path], runs_dir: Path, format_: Format, baseline: s
     else:
         write = {Format.markdown: tables.to_markdown, Format.csv: tables.to_csv, Format.json: tables.to_json}[format_]
         typer.echo(write(found))
-    return left_out
+    if left_out:
+        told = "1 result is" if len(left_out) == 1 else f"{len(left_out)} results are"
+        raise InputError(f"{told} damaged and left out", f"gol-decouple doctor {shlex.join(map(str, paths))}")

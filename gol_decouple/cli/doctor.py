@@ -60,7 +60,8 @@ def _print(one: Finding) -> None:
     from gol_decouple.doctor.findings import State
 
     in_order = one.state is State.in_order
-    told = f"{one.path}: {one.kind}, {one.told}" if in_order else f"{one.kind}: {one.told}"
+    told = f"{one.kind}, {one.told}" if in_order else f"{one.kind}: {one.told}"
+    told = told if not in_order and str(one.path) in one.told else f"{one.path}: {told}"
     typer.echo(os.fsencode(f"{one.state.value}: {told}"))  # a path need not be UTF-8
     if one.hint:
         typer.echo(os.fsencode(f"  hint: {one.hint}"))

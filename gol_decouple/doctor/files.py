@@ -12,14 +12,15 @@ from gol_decouple.backbones.tensor_files import read_contents
 from gol_decouple.config import load_config
 from gol_decouple.detection.figures import CLASS_AP
 from gol_decouple.doctor.features import features_file, unfinished_file
-from gol_decouple.doctor.findings import Finding, State, examined, no_file
+from gol_decouple.doctor.findings import Finding, State, examined
 from gol_decouple.errors import InputError
 from gol_decouple.features.logs import is_shard
-from gol_decouple.files import read_json
+from gol_decouple.files import no_file, read_json
 from gol_decouple.progress import Progress
 from gol_decouple.report.rows import read_choice, read_row, train_counts
 from gol_decouple.stages.finding import find_retrained
 from gol_decouple.stages.gradients import GRADIENTS, read_gradients
+from gol_decouple.stages.loaded import unreadable_model
 from gol_decouple.stages.restored import read_classes, retrained
 from gol_decouple.stages.saved import CLASSIFIER
 from gol_decouple.stages.states import STATE, read_state
@@ -43,8 +44,23 @@ def _tensors(path: Path) -> str:
     return f"{len(tensors):,} tensors, {sum(tensor.numel() for tensor in tensors.values()):,} values"
 
 
+def _model(path: Path) -> str:
+    try:
+        return _tensors(path)
+    except InputError as error:
+        raise unreadable_model(path.parent, error.message.removeprefix(f"checkpoint {path} ")) from None
+
+
 def _training(path: Path) -> str:
-    return f"after {check_checkpoint(path)['epochs_done']} epochs"
+    """A run goes on from the other checkpoint, and a finished one needs neither."""
+    try:
+        return f"after {check_checkpoint(path)['epochs_done']} epochs"
+    except InputError as error:
+        other = path.with_name(PREVIOUS if path.name == LAST else LAST)
+        hint = f"stage one goes on from {other.name}, if that is in order; else --overwrite trains from the start"
+        if runs.is_finished(path.parent):
+            hint = f"the run is finished and does not need it: rm {shlex.quote(str(path))}"
+        raise InputError(error.message, hint) from None
 
 
 def _state(path: Path) -> str:
@@ -110,7 +126,7 @@ MEMBERS: dict[str, tuple[str, Callable[[Path], str]]] = {
     LAST: ("checkpoint of stage one", _training),
     PREVIOUS: ("checkpoint of stage one", _training),
     LOG: ("log of the training", lambda path: f"{seconds_of(path.parent):,.0f} seconds"),
-    runs.MODEL: ("model", _tensors),
+    runs.MODEL: ("model", _model),
     CLASSIFIER: ("classifier", _classifier),
     STATE: ("state of a training", _state),
     runs.PER_CLASS: ("table of classes", _classes),

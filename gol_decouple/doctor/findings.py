@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import os
 import shlex
 from collections.abc import Callable
 from dataclasses import dataclass
@@ -10,6 +9,7 @@ from enum import StrEnum
 from pathlib import Path
 
 from gol_decouple.errors import GolDecoupleError, InputError, machine_failure
+from gol_decouple.files import no_file
 
 
 class State(StrEnum):
@@ -57,14 +57,3 @@ def examined(path: Path, kind: str, read: Callable[[], str]) -> Finding:
             raise
         hint = failure.hint or "this may be the disk or the memory, and not the file: try again, or elsewhere"
         return Finding(path, kind, State.not_examined, f"{path} could not be examined: {failure.message}", hint)
-
-
-def no_file(path: Path) -> str | None:
-    """What stands in the place of a file and is none, or None."""
-    if os.path.isfile(path):
-        return None
-    if os.path.isdir(path):
-        return "is a folder, where a file is expected"
-    if os.path.islink(path):
-        return f"is a link to {os.readlink(path)}, where there is no file"
-    return "is no regular file" if os.path.lexists(path) else "does not exist"

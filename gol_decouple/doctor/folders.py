@@ -15,7 +15,6 @@ from gol_decouple.features.shards import find_shards
 from gol_decouple.files import temporaries, writer_of
 from gol_decouple.progress import Progress
 from gol_decouple.stages.states import STATE
-from gol_decouple.stages.training_state import LAST, PREVIOUS
 
 _OF_CLASSIFIERS = (runs.STAGE2, runs.CANDIDATES)
 
@@ -32,7 +31,7 @@ def examine(paths: list[Path], progress: Progress) -> Iterator[Finding]:
         if not os.path.lexists(path):
             raise InputError(f"{path} does not exist", runs.runs_in(path.parent))
     for path in paths:
-        if not path.is_dir():
+        if not path.is_dir() or path.name in (*MEMBERS, runs.FEATURES):  # one in the place of a file is damage
             yield examine_file(path, progress)
             continue
         number = 0
@@ -74,12 +73,10 @@ def _run(folder: Path, progress: Progress) -> Iterator[Finding]:
     has_config = os.path.lexists(folder / runs.CONFIG)
     if has_config:
         yield from _how_far(folder)
-    finished = runs.is_finished(folder)
     for name in MEMBERS:
         path = folder / name
         if os.path.lexists(path):
-            found = examine_file(path, progress)
-            yield _of_old_checkpoint(found, finished) if name in (LAST, PREVIOUS) else found
+            yield examine_file(path, progress)
     if os.path.lexists(folder / runs.FEATURES):
         yield features_file(folder / runs.FEATURES, progress)
     partial = folder / f"{runs.FEATURES}.partial"
@@ -102,17 +99,6 @@ def _how_far(folder: Path) -> Iterator[Finding]:
     elif not os.path.lexists(folder / runs.MANIFEST) or not os.path.lexists(folder / runs.FEATURES):
         error = runs.not_finished(folder)
         yield Finding(folder, "run", State.unfinished, error.message, error.hint)
-
-
-def _of_old_checkpoint(found: Finding, finished: bool) -> Finding:
-    """With what helps: a run goes on from the other checkpoint, and a finished one needs neither."""
-    if found.state is not State.damaged:
-        return found
-    other = found.path.with_name(PREVIOUS if found.path.name == LAST else LAST)
-    hint = f"stage one goes on from {other}, if that is in order; else --overwrite trains from the start"
-    if finished:
-        hint = f"the run is finished and does not need it: remove {found.path}"
-    return Finding(found.path, found.kind, found.state, found.told, found.hint or hint)
 
 
 def _classifier(folder: Path) -> Iterator[Finding]:
