@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import os
+import shlex
 from collections.abc import Iterator
 from pathlib import Path
 
@@ -43,7 +44,13 @@ def examine(paths: list[Path], progress: Progress) -> Iterator[Finding]:
 
 def is_run(folder: Path) -> bool:
     """Whether a folder is a run's, finished or not, or has what stage two made of features from elsewhere."""
-    return os.path.lexists(folder / runs.CONFIG) or any((folder / section).is_dir() for section in _OF_CLASSIFIERS)
+    if os.path.lexists(folder / runs.CONFIG) or _has_stage_one(folder):
+        return True
+    return any((folder / section).is_dir() for section in _OF_CLASSIFIERS)
+
+
+def _has_stage_one(folder: Path) -> bool:
+    return os.path.lexists(folder / runs.MANIFEST) and os.path.lexists(folder / runs.FEATURES)
 
 
 def is_classifier(folder: Path) -> bool:
@@ -61,18 +68,17 @@ def examine_folder(folder: Path, progress: Progress) -> Iterator[Finding]:
         for entry in sorted(folder.iterdir()):
             if entry.is_dir() and not entry.is_symlink():
                 yield from examine_folder(entry, progress)
-            elif entry.name == runs.MANIFEST and (folder / runs.FEATURES).exists():
-                told = f"{folder} has results, but no {runs.CONFIG} any more"
-                yield Finding(folder, "run", State.damaged, told, f"put {folder / runs.CONFIG} back from a copy")
             elif entry.suffix == ".h5" or is_unfinished(entry):
                 yield examine_file(entry, progress)
         yield from _left_behind(folder)
 
 
 def _run(folder: Path, progress: Progress) -> Iterator[Finding]:
-    has_config = os.path.lexists(folder / runs.CONFIG)
-    if has_config:
+    if os.path.lexists(folder / runs.CONFIG):
         yield from _how_far(folder)
+    elif _has_stage_one(folder):
+        told = f"{folder} has no {runs.CONFIG} any more"
+        yield Finding(folder, "run", State.damaged, told, "put a copy of it back: it has the settings of the run")
     for name in MEMBERS:
         path = folder / name
         if os.path.lexists(path):
@@ -129,7 +135,5 @@ def _left_behind(folder: Path) -> Iterator[Finding]:
             told = f"{path} is being written by process {writer}"
             yield Finding(path, "temporary file", State.unfinished, told, "wait until it is done")
         else:
-            told = f"{path} is of a process that was stopped as it wrote it"
-            yield Finding(
-                path, "temporary file", State.left_over, told, f"remove {path}, unless it is of another machine"
-            )
+            told = f"{path} is of a process that was killed as it wrote it, unless that is on another machine"
+            yield Finding(path, "temporary file", State.left_over, told, f"remove it: rm {shlex.quote(str(path))}")

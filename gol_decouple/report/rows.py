@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import json
+import os
 from collections.abc import Callable, Iterator, Sequence
 from pathlib import Path
 from typing import Any
@@ -150,7 +151,7 @@ def read_choice(path: Path) -> Row:
     Raises:
         InputError: the file does not say that.
     """
-    if not path.is_file():
+    if not os.path.lexists(path):
         return {"chosen_on": None, "tried": None}
     told = read_json(path, f"remove {path} to go without")
     try:

@@ -76,8 +76,8 @@ def seconds_of(folder: Path) -> float:
     try:
         with path.open(encoding="utf-8", newline="") as file:
             table = csv.DictReader(file, strict=True)
-            rows = list(table)
-        if missing := {*BEFORE, *AFTER} - {*(table.fieldnames or ())}:
+            columns, rows = set(table.fieldnames or ()), list(table)
+        if missing := {*BEFORE, *AFTER} - columns:
             raise ValueError(f"it has no column {min(missing)}")
         if [int(row["epoch"]) for row in rows] != list(range(1, len(rows) + 1)):
             raise ValueError("it does not have every epoch, from 1 on")

@@ -159,8 +159,10 @@ def check_command(run_cli: RunCli, run: Path, photos: Path, name: str, damage: s
     if (name.rpartition("/")[2], damage) not in UNSEEN:
         assert outcome.code in ((2, 3) if damage == "unreadable" else (2,)), outcome.err
         assert "error: " in outcome.err
-        # What is not there, or a folder, is told of the one that it is missing in.
-        assert str(path) in outcome.err or str(path.parent) in outcome.err
+        if path.is_file():
+            assert str(path) in outcome.err or str(path.parent) in outcome.err
+        else:
+            assert str(run) in outcome.err, "what is missing is told of where it is missing"
     assert snapshot(run) == before
 
 
