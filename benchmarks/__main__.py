@@ -4,7 +4,19 @@ from __future__ import annotations
 
 import typer
 
-from benchmarks import alternatives, defaults, engine, extraction, losses, lvis, published, roi_boxes, rois, streaming
+from benchmarks import (
+    alternatives,
+    defaults,
+    engine,
+    extraction,
+    losses,
+    lvis,
+    published,
+    roi_boxes,
+    rois,
+    streaming,
+    verifying,
+)
 
 app = typer.Typer(add_completion=False, pretty_exceptions_enable=False, help=__doc__)
 for command in (engine.epoch, engine.together, streaming.reading, streaming.streaming, alternatives.alternatives):
@@ -15,6 +27,7 @@ app.command("lvis")(lvis.main)
 app.command("published")(published.main)
 app.command("roi-boxes")(roi_boxes.main)
 app.command("rois")(rois.main)
+app.command("verifying")(verifying.main)
 app.add_typer(defaults.app, name="defaults", help="The study behind stage two's defaults (docs/defaults.md).")
 
 

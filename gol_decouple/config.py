@@ -14,7 +14,7 @@ import tomli_w
 from pydantic import BaseModel, ValidationError
 from pydantic_core import ErrorDetails
 
-from gol_decouple.errors import InputError, unknown
+from gol_decouple.errors import EnvironmentFailure, InputError, unknown
 from gol_decouple.settings import Config, Stage2Config, with_own_length, with_recipe_epochs
 
 M = TypeVar("M", bound=BaseModel)
@@ -143,6 +143,8 @@ def _read_toml(path: Path) -> dict[str, Any]:
     except ValueError as error:
         hint = f'texts need quotes, as in kind = "npz"; examples lie in {_configs_dir()}'
         raise InputError(f"{path} is not valid TOML: {error}", hint) from None
+    except OSError as error:
+        raise EnvironmentFailure(f"{path} cannot be read: {error.strerror}") from None
 
 
 def _set(tree: dict[str, Any], override: str) -> str:

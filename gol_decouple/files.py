@@ -2,10 +2,13 @@
 
 from __future__ import annotations
 
+import contextlib
 import errno
 import hashlib
 import json
 import os
+import re
+import time
 from collections.abc import Iterator
 from contextlib import contextmanager
 from pathlib import Path
@@ -14,6 +17,8 @@ from typing import Any
 from gol_decouple.errors import EnvironmentFailure, InputError
 
 _PROBE_BYTES = 2**20
+_SECONDS_LEFT_BEHIND = 600.0
+_TEMPORARY = re.compile(r".+\.tmp\.(\d{1,9})")
 _UMASK = os.umask(0)
 os.umask(_UMASK)
 
@@ -22,10 +27,13 @@ os.umask(_UMASK)
 def atomic_path(path: Path) -> Iterator[Path]:
     """A temporary path to write to; on leaving without an error its file replaces `path`, durably.
 
+    Temporary files of `path` that processes left which were killed are removed.
+
     Raises:
         EnvironmentFailure: the disk is full or the folder cannot be written; `path` is then as it was.
     """
     temporary = path.with_name(f"{path.name}.tmp.{os.getpid()}")
+    _remove_left_behind(path)
     with disk_errors(path):
         try:
             yield temporary
@@ -36,6 +44,37 @@ def atomic_path(path: Path) -> Iterator[Path]:
             raise
         finally:
             temporary.unlink(missing_ok=True)
+
+
+def temporaries(folder: Path) -> list[Path]:
+    """The temporary files of `atomic_path` that are in a folder, whoever writes them or was stopped doing it."""
+    return sorted(path for path in folder.iterdir() if _TEMPORARY.fullmatch(path.name))
+
+
+def writer_of(temporary: Path) -> int | None:
+    """The process of this machine that may be writing a temporary file, or None if there is none."""
+    match = _TEMPORARY.fullmatch(temporary.name)
+    process = int(match[1]) if match else 0
+    try:
+        os.kill(process, 0)
+    except ProcessLookupError:
+        return None
+    except PermissionError:
+        pass  # of somebody else
+    return process or None
+
+
+def _remove_left_behind(path: Path) -> None:
+    """Remove what processes that were killed left of `path`: of stage one, as large as a checkpoint each time.
+
+    One on another machine is told by its age: what is being written has just changed.
+    """
+    with contextlib.suppress(OSError):
+        for temporary in temporaries(path.parent):
+            if temporary.name.rpartition(".tmp.")[0] != path.name or writer_of(temporary) is not None:
+                continue
+            if time.time() - temporary.stat().st_mtime > _SECONDS_LEFT_BEHIND:
+                temporary.unlink(missing_ok=True)
 
 
 def publish(temporary: Path, path: Path) -> None:
@@ -87,6 +126,17 @@ def make_folder(folder: Path) -> Path:
     with disk_errors(folder):
         folder.mkdir(parents=True, exist_ok=True)
     return folder
+
+
+def no_file(path: Path) -> str | None:
+    """What stands in the place of a file and is none, to be said after its path; None: a file is there."""
+    if os.path.isfile(path):
+        return None
+    if os.path.isdir(path):
+        return "is a folder, where a file is expected"
+    if os.path.islink(path):
+        return f"is a link to {os.readlink(path)}, where there is no file"
+    return "is no regular file" if os.path.lexists(path) else "does not exist"
 
 
 def write_text(path: Path, text: str) -> None:

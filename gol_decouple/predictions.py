@@ -102,7 +102,8 @@ def read(path: Path) -> Predictions:
     try:
         # np.load leaves a file open that it was given by name and cannot read.
         with path.open("rb") as file, np.load(file) as arrays:
-            ids, labels, classes = (np.asarray(arrays[name]) for name in ("id", "label", "classes"))
+            everything = {name: np.asarray(arrays[name]) for name in arrays.files}  # checksums are seen by reading
+            ids, labels, classes = (everything[name] for name in ("id", "label", "classes"))
     except _UNREADABLE as error:
         raise damaged(path, str(error)) from None
     if any(part.dtype.kind not in "iu" for part in (ids, labels, classes)):

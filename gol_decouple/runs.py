@@ -17,6 +17,7 @@ from __future__ import annotations
 
 import hashlib
 import json
+import os
 import shlex
 import shutil
 from collections.abc import Iterator, Mapping, Sequence
@@ -28,7 +29,7 @@ from typing import Any, Protocol
 
 from gol_decouple.config import differing_fields, load_config, to_toml
 from gol_decouple.errors import EnvironmentFailure, InputError
-from gol_decouple.files import disk_errors, read_json, write_json, write_text
+from gol_decouple.files import disk_errors, no_file, read_json, write_json, write_text
 from gol_decouple.locks import locked
 from gol_decouple.progress import Progress
 from gol_decouple.settings import Config, Stage2Config
@@ -174,6 +175,8 @@ def read_config(folder: Path) -> Config:
         InputError: the folder is no run, or its config cannot be read.
     """
     if not (folder / CONFIG).is_file():
+        if os.path.lexists(path := folder / CONFIG):
+            raise InputError(f"{path} {no_file(path)}", "put a copy of it back: it has the settings of the run")
         if (folder / STAGE2).is_dir():
             told = f"{folder} has results of features that were made elsewhere, and no {CONFIG}"
             raise InputError(told, f"name the features file instead, such as {folder.name}.h5")
@@ -232,7 +235,12 @@ def check_output(folder: Path, option: str) -> None:
 def read_manifest(folder: Path) -> dict[str, Any]:
     """The manifest of a finished folder."""
     path = folder / MANIFEST
-    return read_json(path, f"remove {path} and repeat the command that made it: it continues where it was")
+    return read_json(path, make_again(path))
+
+
+def make_again(path: Path) -> str:
+    """A hint for what is wrong with a manifest, or with what one says is finished."""
+    return f"remove {path} and repeat the command that made it: it continues where it was"
 
 
 def not_finished(run: Path) -> InputError:
@@ -240,7 +248,11 @@ def not_finished(run: Path) -> InputError:
     if any(run.glob(f"{FEATURES}.shard.*")):
         hint = f"gol-decouple merge {shlex.quote(str(run))}, once every process has written its own"
         return InputError(f"the features of {run} are in shards", hint)
-    return InputError(f"stage one of {run} is not finished", f"continue it: {stage1_command(run)}")
+    again = stage1_command(run)
+    for path in (run / MANIFEST, run / FEATURES):
+        if os.path.lexists(path) and (wrong := no_file(path)) is not None:
+            return InputError(f"{path} {wrong}", f"remove that, and continue: {again}")
+    return InputError(f"stage one of {run} is not finished", f"continue it: {again}")
 
 
 def stage1_command(run: Path) -> str:

@@ -6,6 +6,7 @@ import errno
 import json
 import os
 import resource
+import time
 from collections.abc import Iterator
 from contextlib import contextmanager
 from pathlib import Path
@@ -17,7 +18,16 @@ from safetensors.torch import save_file
 
 from gol_decouple import files
 from gol_decouple.errors import EnvironmentFailure, InputError
-from gol_decouple.files import atomic_path, disk_errors, read_json, write_json, write_text
+from gol_decouple.files import (
+    atomic_path,
+    disk_errors,
+    no_file,
+    read_json,
+    temporaries,
+    write_json,
+    write_text,
+    writer_of,
+)
 
 
 @contextmanager
@@ -174,3 +184,53 @@ def test_json_text_ends_with_a_newline(tmp_path: Path) -> None:
     text = (tmp_path / "a.json").read_text()
     assert text.endswith("}\n")
     assert json.loads(text) == {"a": 1}
+
+
+# What killed processes leave
+
+
+def test_temporary_files_of_killed_processes_go_when_their_file_is_written(tmp_path: Path) -> None:
+    path = tmp_path / "last.pt"
+    dead, fresh, alive, other = (
+        tmp_path / name
+        for name in (
+            *("last.pt.tmp.999999999", "last.pt.tmp.999999998", f"last.pt.tmp.{os.getppid()}"),
+            "previous.pt.tmp.999999999",
+        )
+    )
+    for temporary in (dead, fresh, alive, other):
+        temporary.write_bytes(b"half")
+    long_ago = time.time() - 3600
+    for temporary in (dead, alive, other):
+        os.utime(temporary, (long_ago, long_ago))
+    assert temporaries(tmp_path) == sorted([dead, fresh, alive, other])
+    assert [writer_of(temporary) for temporary in (dead, alive)] == [None, os.getppid()]
+    with atomic_path(path) as own:
+        own.write_bytes(b"whole")
+    assert not dead.exists()
+    assert fresh.exists(), "it may be of a process on another machine"
+    assert alive.exists()
+    assert other.exists()
+    assert path.read_bytes() == b"whole"
+    assert temporaries(tmp_path) == sorted([fresh, alive, other])
+
+
+@pytest.mark.parametrize("name", ["last.pt", "last.pt.tmp.", "last.pt.tmp.a", ".tmp.5", "last.pt.tmp.5.bak"])
+def test_other_names_are_no_temporary_files(tmp_path: Path, name: str) -> None:
+    (tmp_path / name).write_text("mine")
+    assert temporaries(tmp_path) == []
+    assert writer_of(tmp_path / name) is None
+
+
+def test_what_stands_in_the_place_of_a_file(tmp_path: Path) -> None:
+    (tmp_path / "link").symlink_to("/nowhere")
+    os.mkfifo(tmp_path / "pipe")
+    (tmp_path / "file").write_text("")
+    told = {name: no_file(tmp_path / name) for name in ("file", "link", "pipe", "", "none")}
+    assert told == {
+        "file": None,
+        "link": "is a link to /nowhere, where there is no file",
+        "pipe": "is no regular file",
+        "": "is a folder, where a file is expected",
+        "none": "does not exist",
+    }

@@ -17,7 +17,7 @@ MODULES = sorted(PACKAGE.rglob("*.py"))
 # A module may import from its own row and from the rows below it.
 ROWS = (
     ("__main__", "cli"),
-    ("export",),
+    ("export", "doctor"),
     ("analyses",),
     ("stages", "report"),
     ("detection",),

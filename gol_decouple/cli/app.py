@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import shlex
 from enum import StrEnum
 from pathlib import Path
 from typing import Annotated
@@ -11,6 +12,7 @@ from rich.console import Console
 
 import gol_decouple
 from gol_decouple.config import config_names
+from gol_decouple.errors import InputError
 from gol_decouple.progress import to_stderr
 
 app = typer.Typer(
@@ -66,16 +68,27 @@ def overrides(set_: list[str] | None, data_root: Path | None) -> list[str]:
 
 
 def print_report(paths: list[Path], runs_dir: Path, format_: Format, baseline: str | None = None) -> None:
-    """The report on all that is finished in `paths`, and its gains, to stdout."""
+    """The report on all that is finished in `paths`, and its gains, to stdout.
+
+    Raises:
+        InputError: results are damaged. They hide no others, which are printed before; but what was asked for is not
+            all there, and programs have to notice.
+    """
     from gol_decouple.report import gains, rows, stale, steady, tables
 
-    def found_rows() -> list[rows.Row]:
-        everything = rows.collect_rows(paths, runs_dir)
-        return gains.add_gains(stale.without_stale(everything, paths, runs_dir, to_stderr()), baseline)
+    def read() -> tuple[list[rows.Row], list[InputError]]:
+        left_out: list[InputError] = []
+        everything = rows.collect_rows(paths, runs_dir, left_out.append)
+        return gains.add_gains(stale.without_stale(everything, paths, runs_dir, to_stderr()), baseline), left_out
 
-    found = steady.steadily(lambda: rows.finished_folders(paths, runs_dir), found_rows)
+    found, left_out = steady.steadily(lambda: rows.finished_folders(paths, runs_dir), read)
+    for error in left_out:
+        to_stderr().warn(f"left out: {error.message}")
     if format_ is Format.table:
         tables.print_tables(found, Console())
     else:
         write = {Format.markdown: tables.to_markdown, Format.csv: tables.to_csv, Format.json: tables.to_json}[format_]
         typer.echo(write(found))
+    if left_out:
+        told = "1 result is" if len(left_out) == 1 else f"{len(left_out)} results are"
+        raise InputError(f"{told} damaged and left out", f"gol-decouple doctor {shlex.join(map(str, paths))}")

@@ -11,14 +11,14 @@ from typing import cast
 
 import typer
 
-from gol_decouple.cli import analyze, predict, train, use, use_lvis  # noqa: F401  # their commands register themselves
+from gol_decouple.cli import analyze, doctor, predict, train, use, use_lvis  # noqa: F401  # their commands register themselves
 from gol_decouple.cli.app import app
 from gol_decouple.errors import FailedElsewhere, GolDecoupleError, InputError, machine_failure
 from gol_decouple.launch import find_place
 
 PROGRAM = "gol-decouple"
 # Commands with nothing to continue.
-ONE_GO = {"check", "convert", "evaluate", "predict", "export", "report", "methods", "analyze"}
+ONE_GO = {"check", "convert", "evaluate", "predict", "export", "report", "methods", "analyze", "doctor"}
 # The class of all errors in how arguments are written, of which Typer exports only this subclass.
 UsageError = cast("type[typer.BadParameter]", typer.BadParameter.__base__)
 

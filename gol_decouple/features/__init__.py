@@ -6,6 +6,7 @@ from gol_decouple.features.reader import FeaturesFile, is_detection, open_featur
 from gol_decouple.features.roi_arrays import Detection, Rois
 from gol_decouple.features.roi_writer import RoiWriter
 from gol_decouple.features.rois import ImageRows, Images, Regressor
+from gol_decouple.features.verification import verify
 
 open = open_features
 
@@ -22,5 +23,6 @@ __all__ = [
     "is_detection",
     "open",
     "open_features",
+    "verify",
     "write",
 ]

@@ -61,6 +61,15 @@ class FeatureArray:
     def blocks_per_view(self) -> int:
         return self._layout.blocks_per_view
 
+    @property
+    def block_bytes(self) -> int:
+        """Of a block that is not the last of its view."""
+        return self.rows_per_block * self._column.row_bytes
+
+    def unchecked(self) -> list[tuple[int, int]]:
+        """View and index of the blocks that were not read yet."""
+        return [(int(view), int(index)) for view, index in np.argwhere(~self._verified)]
+
     def read_block(self, view: int, index: int, out: NDArray[Any], descriptor: int | None = None) -> int:
         """Read a block into the first rows of `out` [rows_per_block or more, D], which has the array's dtype.
 
@@ -160,12 +169,16 @@ class FeatureArray:
 
 
 class RowArray:
-    """A column of RoIs on disk, [N] or [N, K], indexed like a NumPy array with slices, integers, lists and masks."""
+    """A column of RoIs on disk, [N] or [N, K], indexed like a NumPy array with slices, integers, lists and masks.
+
+    Attributes:
+        blocks: the same as [1, N, K].
+    """
 
     def __init__(self, stored: metadata.Stored, name: str, column: Column) -> None:
-        self._rows = FeatureArray(stored, name, column.name)
-        self.shape = (self._rows.shape[1], *column.row)
-        self.dtype = self._rows.dtype
+        self.blocks = FeatureArray(stored, name, column.name)
+        self.shape = (self.blocks.shape[1], *column.row)
+        self.dtype = self.blocks.dtype
 
     def __len__(self) -> int:
         return self.shape[0]
@@ -177,7 +190,7 @@ class RowArray:
             InputError: as for features, and for values that the column cannot have.
         """
         parts = key if isinstance(key, tuple) else (key,)
-        return self._rows[(0, *parts)] if len(self.shape) > 1 else self._rows[(0, *parts, 0)]
+        return self.blocks[(0, *parts)] if len(self.shape) > 1 else self.blocks[(0, *parts, 0)]
 
 
 def _all_finite(block: NDArray[Any]) -> bool:

@@ -24,6 +24,11 @@ def shard_path(path: Path, rank: int) -> Path:
     return path.with_name(f"{path.name}.shard.{rank}")
 
 
+def is_shard(path: Path) -> bool:
+    """Whether a file is called as one process's share of a features file."""
+    return re.fullmatch(r".+\.h5\.shard\.\d+", path.name) is not None
+
+
 def log_path(partial: Path, rank: int | None = None) -> Path:
     """Where a process logs the blocks it has written to `partial`; None: the only one that writes there."""
     return partial.with_name(f"{partial.name}.log" if rank is None else f"{partial.name}.{rank}.log")

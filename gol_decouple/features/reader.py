@@ -134,6 +134,12 @@ class SplitFeatures:
         return Images(rows.ids, rows.heights, rows.widths, num_rois, rows.rois_per_image)
 
     @property
+    def arrays(self) -> list[FeatureArray]:
+        """What is read block by block: features, and of RoIs boxes and IoUs. Labels are checked on opening."""
+        of_rois = [self.boxes.blocks, self.ious.blocks] if self._split.layout.images is not None else []
+        return [self.features, *of_rois]
+
+    @property
     def image_index(self) -> NDArray[np.int64]:
         """Which of `images` each row is of, int64 [N]."""
         rows, _ = self._images()

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import os
 from collections.abc import Iterator, Sequence
 from dataclasses import dataclass
 from pathlib import Path
@@ -37,7 +38,7 @@ def add_gains(rows: Sequence[Row], baseline: str | None = None) -> list[Row]:
     """
     groups: dict[tuple[Any, ...], list[Row]] = {}
     for row in rows:
-        if _predictions_of(row).is_file():
+        if os.path.lexists(_predictions_of(row)):
             groups.setdefault((row["run"], row["features"], row["split"]), []).append(row)
     settings_of_runs = [by_setting(members) for members in groups.values()]
     known = {_name(setting[0]) for settings in settings_of_runs for setting in settings}

@@ -3,7 +3,8 @@
 from __future__ import annotations
 
 import json
-from collections.abc import Iterator, Sequence
+import os
+from collections.abc import Callable, Iterator, Sequence
 from pathlib import Path
 from typing import Any
 
@@ -15,6 +16,7 @@ from gol_decouple.errors import InputError
 from gol_decouple.files import read_json
 from gol_decouple.metrics import ACCURACIES, CALIBRATION
 from gol_decouple.report.paper import paper_top1
+from gol_decouple.report.row_kinds import wrong_value
 
 Row = dict[str, Any]
 
@@ -59,17 +61,32 @@ _GROUPING = (
 )
 
 
-def collect_rows(paths: Sequence[Path], runs_dir: Path) -> list[Row]:
+def collect_rows(
+    paths: Sequence[Path], runs_dir: Path, left_out: Callable[[InputError], object] | None = None
+) -> list[Row]:
     """The rows of all finished runs and classifiers at or below `paths`: run folders, features files or any folders.
 
+    Args:
+        left_out: is told why each result that cannot be read is left out; None: the first of them is raised.
+
     Raises:
-        InputError: a path that is not there, or no finished run below any of them.
+        InputError: a path that is not there, no finished run below any of them, or none that can be read.
     """
     folders = finished_folders(paths, runs_dir)
     if not folders:
         where = ", ".join(str(path) for path in paths)
         raise InputError(f"no finished run in {where}", "gol-decouple stage1 CONFIG makes one")
-    rows = [_row(folder) for folder in folders]
+    rows, errors = [], []
+    for folder in folders:
+        try:
+            rows.append(read_row(folder))
+        except InputError as error:
+            errors.append(error)
+    if errors and (left_out is None or not rows):
+        raise errors[0]
+    if left_out is not None:
+        for each in errors:
+            left_out(each)
     return sorted(rows, key=lambda row: (str(row["run"]), row["stage"], row["method"], str(row["path"])))
 
 
@@ -108,11 +125,14 @@ def tested_with(row: Row) -> str:
 def train_counts(row: Row) -> list[int]:
     """Train samples of each class, from the row's manifest."""
     folder = Path(row["path"])
-    manifest = runs.read_manifest(folder)
+    return _train_counts(folder, runs.read_manifest(folder))
+
+
+def _train_counts(folder: Path, manifest: Row) -> list[int]:
     try:
         return [int(count) for count in manifest["train_counts"]]
     except (KeyError, TypeError, ValueError) as error:
-        raise _no_manifest(folder, error) from None
+        raise _no_manifest(folder, _missing(error)) from None
 
 
 def _finished_folders(path: Path, runs_dir: Path) -> Iterator[Path]:
@@ -132,9 +152,13 @@ def run_folder(folder: Path) -> Path:
     return folder.parent.parent if folder.parent.name == runs.STAGE2 else folder
 
 
-def _choice(path: Path) -> Row:
-    """How a classifier was chosen, if it was."""
-    if not path.is_file():
+def read_choice(path: Path) -> Row:
+    """How a classifier was chosen, if it was.
+
+    Raises:
+        InputError: the file does not say that.
+    """
+    if not os.path.lexists(path):
         return {"chosen_on": None, "tried": None}
     told = read_json(path, f"remove {path} to go without")
     try:
@@ -144,11 +168,16 @@ def _choice(path: Path) -> Row:
         raise InputError(f"{path} does not say what was tried", f"remove {path} to go without") from None
 
 
-def _row(folder: Path) -> Row:
+def read_row(folder: Path) -> Row:
+    """The row of a finished run or classifier.
+
+    Raises:
+        InputError: its manifest or choice cannot be read, or is not of a run.
+    """
     manifest = runs.read_manifest(folder)
+    choice = read_choice(folder / runs.CHOICE)
     try:
         settings = manifest["settings"]
-        choice = _choice(folder / runs.CHOICE)
         detection, metrics = _detection(manifest.get("detection")), manifest["metrics"]
         if detection["test_settings"] is not None:  # whose RoIs need not have been classified
             metrics = dict.fromkeys(_METRICS) | metrics
@@ -173,9 +202,13 @@ def _row(folder: Path) -> Row:
             "path": str(folder),
             **dict.fromkeys(("baseline", *GAINS)),
         }
-        return {name: values[name] for name in FIELDS}
-    except (KeyError, TypeError) as error:
-        raise _no_manifest(folder, error) from None
+        row = {name: values[name] for name in FIELDS}
+    except (KeyError, TypeError, AttributeError) as error:
+        raise _no_manifest(folder, _missing(error)) from None
+    if (wrong := wrong_value(row, (*MASK_AP, *BOX_AP, *(f"num_{letter}" for letter in FREQUENCIES)))) is not None:
+        raise _no_manifest(folder, wrong)
+    _train_counts(folder, manifest)
+    return row
 
 
 def _changed(manifest: dict[str, Any]) -> Row:
@@ -208,5 +241,10 @@ def _detection(told: dict[str, Any] | None) -> Row:
     }
 
 
-def _no_manifest(folder: Path, error: Exception) -> InputError:
-    return InputError(f"{folder / runs.MANIFEST} is not a manifest of a run: {error} is missing")
+def _missing(error: Exception) -> str:
+    return f"{error} is missing" if isinstance(error, KeyError) else str(error)
+
+
+def _no_manifest(folder: Path, reason: str) -> InputError:
+    path = folder / runs.MANIFEST
+    return InputError(f"{path} is not a manifest of a run: {reason}", runs.make_again(path))

@@ -19,7 +19,7 @@ import numpy as np
 from gol_decouple import belonging, methods, runs
 from gol_decouple.classifiers import Classifier
 from gol_decouple.errors import InputError
-from gol_decouple.features import FeaturesFile, is_detection
+from gol_decouple.features import FeaturesFile, is_detection, verify
 from gol_decouple.files import make_folder
 from gol_decouple.losses import Loss
 from gol_decouple.progress import SILENT, Progress
@@ -84,6 +84,8 @@ def run_cascade(
     for one, other in combinations([work.features for work in works], 2):
         _check_pair(one, other)
         _check_origins(one, other)
+    for work in works:
+        verify(work.features, progress)
     made: list[list[tuple[Job, Path]]] = []
     errors: list[InputError] = []
     sets = one_by_one(sets) if keep_grid else sets

@@ -9,9 +9,10 @@ from typing import Any
 from gol_decouple import methods, runs, runtime
 from gol_decouple.class_stats import empty_classes_warning
 from gol_decouple.errors import InputError, few
-from gol_decouple.features import FeaturesFile, is_detection
+from gol_decouple.features import FeaturesFile, is_detection, verify
 from gol_decouple.methods import Method
 from gol_decouple.progress import SILENT, Progress
+from gol_decouple.report.rows import read_row
 from gol_decouple.runs import Target
 from gol_decouple.settings import Stage2Config
 from gol_decouple.stages.belonging import facts_of, note_features, open_own
@@ -55,6 +56,7 @@ def run_stage2(
     """
     sets = points_of(target, names, grid, progress)
     work = open_work(target, sets, grid, device, progress, annotations)
+    verify(work.features, progress)
     sets = one_by_one(sets) if keep_grid else sets
     candidates = candidates_of(work, sets)
     with results_of(work):
@@ -142,6 +144,8 @@ def open_work(
         InputError: a features file or a setting that cannot be used.
     """
     features = open_own(target)
+    if target.config is not None:
+        read_row(target.folder)  # what the report cannot read must not be found after the training
     if "test" not in features and not features.is_detection:
         raise InputError(f"{target.features} has no test split to report on", "write it with train and test")
     for points in sets:

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import os
 from collections.abc import Sequence
 from dataclasses import dataclass
 from pathlib import Path
@@ -14,8 +15,12 @@ from gol_decouple.runs import setting_text
 
 # Names of folders of retrained classifiers that an error lists.
 LISTED = 10
-# What of a manifest is relied on.
-_NEEDED = ("stage", "method", "activation", "loss", "seed", "settings", "train_counts", "dataset")
+# What of a manifest is relied on, and of which kind each is; settings are checked where they are used.
+_NEEDED: dict[str, type] = {
+    "stage": int, "method": str, "activation": str, "loss": str, "seed": int, "settings": object,
+    "train_counts": list, "dataset": str,
+}  # fmt: skip
+_OPTIONAL: dict[str, type] = {"changed_settings": dict, "detection": dict}
 
 
 @dataclass(frozen=True)
@@ -94,7 +99,7 @@ def _has_classifier(stage_one: Found) -> bool:
     if not stage_one.is_detector:
         return (stage_one.folder / runs.PER_CLASS).is_file()
     figures = stage_one.manifest["detection"]["boxes"]  # of nothing, where nothing could be evaluated
-    return bool(stage_one.manifest.get("has_classifier", figures["ap"] is not None))
+    return bool(stage_one.manifest.get("has_classifier", figures.get("ap") is not None))
 
 
 def _check_run(run: Path) -> None:
@@ -102,6 +107,8 @@ def _check_run(run: Path) -> None:
     if not run.exists():
         raise InputError(f"{run} does not exist", runs.runs_in(run.parent))
     if not (run / runs.CONFIG).is_file():
+        if os.path.lexists(run / runs.CONFIG):
+            runs.read_config(run)  # tells what is in its place
         if (run / runs.STAGE2).is_dir() or (run.is_file() and runs.is_hdf5(run)):
             hint = "apply the classifier to features in a program (docs/using-a-model.md)"
             raise InputError(f"{run} has no backbone: its features were made elsewhere", hint)
@@ -131,12 +138,16 @@ def find_retrained(run: Path, folder: Path) -> Found:
 
 def _manifest(folder: Path) -> dict[str, Any]:
     manifest = runs.read_manifest(folder)
-    if missing := [name for name in _NEEDED if name not in manifest]:
+    wrong = [f"{name!r} is missing" for name in _NEEDED if name not in manifest] + [
+        f"{name!r} is {manifest[name]!r:.60}"
+        for name, kind in (_NEEDED | _OPTIONAL).items()
+        if name in manifest and not isinstance(manifest[name], kind)
+    ]
+    if "detection" in manifest and not (wrong or isinstance(manifest["detection"].get("boxes"), dict)):
+        wrong = ["'detection' has no boxes"]
+    if wrong:
         path = folder / runs.MANIFEST
-        raise InputError(
-            f"{path} is not a manifest of a run: {missing[0]!r} is missing",
-            f"remove {path} and repeat the command that made it",
-        )
+        raise InputError(f"{path} is not a manifest of a run: {wrong[0]}", runs.make_again(path))
     return manifest
 
 

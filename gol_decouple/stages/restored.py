@@ -75,7 +75,8 @@ def restore(found: Found) -> Restored:
     if found.is_detector:
         raise InputError(f"{found.run} is of a detector", "restored_detector.restore_detector restores it")
     config = load_config(str(found.run / runs.CONFIG))
-    names = [row["name"] for row in read_classes(found.folder / runs.PER_CLASS, ["name"])]
+    num_classes = len(found.manifest["train_counts"])
+    names = [row["name"] for row in read_classes(found.folder / runs.PER_CLASS, ["name"], num_classes)]
     model = load_model(found.run, config, len(names))
     size = runs.read_manifest(found.run).get("image_size")
     image_size = None if size is None else (int(size[0]), int(size[1]))
@@ -119,15 +120,20 @@ def retrained(found: Found, shape: tuple[int, int]) -> tuple[Classifier, Loss]:
     return classifier, loss
 
 
-def read_classes(path: Path, columns: Sequence[str]) -> list[dict[str, str]]:
+def read_classes(path: Path, columns: Sequence[str], num_classes: int) -> list[dict[str, str]]:
     """The rows of a table with a line for each class, in label order.
 
     Raises:
-        InputError: it cannot be read, or lacks one of the columns.
+        InputError: it cannot be read, lacks one of the columns, or is of other classes.
     """
     try:
         with path.open(encoding="utf-8", newline="") as file:
-            return [{name: row[name] for name in columns} for row in csv.DictReader(file)]
+            rows = list(csv.DictReader(file))
+        if [row["class"] for row in rows] != [str(label) for label in range(num_classes)]:
+            raise ValueError(f"it does not have a line for each of {num_classes:,} classes")
+        if any(row[name] is None for row in rows for name in columns):
+            raise ValueError("a line ends early")
+        return [{name: row[name] for name in columns} for row in rows]
     except (OSError, KeyError, ValueError, csv.Error) as error:
         hint = f"remove {path.parent / runs.MANIFEST} and repeat the command that made it"
         raise InputError(f"{path}, which names the classes, cannot be read: {error}", hint) from None

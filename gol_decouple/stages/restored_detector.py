@@ -82,7 +82,7 @@ def restore_detector(found: Found) -> RestoredDetector:
 def _classes(found: Found) -> tuple[list[str], NDArray[np.int64]]:
     """Names and category ids, in label order."""
     path = found.folder / CLASS_AP
-    rows = read_classes(path, ["name", "category_id"])
+    rows = read_classes(path, ["name", "category_id"], len(found.manifest["train_counts"]))
     try:
         ids = np.array([int(row["category_id"]) for row in rows], np.int64)
     except (TypeError, ValueError) as error:

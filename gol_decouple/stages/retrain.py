@@ -11,7 +11,7 @@ from pydantic import ValidationError
 from gol_decouple import methods, runtime
 from gol_decouple.classifiers import as_tensors
 from gol_decouple.errors import InputError
-from gol_decouple.features import FeaturesFile, open_features
+from gol_decouple.features import FeaturesFile, open_features, verify
 from gol_decouple.methods import Method
 from gol_decouple.settings import Stage2Config
 from gol_decouple.stages.closed_form import closed_form
@@ -61,6 +61,8 @@ def retrain(
     check(chosen, opened.classes)
     if chosen.temperature == "val" and "val" not in opened:
         raise InputError(f"{opened.path} has no val split to fit a temperature on", "temperature='none'")
+    if opened is not features:
+        verify(opened)
     start = None if opened.classifier is None else as_tensors(opened.classifier)
     first = methods.first_softmax(opened.is_detection) if chosen.start == "stage_one" and start is None else None
     needed = [chosen] if first is None else [chosen, first]

@@ -4,12 +4,14 @@ from __future__ import annotations
 
 import csv
 import io
+import math
 from pathlib import Path
 from typing import Any
 
 from gol_decouple.errors import InputError
 from gol_decouple.files import write_text
 
+LOG = "log.csv"
 BEFORE, AFTER = ("epoch", "lr", "train_loss"), ("images_per_second", "seconds")
 FIELDS = (*BEFORE, "accuracy", *AFTER)  # of an image classifier
 
@@ -70,16 +72,33 @@ class TrainingLog:
         writer = csv.DictWriter(text, self._fields, lineterminator="\n")
         writer.writeheader()
         writer.writerows(self.rows)
-        write_text(self._folder / "log.csv", text.getvalue())
+        write_text(self._folder / LOG, text.getvalue())
 
 
 def seconds_of(folder: Path) -> float:
-    """Wall time of all epochs that a run's `log.csv` tells; 0 where nothing was trained."""
-    path = folder / "log.csv"
+    """Wall time of all epochs that a run's `log.csv` tells; 0 where nothing was trained.
+
+    Raises:
+        InputError: it does not tell that of every epoch.
+    """
+    path = folder / LOG
     if not path.is_file():
         return 0.0
-    with path.open(encoding="utf-8", newline="") as file:
-        return sum(float(row["seconds"]) for row in csv.DictReader(file))
+    try:
+        with path.open(encoding="utf-8", newline="") as file:
+            table = csv.DictReader(file, strict=True)
+            columns, rows = set(table.fieldnames or ()), list(table)
+        if missing := {*BEFORE, *AFTER} - columns:
+            raise ValueError(f"it has no column {min(missing)}")
+        if [int(row["epoch"]) for row in rows] != list(range(1, len(rows) + 1)):
+            raise ValueError("it does not have every epoch, from 1 on")
+        seconds = sum(float(row["seconds"]) for row in rows)
+        if not (math.isfinite(seconds) and seconds >= 0):
+            raise ValueError(f"its seconds sum up to {seconds}")
+        return seconds
+    except (OSError, ValueError, TypeError, csv.Error) as error:
+        hint = f"remove {path} to go without: it is only told in the report how long the training took"
+        raise InputError(f"{path} is not a readable log of a training: {error}", hint) from None
 
 
 def _tensorboard() -> Any:

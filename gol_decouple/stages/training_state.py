@@ -96,8 +96,10 @@ def load_state(folder: Path, data_sha256: str, progress: Progress, take: Callabl
     paths = [folder / name for name in (LAST, PREVIOUS) if (folder / name).exists()]
     unfit: list[str] = []
     for path in paths:
-        state = _read(path, progress)
-        if state is None:
+        try:
+            state = read_checkpoint(path)
+        except InputError as error:
+            progress.warn(error.message)
             continue
         if state["data_sha256"] != data_sha256:
             differ = belonging.told({"dataset": {"sha256": state["data_sha256"]}}, {"dataset": {"sha256": data_sha256}})
@@ -125,22 +127,23 @@ def load_state(folder: Path, data_sha256: str, progress: Progress, take: Callabl
     return None
 
 
-def _read(path: Path, progress: Progress) -> State | None:
-    """A checkpoint, or None, with a warning, for a damaged one; the machine's failures are not taken for damage."""
+def read_checkpoint(path: Path) -> State:
+    """A checkpoint on the CPU, whatever it is of; the machine's failures are not taken for damage.
+
+    Raises:
+        InputError: it is damaged, or none of stage one, and so left aside.
+    """
     damaged = damaged_entry(path)
     if damaged is not None:
-        progress.warn(f"{path} is damaged and left aside ({damaged})")
-        return None
+        raise InputError(f"{path} is damaged and left aside ({damaged})")
     try:
         state = torch.load(path, map_location="cpu", weights_only=True)
     except Exception as error:  # what it raises of an archive with anything else in it has no end
         if machine_failure(error) is not None:
             raise
-        progress.warn(f"{path} is damaged and left aside ({_reason(error)})")
-        return None
+        raise InputError(f"{path} is damaged and left aside ({_reason(error)})") from None
     if not isinstance(state, dict) or not _is_of_stage_one(state):
-        progress.warn(f"{path} is no checkpoint of this version's stage one and left aside")
-        return None
+        raise InputError(f"{path} is no checkpoint of this version's stage one and left aside")
     return state
 
 

@@ -12,6 +12,7 @@ from numpy.typing import NDArray
 from gol_decouple import bootstrap, losses, methods, predictions, runs
 from gol_decouple.bootstrap import Gain
 from gol_decouple.errors import InputError
+from gol_decouple.features import verify
 from gol_decouple.files import write_json
 from gol_decouple.metrics import top1_metrics
 from gol_decouple.progress import SILENT, Progress
@@ -60,6 +61,7 @@ def tune(
         for points in points_of(target, names, grid, progress)
     ]
     work = open_work(target, sets, grid, device, progress)
+    verify(work.features, progress)
     candidates = Candidates(work)
     with results_of(work):
         return _tune(work, candidates, Search(candidates, sets, seeds, progress), seeds, minutes, started)

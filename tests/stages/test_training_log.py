@@ -13,6 +13,7 @@ from conftest import Interrupt, RunCli
 from gol_decouple.backbones import build_model
 from gol_decouple.config import load_config
 from gol_decouple.data import load_data
+from gol_decouple.errors import InputError
 from gol_decouple.progress import SILENT
 from gol_decouple.stages.training import Trainer
 from gol_decouple.stages.training_log import FIELDS, TrainingLog, seconds_of
@@ -94,3 +95,34 @@ def test_the_learning_rate_is_scaled_on_request_and_told_either_way(
         assert f'"scaled_lr": {lr}' in manifest
         assert '"batch_size": 16' in manifest
         assert '"processes": 1' in manifest
+
+
+LOG_LINES = "epoch,lr,train_loss,accuracy,images_per_second,seconds\n1,0.1,2.5,,100,1.5\n2,0.1,2.0,50,100,2.5\n"
+
+
+def test_the_seconds_of_a_log(tmp_path: Path) -> None:
+    assert seconds_of(tmp_path) == 0.0
+    (tmp_path / "log.csv").write_text(LOG_LINES)
+    assert seconds_of(tmp_path) == 4.0
+    (tmp_path / "log.csv").write_text(LOG_LINES.partition("\n")[0])
+    assert seconds_of(tmp_path) == 0.0, "stopped in its first epoch"
+
+
+@pytest.mark.parametrize(
+    ("content", "message"),
+    [
+        (b"", "it has no column epoch"),
+        (LOG_LINES.replace("seconds", "sec").encode(), "it has no column seconds"),
+        (LOG_LINES.replace("2,0.1", "3,0.1").encode(), "every epoch"),
+        (LOG_LINES.replace("2.5\n", "nan\n").encode(), "sum up to nan"),
+        (LOG_LINES.replace("2.5\n", "x\n").encode(), "could not convert"),
+        (LOG_LINES[:-5].encode(), "float"),
+        (b"\xff" * 50, "decode"),
+    ],
+)
+def test_a_damaged_log(tmp_path: Path, content: bytes, message: str) -> None:
+    (tmp_path / "log.csv").write_bytes(content)
+    with pytest.raises(InputError, match=message) as caught:
+        seconds_of(tmp_path)
+    assert caught.value.message.startswith(f"{tmp_path / 'log.csv'} is not a readable log of a training: ")
+    assert f"remove {tmp_path / 'log.csv'} to go without" in str(caught.value.hint)
