@@ -32,6 +32,10 @@ class EnvironmentFailure(GolDecoupleError):
     exit_code = 3
 
 
+class SomeFailed(InputError):
+    """Some of what a command was asked for could not be made; the rest is finished, and has its place in the report."""
+
+
 class FailedElsewhere(GolDecoupleError):
     """What another process of the run has told the user already; this one only ends, with the same exit code."""
 

@@ -154,7 +154,7 @@ def test_stage_two_that_diverges_keeps_what_was_there(own_run: Path, run_cli: Ru
 def test_stage_one_that_diverges_says_what_helps(tmp_path: Path, stage1: Any) -> None:
     outcome = stage1(arrays(), "--set", "stage1.lr=1e30", "--set", "stage1.epochs=3")
     assert (outcome.code, outcome.out) == (2, "")
-    assert "error: stage one diverged in epoch 1: the loss is nan in step 2" in outcome.err
+    assert "error: stage one diverged in epoch 1, step 2, at learning rate 1e+30: the loss is nan\n" in outcome.err
     assert "hint: try --set stage1.lr=1e+29 --overwrite" in outcome.err
     assert not (tmp_path / "runs" / "colours" / "manifest.json").exists()
 

@@ -84,7 +84,7 @@ def run_cascade(
         made.append(of_stage)
         errors += failed
     found = _evaluate([*_of_stage_one(works, folder), *_retrained(works, made, folder)], works, overwrite)
-    raise_all(errors)
+    raise_all(errors, (path for of_stage in made for _, path in of_stage))
     return found
 
 

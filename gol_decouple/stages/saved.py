@@ -22,6 +22,7 @@ from gol_decouple.progress import Progress
 from gol_decouple.runs import Target
 from gol_decouple.stages.closed_form import closed_form
 from gol_decouple.stages.detection_evaluation import DetectionEvaluation
+from gol_decouple.stages.evaluation import NotFinite
 from gol_decouple.stages.feed import TrainRows
 from gol_decouple.stages.gradients import GRADIENTS, read_gradients, write_gradients
 from gol_decouple.stages.jobs import Job, Retrained, State, loss_of
@@ -161,9 +162,10 @@ class Saved:
     def _run(self, jobs: Sequence[Job]) -> list[InputError]:
         """Make classifiers and save each when it is done; returns the errors of those that failed."""
         errors = []
-        for job, result in self._results(jobs):
-            if not isinstance(result, InputError):
-                self._save(job, result)
+        for job, made in self._results(jobs):
+            result = made if isinstance(made, InputError) else self._save(job, made)
+            if isinstance(result, InputError) and len(jobs) > 1 and self._section == runs.STAGE2:
+                self._work.progress.warn(f"{result.message}; the others go on")
             (self.folder(job) / STATE).unlink(missing_ok=True)
             if isinstance(result, InputError):
                 errors.append(result)
@@ -251,7 +253,8 @@ class Saved:
             progress.warn(f"{job}: {before} rows were shuffled at a time until here, {now} from now on")
         return state
 
-    def _save(self, job: Job, result: Retrained) -> None:
+    def _save(self, job: Job, result: Retrained) -> InputError | None:
+        """Write all of a classifier's folder; returns why it could not be evaluated, if that is so."""
         folder = make_folder(self.folder(job))
         for old in (runs.MANIFEST, runs.CHOICE, GRADIENTS):
             (folder / old).unlink(missing_ok=True)
@@ -280,7 +283,12 @@ class Saved:
             "seconds": result.seconds,
             "history": result.history,
         }
-        self._finish(folder, job, result, facts)
+        try:
+            self._finish(folder, job, result, facts)
+        except NotFinite as error:
+            (folder / CLASSIFIER).unlink()
+            return InputError(f"{job}: {error.message}", error.hint)
+        return None
 
 
 def load_classifier(folder: Path) -> Classifier:

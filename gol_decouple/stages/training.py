@@ -141,11 +141,11 @@ class Trainer(Generic[M]):
             values = dict(zip(step, self._world.total(torch.stack(list(step.values()))).tolist(), strict=True))
             value = sum(values.values())
             if not math.isfinite(value):
-                raise self._diverged(epoch, f"the loss is {value} in step {part.step + 1}")
+                raise self._diverged(epoch, part.step, f"the loss is {value}")
             totals = {name: totals.get(name, 0.0) + values[name] * part.step_images for name in values}
             bar.advance(part.step_images, f"epoch {epoch + 1}/{self._settings.epochs}, loss {value:.3f}")
-        if not all(parameter.isfinite().all() for parameter in self._model.parameters()):
-            raise self._diverged(epoch, "weights are not finite")
+        if not all(tensor.isfinite().all() for tensor in self._model.state_dict().values()):
+            raise self._diverged(epoch, part.step, "weights, or BatchNorm statistics, are not finite")
         return {name: total / self._keys.images for name, total in totals.items()}
 
     def _pass(self, batch: Any, part: Pass, epoch: int) -> dict[str, torch.Tensor]:
@@ -170,11 +170,10 @@ class Trainer(Generic[M]):
         if self._average is not None:
             self._average.update(self._model)
 
-    def _diverged(self, epoch: int, sign: str) -> InputError:
+    def _diverged(self, epoch: int, step: int, sign: str) -> InputError:
         lower = f"{self._settings.lr / 10:g}"
-        return InputError(
-            f"stage one diverged in epoch {epoch + 1}: {sign}", f"try --set stage1.lr={lower} --overwrite"
-        )
+        where = f"in epoch {epoch + 1}, step {step + 1}, at learning rate {self._lr(epoch, step):g}"
+        return InputError(f"stage one diverged {where}: {sign}", f"try --set stage1.lr={lower} --overwrite")
 
     def _lr(self, epoch: int, step: int) -> float:
         settings = self._settings
