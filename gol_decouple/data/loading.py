@@ -16,6 +16,7 @@ from torch.utils.data import Dataset as TorchDataset
 from gol_decouple import samplers
 from gol_decouple.data.dataset import Dataset, Split
 from gol_decouple.data.transforms import Augmentation, CleanView
+from gol_decouple.data.workers import worker_start
 from gol_decouple.distributed import ALONE, World
 from gol_decouple.errors import InputError, few
 from gol_decouple.runtime import default_workers, generator, stream_seed
@@ -88,7 +89,7 @@ class Loaded(Generic[B]):
             num_workers=processes,
             persistent_workers=processes > 0,
             pin_memory=pinned,
-            worker_init_fn=one_thread,
+            worker_init_fn=worker_start(),
         )
 
     def __iter__(self) -> Iterator[B]:
@@ -272,8 +273,3 @@ def _collate(items: list[Item | InputError]) -> Batch | InputError:
     if len(sizes) > 1:
         return _different(sizes)
     return torch.stack(images), torch.tensor(labels)
-
-
-def one_thread(_: int) -> None:
-    """A worker works on one image at a time: more threads would only take the training's cores."""
-    torch.set_num_threads(1)
