@@ -141,7 +141,7 @@ def joined(device: str) -> Iterator[tuple[World, torch.device]]:
         world.check_same("the kind of device", own.type)
         yield world, own
     except Exception as error:
-        failure = error if isinstance(error, GolDecoupleError) else _lost(error) or machine_failure(error)
+        failure = error if isinstance(error, GolDecoupleError) else _lost(error) or machine_failure(error, "stage1")
         if failure is None:
             raise
         told = isinstance(error, FailedElsewhere) or not _is_first(store, failure.message)

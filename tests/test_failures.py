@@ -155,7 +155,7 @@ def test_stage_two_that_diverges_keeps_what_was_there(own_run: Path, run_cli: Ru
 def test_stage_one_that_diverges_says_what_helps(tmp_path: Path, stage1: Any) -> None:
     outcome = stage1(arrays(), "--set", "stage1.lr=1e30", "--set", "stage1.epochs=3")
     assert (outcome.code, outcome.out) == (2, "")
-    assert "error: stage one diverged in epoch 1: the loss is nan in step 2" in outcome.err
+    assert "error: stage one diverged in epoch 1, step 2, at learning rate 1e+30: the loss is nan\n" in outcome.err
     assert "hint: try --set stage1.lr=1e+29 --overwrite" in outcome.err
     assert not (tmp_path / "runs" / "colours" / "manifest.json").exists()
 
@@ -210,16 +210,16 @@ def test_results_that_cannot_be_printed(finished_run: Path) -> None:
 @pytest.mark.parametrize(
     ("error", "message", "hint"),
     [
-        (MemoryError("Unable to allocate 7 TiB"), "out of memory", "batch size"),
+        (MemoryError("Unable to allocate 7 TiB"), "out of memory", "more memory"),
         (
             torch.OutOfMemoryError("CUDA out of memory. Tried to allocate 2 GiB.\nSee ..."),
             "CUDA out of memory",
-            "batch",
+            "more memory",
         ),
         (
             RuntimeError("[enforce fail] DefaultCPUAllocator: can't allocate memory: 7"),
             "can't allocate memory",
-            "batch",
+            "more memory",
         ),
         (
             RuntimeError("DataLoader worker (pid 7) is killed by signal: Killed. "),
@@ -228,6 +228,33 @@ def test_results_that_cannot_be_printed(finished_run: Path) -> None:
         ),
         (OSError(errno.EIO, "Input/output error", "a.npz"), "a.npz: Input/output error", None),
         (OSError("odd"), "odd", None),
+        (OSError(errno.EMFILE, "Too many open files", "a.png"), "a.png: Too many open files", "ulimit -n"),
+        (OSError(errno.ENOMEM, "Cannot allocate memory"), "Cannot allocate memory", "more memory"),
+        (
+            OSError("Caught OSError in DataLoader worker process 0.\nTraceback ...\nOSError: [Errno 5] bad: 'a.png'"),
+            "OSError: [Errno 5] bad: 'a.png'",
+            None,
+        ),
+        (
+            RuntimeError(
+                "Caught RuntimeError in DataLoader worker process 1.\nTraceback (most recent call last):\n"
+                "RuntimeError: unable to write to file </torch_7_1_0>: No space left on device (28)"
+            ),
+            "unable to write to file </torch_7_1_0>",
+            "--shm-size",
+        ),
+        (
+            RuntimeError("DataLoader worker (pid 7) is killed by signal: Bus error. It is possible that ..."),
+            "killed by signal: Bus error",
+            "--shm-size",
+        ),
+        (
+            RuntimeError("unable to open shared memory object </torch_1> in read-write mode: Too many open files (24)"),
+            "shared memory",
+            "num_workers",
+        ),
+        (RuntimeError("received 0 items of ancdata"), "0 items", "ulimit -n"),
+        (RuntimeError("DataLoader worker (pid(s) 7, 8) exited unexpectedly"), "exited unexpectedly", "num_workers"),
     ],
 )
 def test_failures_of_the_machine_are_told_apart_from_bugs(
@@ -243,6 +270,23 @@ def test_failures_of_the_machine_are_told_apart_from_bugs(
     assert lines[0].startswith("error: ")
     assert message in lines[0]
     assert (len(lines) == 1) if hint is None else (hint in lines[1])
+
+
+@pytest.mark.parametrize(
+    ("command", "settings"),
+    [
+        ("stage1", ["stage1.batch_size", "stage1.passes", "features.batch_size", "stage1.num_workers"]),
+        ("stage2", ["stage2.memory_gb", "stage2.batch_size", "fewer methods, seeds"]),
+        ("tune", ["stage2.memory_gb", "stage2.batch_size"]),
+        ("predict", ["features.batch_size"]),
+    ],
+)
+def test_out_of_memory_says_what_to_lower(command: str, settings: list[str]) -> None:
+    for error in (MemoryError(), RuntimeError("CUDA out of memory. Tried"), OSError(errno.ENOMEM, "Cannot allocate")):
+        failure = machine_failure(error, command)
+        assert failure is not None
+        assert failure.exit_code == 3
+        assert all(setting in str(failure.hint) for setting in settings)
 
 
 @pytest.mark.parametrize(

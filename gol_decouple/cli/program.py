@@ -41,7 +41,7 @@ def main() -> int:
             _print_error("stopped", f"{again}: it continues where it was" if continues else None)
         return _leave(143 if isinstance(stop, _Terminated) else 130)
     except Exception as error:
-        failure = error if isinstance(error, GolDecoupleError) else machine_failure(error)
+        failure = error if isinstance(error, GolDecoupleError) else machine_failure(error, *sys.argv[1:2])
         if failure is None:
             raise
         return _fail(failure)

@@ -24,7 +24,7 @@ from gol_decouple.cli.app import (
     print_report,
 )
 from gol_decouple.config import load_config, override_section
-from gol_decouple.errors import FailedElsewhere, InputError, unknown
+from gol_decouple.errors import FailedElsewhere, InputError, SomeFailed, unknown
 from gol_decouple.launch import find_place
 from gol_decouple.progress import to_stderr
 
@@ -121,18 +121,26 @@ def stage2(
     grid = override_section(runs.stage2_settings(target), set_ or [], "stage2")
     used_device = device or (target.config.device if target.config else "auto")
     given = (names, range(seed, seed + seeds), grid, used_device, overwrite, to_stderr(), keep_grid, annotations)
-    if folder is None:
-        from gol_decouple.stages.classifier import run_stage2
+    failed: SomeFailed | None = None
+    try:
+        if folder is None:
+            from gol_decouple.stages.classifier import run_stage2
 
-        run_stage2(target, *given)
-    else:
-        from gol_decouple.stages.cascade import run_cascade
+            run_stage2(target, *given)
+        else:
+            from gol_decouple.stages.cascade import run_cascade
 
-        run_cascade(targets, folder, *given)
+            run_cascade(targets, folder, *given)
+    except SomeFailed as error:
+        failed = error
     folders = [*dict.fromkeys(each.folder for each in targets), *([folder] if folder else [])]
     report = shlex.join(["gol-decouple", "report", *map(str, folders), "--format", "markdown"])
-    to_stderr().say(f"next: {report}")
-    print_report(folders, runs_dir, Format.table)
+    if failed is None:
+        to_stderr().say(f"next: {report}")
+        print_report(folders, runs_dir, Format.table)
+        return
+    print_report([each for each in folders if each.is_dir()], runs_dir, Format.table)
+    raise failed
 
 
 @app.command("tune")

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import hashlib
+from collections.abc import Sequence
 from dataclasses import dataclass, replace
 from functools import cached_property
 
@@ -15,6 +16,12 @@ from gol_decouple.errors import InputError
 from gol_decouple.progress import Progress
 
 SPLITS = ("train", "val", "test")
+
+# Of a split without images, what helps.
+_NO_IMAGE = {
+    "val": "do without it (data.val_fraction = 0), or hold it out of classes that have at least two images",
+    "test": "give it images; they are held out of train (data.test_fraction) where a class has at least two",
+}
 
 
 @dataclass(frozen=True)
@@ -143,7 +150,7 @@ def check(dataset: Dataset, where: str) -> None:
             raise InputError(f"{where}: there is no {required} split")
     for name, split in dataset.splits.items():
         if len(split) == 0:
-            raise InputError(f"{where}: the {name} split has no image")
+            raise InputError(f"{where}: the {name} split has no image", _NO_IMAGE.get(name))
         low, high = int(split.labels.min()), int(split.labels.max())
         if low < 0 or high >= dataset.num_classes:
             bad = low if low < 0 else high
@@ -151,3 +158,10 @@ def check(dataset: Dataset, where: str) -> None:
                 f"{where}: label {bad} in the {name} split is outside 0..{dataset.num_classes - 1}",
                 "labels count from 0, and every class of val and test needs a name or a train image",
             )
+
+
+def refuse_one_class(names: Sequence[str]) -> None:
+    """Raise an InputError for classes that there is nothing to tell apart of."""
+    if len(names) < 2:
+        told = f"there is one class, {names[0]!r}: a classifier needs at least two"
+        raise InputError(told, "images of anything else can be a class of their own")

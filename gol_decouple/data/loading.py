@@ -16,11 +16,11 @@ from torch.utils.data import Dataset as TorchDataset
 from gol_decouple import samplers
 from gol_decouple.data.dataset import Dataset, Split
 from gol_decouple.data.transforms import Augmentation, CleanView
+from gol_decouple.data.workers import worker_start
 from gol_decouple.distributed import ALONE, World
 from gol_decouple.errors import InputError, few
 from gol_decouple.runtime import default_workers, generator, stream_seed
 from gol_decouple.settings import TransformConfig
-from gol_decouple.stopping import outlive_signals
 
 B = TypeVar("B")
 
@@ -89,7 +89,7 @@ class Loaded(Generic[B]):
             num_workers=processes,
             persistent_workers=processes > 0,
             pin_memory=pinned,
-            worker_init_fn=begin_worker,
+            worker_init_fn=worker_start(),
         )
 
     def __iter__(self) -> Iterator[B]:
@@ -274,9 +274,3 @@ def _collate(items: list[Item | InputError]) -> Batch | InputError:
     if len(sizes) > 1:
         return _different(sizes)
     return torch.stack(images), torch.tensor(labels)
-
-
-def begin_worker(_: int) -> None:
-    """A worker works on one image at a time: more threads would only take the training's cores."""
-    outlive_signals()
-    torch.set_num_threads(1)

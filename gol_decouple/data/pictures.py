@@ -12,8 +12,8 @@ from torch.utils.data import Dataset as TorchDataset
 
 from gol_decouple.data.folder import images_below
 from gol_decouple.data.images import decode
-from gol_decouple.data.loading import begin_worker
 from gol_decouple.data.transforms import CleanView
+from gol_decouple.data.workers import worker_start
 from gol_decouple.errors import InputError
 from gol_decouple.runtime import default_workers
 from gol_decouple.settings import TransformConfig
@@ -75,7 +75,7 @@ def picture_batches(
         collate_fn=_Collate(pictures, size),
         num_workers=processes if len(pictures) > batch_size else 0,
         pin_memory=pinned,
-        worker_init_fn=begin_worker,
+        worker_init_fn=worker_start(),
     )
     for positions, images, failed in loader:
         yield PictureBatch(positions, images, {at: InputError(*told) for at, told in failed.items()})

@@ -15,6 +15,7 @@ from gol_decouple.backbones.freezing import train_only
 from gol_decouple.backbones.published import load_published
 from gol_decouple.backbones.resolving import resolve
 from gol_decouple.data import Dataset, load_data, tell
+from gol_decouple.data.dataset import refuse_one_class
 from gol_decouple.data.loading import check_sizes
 from gol_decouple.distributed import World, joined
 from gol_decouple.features import open_features
@@ -93,6 +94,7 @@ def _run(
     methods.configured("softmax", runs.method_settings(config))  # a mistake there shall not wait for stage two
     dataset = world.main_first(lambda: load_data(config.data))
     world.check_same("the images (their sha256)", dataset.sha256)
+    refuse_one_class(dataset.class_names)
     check_sizes(dataset, config.transform)
     tell(dataset, progress)
     model, match = world.main_first(lambda: _model(config, dataset.num_classes, progress))

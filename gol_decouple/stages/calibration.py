@@ -93,10 +93,11 @@ class Calibration:
         self._samples += len(labels)
 
     def metrics(self) -> Metrics:
-        """`ece`, `classwise_ece` and `nll`."""
+        """`ece`, `classwise_ece` and `nll`; the last is None where a label's score is 0 even in logarithms."""
         of_classes = self._of_classes.view(-1, BINS).abs().sum(1).mean()
+        log_loss = self._log_loss.item() / self._samples
         return {
             "ece": 100.0 * self._of_predicted.abs().sum().item() / self._samples,
             "classwise_ece": 100.0 * of_classes.item() / self._samples,
-            "nll": self._log_loss.item() / self._samples,
+            "nll": log_loss if math.isfinite(log_loss) else None,
         }

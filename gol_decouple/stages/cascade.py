@@ -99,11 +99,10 @@ def run_cascade(
             made.append(of_stage)
             errors += failed
         files = {work.features.path.name: work.features.fingerprint for work in works}
-        note_features(
-            folder, {"fingerprint": _fingerprint([work.features for work in works]), "files": files}, progress
-        )
+        facts = {"fingerprint": _fingerprint([work.features for work in works]), "files": files}
+        note_features(folder, facts, progress)
         found = _evaluate([*_of_stage_one(works, folder), *_retrained(works, made, folder)], works, overwrite)
-    raise_all(errors)
+    raise_all(errors, (path for of_stage in made for _, path in of_stage))
     return found
 
 

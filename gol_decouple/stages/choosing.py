@@ -8,12 +8,15 @@ from pathlib import Path
 from statistics import fmean
 from typing import Any
 
+import numpy as np
+
 from gol_decouple import methods, runs
+from gol_decouple.class_stats import class_counts
 from gol_decouple.errors import InputError, few
 from gol_decouple.features import is_detection
 from gol_decouple.files import write_json
 from gol_decouple.methods import Method
-from gol_decouple.stages.evaluation import fitted_temperature
+from gol_decouple.stages.evaluation import fitted_temperature, of_trained_classes
 from gol_decouple.stages.jobs import Job, Retrained
 from gol_decouple.stages.manifest import finish
 from gol_decouple.stages.samples import Holdout
@@ -77,14 +80,26 @@ class Candidates:
                 "them, accuracies on them are too high, and those of what fits train closely most; data.val_fraction "
                 "in stage one holds them out in time"
             )
+        if unseen := self._unseen():
+            work.progress.warn(f"{self.holdout} has no sample of {unseen}: choices take no account of them")
 
     def run(self, points: Sequence[Method], seeds: Sequence[int], overwrite: bool = False) -> list[InputError]:
         """Train every point with every seed, unless it is there; returns the errors of what failed."""
+        if any(point.temperature == "val" for point in points):
+            of_trained_classes(self._work.features, self.holdout.split, self.holdout.positions)
         jobs = [job for point in points for job in self.jobs(point, seeds)]
         left = [job for job in jobs if overwrite or self.saved.is_left(job)]
         if len(left) < len(jobs):
             self._work.progress.say(f"{len(jobs) - len(left)} of {len(jobs)} candidates were trained before")
         return self.saved.run(left, overwrite)
+
+    def _unseen(self) -> str:
+        """The classes that train has samples of and what is held out has not, in words; "" if there is none."""
+        classes, labels = self._work.features.classes, self._work.features[self.holdout.split].labels
+        held_out = labels if self.holdout.positions is None else labels[self.holdout.positions]
+        unseen = (classes.train_counts > 0) & (class_counts(held_out, len(classes)) == 0)
+        names = [classes.names[label] for label in np.flatnonzero(unseen)]
+        return f"{len(names):,} of {len(classes):,} classes ({few(names)})" if names else ""
 
     @property
     def num_samples(self) -> int:

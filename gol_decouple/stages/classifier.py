@@ -2,13 +2,13 @@
 
 from __future__ import annotations
 
-from collections.abc import Sequence
+from collections.abc import Iterable, Sequence
 from pathlib import Path
 from typing import Any
 
 from gol_decouple import methods, runs, runtime
 from gol_decouple.class_stats import empty_classes_warning
-from gol_decouple.errors import InputError, few
+from gol_decouple.errors import InputError, SomeFailed, few
 from gol_decouple.features import FeaturesFile, is_detection, verify
 from gol_decouple.methods import Method
 from gol_decouple.progress import SILENT, Progress
@@ -52,6 +52,7 @@ def run_stage2(
 
     Raises:
         InputError: an unknown method or setting, a features file that cannot be used, or training that diverges.
+        SomeFailed: training that diverges, where others are finished.
         EnvironmentFailure: the disk is full, or another process works on the same folder.
     """
     sets = points_of(target, names, grid, progress)
@@ -61,7 +62,7 @@ def run_stage2(
     candidates = candidates_of(work, sets)
     with results_of(work):
         made, errors = retrain_all(work, sets, seeds, candidates, overwrite)
-    raise_all(errors)
+    raise_all(errors, [folder for _, folder in made])
     return [folder for _, folder in made]
 
 
@@ -110,11 +111,12 @@ def retrain_all(
     return made, errors + failed_finals
 
 
-def raise_all(errors: Sequence[InputError]) -> None:
-    """Raise one InputError that tells of all, if there are any."""
+def raise_all(errors: Sequence[InputError], folders: Iterable[Path]) -> None:
+    """Raise one error that tells of all, if there are any: SomeFailed, if one of `folders` is finished."""
     if errors:
         told = few([error.message for error in errors])
-        raise InputError(told if len(errors) == 1 else f"{len(errors)} classifiers failed: {told}", errors[0].hint)
+        kind = SomeFailed if any(map(runs.is_finished, folders)) else InputError
+        raise kind(told if len(errors) == 1 else f"{len(errors)} classifiers failed: {told}", errors[0].hint)
 
 
 def points_of(

@@ -18,6 +18,7 @@ from gol_decouple.backbones.detector_weights import start_detector
 from gol_decouple.backbones.freezing import freeze_all_but
 from gol_decouple.backbones.unfit import PREDICTORS, lacking
 from gol_decouple.data.annotated import AnnotatedDataset, tell_annotated
+from gol_decouple.data.dataset import refuse_one_class
 from gol_decouple.data.lvis import annotation_files, load_annotated
 from gol_decouple.detection import prepare
 from gol_decouple.detection.roi_extraction import Fitted, extract_rois
@@ -54,6 +55,7 @@ def run_detector(
     methods.configured("softmax", runs.method_settings(config), background=True)  # not to fail in stage two
     dataset = world.main_first(lambda: load_annotated(config.data))
     world.check_same("the images (their sha256)", dataset.sha256)
+    refuse_one_class(dataset.class_names)
     tell_annotated(dataset, progress)
     world.on_main(lambda: _check_masks(config))
     detector, match = world.main_first(lambda: _detector(config, dataset.class_names, progress))

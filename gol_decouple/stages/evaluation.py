@@ -26,6 +26,10 @@ TOP_K = 5
 ROWS_AT_ONCE = 4096
 
 
+class NotFinite(InputError):
+    """A classifier whose weights are finite, and its logits of samples that it was not trained on are not."""
+
+
 @dataclass(frozen=True)
 class Predictions:
     """The K = min(5, C) likeliest classes of each of N samples, best first.
@@ -64,6 +68,7 @@ def predict(
 
     Raises:
         InputError: a classifier for other features or classes, or no such split.
+        NotFinite: logits that are NaN or infinite.
     """
     applied = classifiers.of(classifier).to(device)
     rows = features[split]
@@ -82,6 +87,8 @@ def predict(
         part = slice(start, start + ROWS_AT_ONCE)
         x = rows.features[0, part if positions is None else positions[part]]
         logits = applied.logits(torch.from_numpy(x).to(device))
+        if not logits.isfinite().all():
+            raise NotFinite(f"its logits of {split} samples are not finite", "scale the features, or lower stage2.lr")
         top = loss.ranking(logits).topk(min(TOP_K, num_classes), dim=1).indices
         classes.append(top.cpu().numpy())
         scores, log_scores = tempered(loss, logits, temperature)
@@ -98,13 +105,35 @@ def fitted_temperature(
 
     Samples of classes that it was not trained on tell nothing of how sure it should be, and are left out.
     All logits of it are in memory at once.
+
+    Raises:
+        InputError: there is no sample of a class that it was trained on.
+        NotFinite: logits that are NaN or infinite.
     """
     applied, rows = classifiers.of(classifier), features[split]
-    positions = np.arange(len(rows)) if positions is None else positions
-    positions = positions[features.classes.train_counts[rows.labels[positions]] > 0]
+    positions = of_trained_classes(features, split, positions)
     parts = [positions[start : start + ROWS_AT_ONCE] for start in range(0, len(positions), ROWS_AT_ONCE)]
     logits = torch.cat([applied.logits(torch.from_numpy(rows.features[0, part])) for part in parts])
+    if not logits.isfinite().all():
+        raise NotFinite(f"its logits of {split} samples are not finite", "scale the features, or lower stage2.lr")
     return best_temperature(loss, logits, torch.from_numpy(rows.labels[positions]))
+
+
+def of_trained_classes(
+    features: FeaturesFile, split: str, positions: NDArray[np.int64] | None = None
+) -> NDArray[np.int64]:
+    """Positions of a split's samples, or of some of them, whose class train has samples of; for a temperature.
+
+    Raises:
+        InputError: there is none.
+    """
+    labels = features[split].labels
+    positions = np.arange(len(labels)) if positions is None else positions
+    positions = positions[features.classes.train_counts[labels[positions]] > 0]
+    if not len(positions):
+        told = f"{features.path}: {split} has no sample of a class that train has, to fit a temperature on"
+        raise InputError(told, "stage2.temperature = 'none'")
+    return positions
 
 
 def evaluate(classifier: Any, features: str | Path | FeaturesFile, split: str = "test") -> Metrics:

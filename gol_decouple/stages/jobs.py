@@ -38,6 +38,8 @@ def makes(method: Method) -> partial[Trained]:
 
 def check(method: Method, classes: Classes) -> None:
     """Raise an InputError for what would be found after a training: a setting that a part refuses, or no background."""
+    if len(classes) < 2:
+        raise InputError(f"there is one class, {classes.names[0]!r}: a classifier needs at least two")
     facts = class_facts(classes, classes.train_counts)
     _check_background(method, classes)
     loss_of(method, facts)

@@ -16,7 +16,7 @@ from gol_decouple.methods import Method
 from gol_decouple.settings import Stage2Config
 from gol_decouple.stages.closed_form import closed_form
 from gol_decouple.stages.evaluation import evaluate as evaluate_classifier
-from gol_decouple.stages.evaluation import fitted_temperature
+from gol_decouple.stages.evaluation import fitted_temperature, of_trained_classes
 from gol_decouple.stages.feed import TrainRows
 from gol_decouple.stages.jobs import Job, Retrained, check
 from gol_decouple.stages.rows import open_rows
@@ -61,6 +61,8 @@ def retrain(
     check(chosen, opened.classes)
     if chosen.temperature == "val" and "val" not in opened:
         raise InputError(f"{opened.path} has no val split to fit a temperature on", "temperature='none'")
+    if chosen.temperature == "val":
+        of_trained_classes(opened, "val")
     if opened is not features:
         verify(opened)
     start = None if opened.classifier is None else as_tensors(opened.classifier)

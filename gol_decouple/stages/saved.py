@@ -18,9 +18,10 @@ from gol_decouple.features import FeaturesFile
 from gol_decouple.files import make_folder
 from gol_decouple.progress import Progress
 from gol_decouple.runs import Target
-from gol_decouple.stages.classifier_file import facts_of, load_retrained, save_classifier
+from gol_decouple.stages.classifier_file import CLASSIFIER, facts_of, load_retrained, save_classifier
 from gol_decouple.stages.closed_form import closed_form
 from gol_decouple.stages.detection_evaluation import DetectionEvaluation
+from gol_decouple.stages.evaluation import NotFinite
 from gol_decouple.stages.feed import TrainRows
 from gol_decouple.stages.gradients import GRADIENTS, write_gradients
 from gol_decouple.stages.jobs import Job, Retrained, State, loss_of
@@ -161,10 +162,12 @@ class Saved:
 
     def _make(self, jobs: Sequence[Job]) -> list[InputError]:
         errors = []
-        for job, result in self._results(jobs):
+        for job, made in self._results(jobs):
+            result = made if isinstance(made, InputError) else self._save(job, made)
             if not isinstance(result, InputError):
-                self._save(job, result)
                 continue
+            if len(jobs) > 1 and self._section == runs.STAGE2:
+                self._work.progress.warn(f"{result.message}; the others go on")
             errors.append(result)
             folder = self.folder(job)
             self._states.drop(folder)
@@ -264,7 +267,8 @@ class Saved:
             progress.warn(f"{job}: {before} rows were shuffled at a time until here, {now} from now on")
         return state
 
-    def _save(self, job: Job, result: Retrained) -> None:
+    def _save(self, job: Job, result: Retrained) -> InputError | None:
+        """Write all of a classifier's folder; returns why it could not be evaluated, if that is so."""
         folder = make_folder(self.folder(job))
         for old in (runs.MANIFEST, runs.CHOICE, GRADIENTS):
             (folder / old).unlink(missing_ok=True)
@@ -278,8 +282,13 @@ class Saved:
             "trained_on": str(self.samples),
             "class_counts": self.samples.counts(self._work.features).tolist(),
         }
-        self._finish(folder, job, result, facts)
+        try:
+            self._finish(folder, job, result, facts)
+        except NotFinite as error:
+            (folder / CLASSIFIER).unlink()
+            return InputError(f"{job}: {error.message}", error.hint)
         self._unevaluated.append(folder)
         for done in [one for one in self._unevaluated if runs.is_finished(one)]:
             self._unevaluated.remove(done)
             self._states.drop(done)
+        return None

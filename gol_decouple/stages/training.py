@@ -156,7 +156,7 @@ class Trainer(Generic[M]):
             values, stopped = self._agreed(step)
             value = sum(values.values())
             if not math.isfinite(value):
-                raise self._diverged(epoch, f"the loss is {value} in step {part.step + 1}")
+                raise self._diverged(epoch, part.step, f"the loss is {value}")
             totals |= {name: totals.get(name, 0.0) + values[name] * part.step_images for name in values}
             self._done.steps_done = part.step + 1
             bar.advance(part.step_images, f"epoch {epoch + 1}/{self._settings.epochs}, loss {value:.3f}")
@@ -211,14 +211,14 @@ class Trainer(Generic[M]):
             self._average.update(self._model)
 
     def _check_weights(self) -> None:
-        if not all(parameter.isfinite().all() for parameter in self._model.parameters()):
-            raise self._diverged(self._done.epochs_done, "weights are not finite")
+        if not all(tensor.isfinite().all() for tensor in self._model.state_dict().values()):
+            what = "weights, or BatchNorm statistics, are not finite"
+            raise self._diverged(self._done.epochs_done, self._done.steps_done - 1, what)
 
-    def _diverged(self, epoch: int, sign: str) -> InputError:
+    def _diverged(self, epoch: int, step: int, sign: str) -> InputError:
         lower = f"{self._settings.lr / 10:g}"
-        return InputError(
-            f"stage one diverged in epoch {epoch + 1}: {sign}", f"try --set stage1.lr={lower} --overwrite"
-        )
+        where = f"in epoch {epoch + 1}, step {step + 1}, at learning rate {self._lr(epoch, step):g}"
+        return InputError(f"stage one diverged {where}: {sign}", f"try --set stage1.lr={lower} --overwrite")
 
     def _lr(self, epoch: int, step: int) -> float:
         settings = self._settings

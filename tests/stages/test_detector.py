@@ -199,7 +199,7 @@ def test_one_loss_that_is_not_finite_is_enough(
         return {name: nothing + (float("nan") if name == "loss_mask" else 1.0) for name in Detection.columns}
 
     monkeypatch.setattr(training.task, "losses", losses)
-    with pytest.raises(InputError, match=r"stage one diverged in epoch 1: the loss is nan in step 1"):
+    with pytest.raises(InputError, match=r"diverged in epoch 1, step 1, at learning rate \S+: the loss is nan"):
         training.run(SILENT)
 
 

@@ -110,7 +110,9 @@ def test_other_data_are_not_trained_into_the_same_run(tmp_path: Path, small_conf
 
 def test_divergence_is_an_error_that_keeps_the_checkpoint(tmp_path: Path, small_config: Path) -> None:
     config = load_config(str(small_config), ["stage1.lr=1e30"])
-    with pytest.raises(InputError, match=r"stage one diverged in epoch 1: (the loss is|weights are)") as error:
+    with pytest.raises(
+        InputError, match=r"diverged in epoch 1, step \d, at learning rate 1e\+30: the loss is"
+    ) as error:
         trainer(config, tmp_path).run(SILENT)
     assert error.value.hint == "try --set stage1.lr=1e+29 --overwrite"
 
