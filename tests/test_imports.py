@@ -26,7 +26,7 @@ ROWS = (
     ("losses", "classifiers", "samplers", "posthoc"),
     ("activations",),
     ("methods", "bootstrap", "predictions", "metrics", "class_stats", "schedules"),
-    ("config", "runs", "distributed", "runtime"),
+    ("config", "runs", "distributed", "runtime", "determinism", "provenance"),
     ("settings", "progress", "files", "launch"),
     ("detector_settings",),
     ("setting_types",),
@@ -36,7 +36,7 @@ ROW_OF = {part: row for row, parts in enumerate(ROWS) for part in parts}
 WITHOUT_TORCH = (
     *("cli", "report.rows", "report.gains", "report.tables", "methods", "bootstrap", "predictions", "metrics"),
     *("class_stats", "detection"),
-    *("config", "runs", "errors", "launch"),
+    *("config", "runs", "errors", "launch", "provenance"),
 )
 HEAVY = {"torch", "h5py", "sklearn", "torchvision", "lvis", "cv2", "pycocotools", "matplotlib"}
 ONLY_IN = {

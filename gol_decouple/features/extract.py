@@ -7,7 +7,7 @@ device computes, and a thread takes features from the device and writes them.
 from __future__ import annotations
 
 import hashlib
-from collections.abc import Iterator, Sequence
+from collections.abc import Iterator, Mapping, Sequence
 from functools import partial
 from itertools import groupby, islice
 from pathlib import Path
@@ -110,8 +110,13 @@ def image_size(dataset: Dataset, config: Config) -> list[int]:
 
 def weights_sha256(model: nn.Module) -> str:
     """sha256 over the names and bytes of all weights and statistics."""
+    return tensors_sha256(model.state_dict())
+
+
+def tensors_sha256(tensors: Mapping[str, torch.Tensor]) -> str:
+    """The same of a model's tensors by name, such as those in its file."""
     digest = hashlib.sha256()
-    for name, tensor in sorted(model.state_dict().items()):
+    for name, tensor in sorted(tensors.items()):
         digest.update(name.encode())
         digest.update(tensor.detach().cpu().contiguous().numpy().tobytes())
     return digest.hexdigest()

@@ -13,7 +13,7 @@ import numpy as np
 import torch
 from numpy.typing import NDArray
 
-from gol_decouple import classifiers, runs
+from gol_decouple import classifiers, provenance, runs
 from gol_decouple.data.annotated import AnnotatedSplit
 from gol_decouple.data.annotated_batches import AnnotatedBatches
 from gol_decouple.data.loading import clean_keys
@@ -41,6 +41,9 @@ T = TypeVar("T")
 
 class DetectionEvaluation:
     """What the classifiers of one features file of RoIs are evaluated with: all with the same annotations and settings.
+
+    Attributes:
+        annotations: their file, for manifests: its path and sha256.
 
     Args:
         config: of the run that the features belong to, if there is one; it has the test settings and the annotations.
@@ -73,6 +76,7 @@ class DetectionEvaluation:
             missing = "" if annotations is None else f", and there is no file {annotations}"
             raise InputError(told + missing, "--annotations lvis_v1_val.json")
         self._annotations = annotations
+        self.annotations = {"path": str(annotations.resolve()), "sha256": provenance.file_sha256(annotations)}
         self._image_ids = features[self.split].images.ids
         detector = config.detector if config is not None else None
         self._has_masks = detector is not None and detector.masks

@@ -271,6 +271,7 @@ class Saved:
             "classifier": method.classifier,
             "seed": job.seed,
             "settings": method.settings,
+            "config": {"stage2": {name: getattr(self._work, name) for name in ("refit", "memory_gb", "gradients")}},
             "changed_settings": methods.changed_settings(method, self._work.features.is_detection),
             "started_from": job.started_from,
             "trained_on": str(self.samples),

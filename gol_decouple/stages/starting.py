@@ -8,7 +8,7 @@ from pathlib import Path
 import torch
 from safetensors.torch import save_file
 
-from gol_decouple import runs
+from gol_decouple import provenance, runs
 from gol_decouple.backbones import unfit
 from gol_decouple.backbones.checkpoint_settings import detector_settings
 from gol_decouple.backbones.checkpoints import Match
@@ -38,7 +38,7 @@ def begin(stack: ExitStack, folder: Path, config: Config, match: Match | None, o
     stack.enter_context(runs.working_on(folder))
     runs.create_run(folder, config, overwrite)
     if match is not None:
-        write_json(folder / runs.CHECKPOINT, match.as_dict())
+        write_json(folder / runs.CHECKPOINT, match.as_dict() | {"sha256": provenance.file_sha256(match.path)})
 
 
 def save_model(model: torch.nn.Module, path: Path, config: Config | None = None) -> None:
