@@ -86,6 +86,22 @@ def checkout_of(package: Path) -> dict[str, Any] | None:
     return {"commit": commit.strip(), "dirty": bool(changed.strip())}
 
 
+def remember() -> None:
+    """Look at the package's files, for manifests that are written when hours of training are done."""
+    checkout()
+    code_sha256()
+
+
+@cache
+def code_sha256() -> str:
+    """sha256 of this package's source files, in a checkout or installed, as they were when that was first asked."""
+    package = Path(gol_decouple.__file__).resolve().parent
+    digest = hashlib.sha256()
+    for path in sorted(package.rglob("*.py")):
+        digest.update(f"{path.relative_to(package).as_posix()} {file_sha256(path)}\n".encode())
+    return digest.hexdigest()
+
+
 def file_sha256(path: Path) -> str:
     """sha256 of a file's bytes."""
     digest = hashlib.sha256()

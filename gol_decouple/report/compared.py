@@ -18,7 +18,7 @@ def table(outcome: dict[str, Any]) -> TextTable:
         cells.append([one["what"], told, _weights(one), _percent(one["before"]), _percent(one["after"])])
     notes = ["equal: bit by bit; otherwise the largest difference of weights or features; top-1, or AP of detections"]
     if outcome["environment"]:
-        notes.append(f"made in another environment: {'; '.join(outcome['environment'])}")
+        notes.append(f"environment: {'; '.join(outcome['environment'])}")
     notes += [f"left out: {told}" for told in outcome["left_out"]]
     return TextTable(
         f"rerun of {outcome['of']}", ["method", "recipe", "again", "before (%)", "after (%)"], cells, notes

@@ -47,7 +47,7 @@ def run_stage1(
         InputError: a config, data or run folder that cannot be used, or training that diverges.
         EnvironmentFailure: the disk is full, data or weights cannot be downloaded, or another process has stopped.
     """
-    provenance.checkout()  # asked now: the files may be edited while this trains
+    provenance.remember()  # now, as the files may be edited while this trains
     with deterministic(config.deterministic), joined(config.device) as (world, device):
         told = progress if world.is_main else SILENT
         resolved = resolve(config, told)

@@ -113,7 +113,7 @@ def open_work(
     Raises:
         InputError: a features file or a setting that cannot be used.
     """
-    provenance.checkout()  # asked now: the files may be edited while this trains
+    provenance.remember()  # now, as the files may be edited while this trains
     features = open_features(target.features)
     if "test" not in features and not features.is_detection:
         raise InputError(f"{target.features} has no test split to report on", "write it with train and test")

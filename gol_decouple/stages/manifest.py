@@ -67,9 +67,9 @@ def finish(
 
 
 def environment(device: torch.device) -> dict[str, Any]:
-    """What computes here: see `runtime.execution`, `provenance.versions` and `provenance.checkout`."""
-    told = runtime.execution(device)
-    return told | {"versions": provenance.versions(), "checkout": provenance.checkout()}
+    """What computes here: see `runtime.execution`, and of `provenance` versions, checkout and code_sha256."""
+    code = {"checkout": provenance.checkout(), "code_sha256": provenance.code_sha256()}
+    return runtime.execution(device) | {"versions": provenance.versions(), **code}
 
 
 def _inputs(features: FeaturesFile, detections: DetectionEvaluation | None) -> dict[str, Any]:

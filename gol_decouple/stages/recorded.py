@@ -18,6 +18,9 @@ from gol_decouple.stages.samples import TRAIN, Holdout, Samples
 
 Manifest = dict[str, Any]
 
+# Of an environment, what is not compared by itself.
+_APART = ("versions", "checkout", "code_sha256")
+
 
 @dataclass(frozen=True)
 class Recorded:
@@ -101,7 +104,7 @@ def _with_classifiers(run: Path, stage_one: Manifest | None, folders: list[Path]
             left_out.append(f"{folder.name} is the mean of a cascade's stages, in whose folders its classifiers are")
             continue
         try:
-            job_of(manifest)
+            stack_of(manifest)
         except InputError as error:
             left_out.append(f"{folder.name}: {error.message}")
         else:
@@ -128,8 +131,30 @@ def job_of(manifest: Manifest) -> Job:
     try:
         method = methods.default(manifest["method"], "detection" in manifest).with_settings(**manifest["settings"])
         return Job(method, int(manifest["seed"]), temperature=manifest.get("temperature"))
+    except InputError:
+        raise
     except (TypeError, ValueError) as error:
         raise InputError(f"its manifest does not say how it was trained: {error}") from None
+
+
+def stack_of(manifest: Manifest) -> list[Job]:
+    """What a classifier was trained with as one stack, itself included; of former versions nothing else is known.
+
+    Raises:
+        InputError: a manifest that tells no stack.
+    """
+    job = job_of(manifest)
+    try:
+        members = [(int(one["seed"]), {"lr": one["lr"], "start": one["start"]}) for one in manifest.get("stack", ())]
+    except (KeyError, TypeError, ValueError) as error:
+        raise InputError(f"its manifest does not say what it was trained with: {error}") from None
+    settings = [name for name in ("lr", "start") if name in job.method.settings]
+    found = [Job(job.method.with_settings(**{name: own[name] for name in settings}), seed) for seed, own in members]
+    own = [(one.method, one.seed) for one in found]
+    if (job.method, job.seed) not in own:
+        return [job]
+    found[own.index((job.method, job.seed))] = job
+    return found
 
 
 def samples_of(manifest: Manifest, features: FeaturesFile) -> Samples:
@@ -167,15 +192,13 @@ def memory_of(manifests: Sequence[Manifest], features: FeaturesFile) -> Stage2Co
 def differences(before: Mapping[str, Any] | None, after: Mapping[str, Any]) -> list[str]:
     """In what two environments differ (see `manifest.environment`), as `name: before -> after`."""
     if before is None:
-        return ["the environment of the run is not known: a former version made it"]
-    pairs = {name: (before.get(name), after.get(name)) for name in after if name not in ("versions", "checkout")}
+        return ["what made the run is not known: a former version did"]
     versions = before.get("versions", {}), after["versions"]
+    pairs = {name: (before.get(name), after.get(name)) for name in after if name not in _APART}
     pairs |= {name: (versions[0].get(name), versions[1].get(name)) for name in {**versions[0], **versions[1]}}
-    found = [f"{name}: {told(one)} -> {told(other)}" for name, (one, other) in pairs.items() if one != other]
-    checkouts = [of.get("checkout") for of in (before, after)]
-    if checkouts[0] != checkouts[1] or any(one is not None and one["dirty"] for one in checkouts):
-        found.append(f"commit: {_commit(checkouts[0])} -> {_commit(checkouts[1])}")
-    return found
+    if before.get("code_sha256") != after["code_sha256"]:
+        pairs["code"] = (_code(before), _code(after))
+    return [f"{name}: {told(one)} -> {told(other)}" for name, (one, other) in pairs.items() if one != other]
 
 
 def told(value: Any) -> str:
@@ -183,7 +206,9 @@ def told(value: Any) -> str:
     return "none" if value is None else str(value).lower() if isinstance(value, bool) else str(value)
 
 
-def _commit(checkout: Mapping[str, Any] | None) -> str:
+def _code(environment: Mapping[str, Any]) -> str:
+    """What of this package ran: its commit if it was a checkout, and a part of its sha256."""
+    checkout, digest = environment.get("checkout"), str(environment.get("code_sha256"))[:8]
     if checkout is None:
-        return "none"
-    return f"{str(checkout['commit'])[:12]}{' with changed files' if checkout['dirty'] else ''}"
+        return f"sha256 {digest}"
+    return f"commit {str(checkout['commit'])[:12]}{' with changed files' if checkout['dirty'] else ''}, sha256 {digest}"

@@ -2,10 +2,9 @@
 
 from __future__ import annotations
 
-import json
 from collections.abc import Iterator, Sequence
 from contextlib import contextmanager
-from dataclasses import dataclass, replace
+from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
 
@@ -15,27 +14,16 @@ from gol_decouple import runs, runtime
 from gol_decouple.config import differing_fields, load_config
 from gol_decouple.determinism import deterministic
 from gol_decouple.errors import EnvironmentFailure, GolDecoupleError, InputError
-from gol_decouple.features import open_features
 from gol_decouple.files import read_json, write_json
 from gol_decouple.progress import SILENT, Progress
 from gol_decouple.runs import Target
 from gol_decouple.settings import Config
 from gol_decouple.stages.backbone import run_stage1
-from gol_decouple.stages.classifier import Finals, open_work
 from gol_decouple.stages.comparing import Compared, compare_classifiers, compare_models
 from gol_decouple.stages.inputs import check_inputs
 from gol_decouple.stages.manifest import environment
-from gol_decouple.stages.recorded import (
-    Manifest,
-    Recorded,
-    differences,
-    find_recorded,
-    inputs_of,
-    job_of,
-    memory_of,
-    samples_of,
-)
-from gol_decouple.stages.saved import Saved
+from gol_decouple.stages.recorded import Manifest, Recorded, differences, find_recorded
+from gol_decouple.stages.repeating import repeat_classifiers
 
 RERUN = "rerun.json"
 
@@ -81,7 +69,7 @@ class Outcome:
         apart = f"{sum(not one.equal for one in self.compared)} of {len(self.compared)} results of {self.run} differ"
         if self.environment:
             hint = "repeat it in the environment that made it: its manifest.json tells all of it"
-            return EnvironmentFailure(f"{apart}, and so does the environment: {'; '.join(self.environment)}", hint)
+            return EnvironmentFailure(f"{apart}; of the environment: {'; '.join(self.environment)}", hint)
         if self.by_chance is not None:
             return EnvironmentFailure(
                 f"{apart}, which is expected {self.by_chance}", "--deterministic makes them equal"
@@ -144,46 +132,11 @@ def _repeat(
         _begin(recorded, out)
     with runs.working_on(out):
         target = Target(features, folder, config)
-        for before, after in _repeat_classifiers(recorded, target, out, device, progress).items():
+        for before, after in repeat_classifiers(recorded.classifiers, target, out, device, progress).items():
             compared.append(compare_classifiers(before, after))
             if after is not None:
                 made_in.append((recorded.classifiers[before], runs.read_manifest(after)))
     return compared, made_in
-
-
-def _repeat_classifiers(
-    recorded: Recorded, target: Target, out: Path, device: str, progress: Progress
-) -> dict[Path, Path | None]:
-    """The folder of each classifier, and that of what it is now; None: it could not be trained."""
-    features = open_features(target.features)
-    groups: dict[str, list[Path]] = {}
-    for folder, manifest in recorded.classifiers.items():
-        groups.setdefault(_trained_alike(manifest), []).append(folder)
-    found: dict[Path, Path | None] = {}
-    for folders in groups.values():
-        manifests = [recorded.classifiers[folder] for folder in folders]
-        jobs = [job_of(manifest) for manifest in manifests]
-        annotations = inputs_of(manifests[0]).get("annotations")
-        memory = memory_of(manifests, features)
-        file = None if annotations is None else Path(annotations["path"])
-        work = open_work(target, [[job.method] for job in jobs], [memory], device, progress, file)
-        work = replace(work, target=replace(target, folder=out))
-        finals = Finals(work)
-        saved = Saved(work, runs.STAGE2, samples_of(manifests[0], features), finals.add)
-        for error in saved.run(jobs):
-            progress.warn(error.message)
-        finals.finish()
-        for folder, job in zip(folders, jobs, strict=True):
-            found[folder] = saved.folder(job) if saved.is_finished(job) else None
-            if saved.is_finished(job) and (folder / runs.CHOICE).is_file():
-                write_json(saved.folder(job) / runs.CHOICE, read_json(folder / runs.CHOICE))
-    return {folder: found[folder] for folder in recorded.classifiers}
-
-
-def _trained_alike(manifest: Manifest) -> str:
-    """Tells those apart that cannot be trained in one pass."""
-    own = [manifest.get(name) for name in ("trained_on", "shuffled_rows")]
-    return json.dumps([*own, manifest.get("config", {}).get("stage2"), inputs_of(manifest).get("annotations")])
 
 
 def _out(recorded: Recorded) -> Path:

@@ -155,7 +155,9 @@ class Saved:
         num_classes = len(self._work.features.classes)
         gradients = read_gradients(folder, num_classes) if (folder / GRADIENTS).is_file() else None
         return Retrained(
-            *(classifier, job.method, loss, views, history, seconds, shuffled_rows, temperature), gradients=gradients
+            *(classifier, job.method, loss, views, history, seconds, shuffled_rows, temperature),
+            gradients=gradients,
+            stack=manifest.get("stack", ()),
         )
 
     def _run(self, jobs: Sequence[Job]) -> list[InputError]:
@@ -278,6 +280,7 @@ class Saved:
             "class_counts": self.samples.counts(self._work.features).tolist(),
             "views": result.num_views,
             "shuffled_rows": result.shuffled_rows,
+            "stack": list(result.stack),
             "seconds": result.seconds,
             "history": result.history,
         }

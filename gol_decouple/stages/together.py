@@ -158,6 +158,7 @@ class _Group:
     def __init__(self, rows: TrainRows, jobs: list[Job], gradients: bool = False) -> None:
         self.jobs = jobs
         self.method = jobs[0].method
+        self._members = [{"seed": job.seed, "lr": job.method.lr, "start": job.method.start} for job in jobs]
         self.step_size = _step_size(rows, self.method) * len(jobs)
         self._rows = rows
         self.feed = self._feed()
@@ -214,11 +215,9 @@ class _Group:
                 num_views = self._rows.num_views if self.method.views == "random" else 1
                 loss, classifier = copy.deepcopy(self._loss).cpu(), self._stack.classifier(position)
                 shuffled = self._rows.shuffled_rows
+                facts = (job.method, loss, num_views, history, seconds, shuffled)
                 sums = self._summed(position)
-                yield (
-                    job,
-                    Retrained(classifier, job.method, loss, num_views, history, seconds, shuffled, gradients=sums),
-                )
+                yield job, Retrained(classifier, *facts, gradients=sums, stack=self._members)
         self._keep([position for position, is_finite in enumerate(finite) if is_finite])
 
     def states(self) -> Iterator[tuple[Job, State]]:
