@@ -8,6 +8,7 @@ import re
 from collections.abc import Iterator
 from contextlib import AbstractContextManager, contextmanager, nullcontext
 from pathlib import Path
+from typing import Any
 
 import numpy as np
 import torch
@@ -100,13 +101,18 @@ def threads_for(multiply_adds: int) -> Iterator[None]:
         torch.set_num_threads(before)
 
 
+def cores() -> int:
+    """How many of the machine's this process may use."""
+    return len(os.sched_getaffinity(0))
+
+
 def default_workers() -> int:
     """Processes that decode and augment beside a training process; several of those share the machine's cores."""
-    cores = len(os.sched_getaffinity(0))
+    own = cores()
     # srun binds its tasks to cores of their own as a rule; torchrun does not.
-    tasks = os.environ.get("SLURM_STEP_TASKS_PER_NODE", "1") if cores == os.cpu_count() else "1"
+    tasks = os.environ.get("SLURM_STEP_TASKS_PER_NODE", "1") if own == os.cpu_count() else "1"
     trainers = os.environ.get("LOCAL_WORLD_SIZE") or tasks
-    return min(8, max(1, cores // int(re.match(r"\d*", trainers)[0] or 1) - 1))  # type: ignore[index]  # "8(x2)"
+    return min(8, max(1, own // int(re.match(r"\d*", trainers)[0] or 1) - 1))  # type: ignore[index]  # "8(x2)"
 
 
 def describe(device: torch.device) -> dict[str, str]:
@@ -116,6 +122,29 @@ def describe(device: torch.device) -> dict[str, str]:
         "python": platform.python_version(),
         "torch": torch.__version__,
         "device": f"{device.type} ({name}, {torch.get_num_threads()} threads)" if device.type == "cpu" else name,
+    }
+
+
+def execution(device: torch.device) -> dict[str, Any]:
+    """How this process computes, as far as results depend on it: what the bits of equal runs have in common.
+
+    Returns:
+        `device`, its type; `device_name`; on a CPU `threads`, and on a GPU `cuda` and `cudnn`, their versions, and
+        `tf32`, whether convolutions use it; and `deterministic` (see `determinism.deterministic`).
+    """
+    equal = {"deterministic": torch.are_deterministic_algorithms_enabled()}
+    if device.type != "cuda":
+        name = re.search(r"^model name\s*: (.+)$", _told(Path("/proc/cpuinfo")), re.MULTILINE)
+        model = name[1] if name else platform.machine()
+        told = f"{model} ({torch.backends.cpu.get_cpu_capability()})" if device.type == "cpu" else model
+        return {"device": device.type, "device_name": told, "threads": torch.get_num_threads(), **equal}
+    return {
+        "device": device.type,
+        "device_name": torch.cuda.get_device_name(device),
+        "cuda": torch.version.cuda,
+        "cudnn": torch.backends.cudnn.version(),  # type: ignore[no-untyped-call]
+        "tf32": torch.backends.cudnn.allow_tf32,
+        **equal,
     }
 
 

@@ -256,6 +256,7 @@ class Config(Section):
     name: FolderName  # of the run
     seed: Seed = 0
     device: str = "auto"
+    deterministic: bool = False  # only operations that give equal bits each time, on a GPU too, where they are slower
     data: DataConfig
     transform: TransformConfig = TransformConfig()
     backbone: BackboneConfig

@@ -58,14 +58,29 @@ def test_help_names_the_commands(run_cli: RunCli, arguments: tuple[str, ...]) ->
     ("command", "texts"),
     [
         ("stage1", ["CONFIG", *config_names(), "--set", "--data-root", "--device", "--seed", "--runs-dir", "--name"]),
-        ("stage2", ["RUN", "--activation", "--method", "--seeds", "--seed", "--set", "--device", "--overwrite"]),
+        (
+            "stage2",
+            [
+                "RUN",
+                "--activation",
+                "--method",
+                "--seeds",
+                "--seed",
+                "--set",
+                "--device",
+                "--overwrite",
+                "--deterministic",
+            ],
+        ),
         ("check", ["CONFIG", "ANNOTATIONS.json", *config_names(), "--set", "--data-root"]),
         ("convert", ["INPUT", "OUTPUT", "--frequencies-from", "--overwrite"]),
         ("report", ["RUN", "--format", "--baseline", "--runs-dir"]),
         ("predict", ["RUN", "IMAGE", "--method", "--seed", "--top-k", "--format", "--device"]),
         ("evaluate", ["ANNOTATIONS", "RESULTS", "--iou-type", "--evaluator", "--fixed-ap", "--format", "--per-class"]),
         ("export", ["RUN", "--out", "--method", "--seed", "--format", "safetensors", "checkpoint", "onnx"]),
-        ("demo", ["--device", "--runs-dir"]),
+        ("demo", ["--device", "--runs-dir", "--deterministic"]),
+        ("tune", ["RUN", "--deterministic"]),
+        ("rerun", ["RUN", "--out", "--device"]),
     ],
 )
 def test_a_commands_help_names_its_arguments(run_cli: RunCli, command: str, texts: list[str]) -> None:

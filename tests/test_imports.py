@@ -27,7 +27,7 @@ ROWS = (
     ("activations",),
     ("methods", "bootstrap", "predictions", "metrics", "class_stats", "schedules"),
     ("belonging",),
-    ("config", "runs", "distributed", "runtime", "sealed_tensors"),
+    ("config", "runs", "distributed", "runtime", "sealed_tensors", "determinism", "provenance"),
     ("settings", "progress", "files", "zip_files", "stopping", "launch", "locks"),
     ("detector_settings",),
     ("setting_types",),
@@ -37,7 +37,7 @@ ROW_OF = {part: row for row, parts in enumerate(ROWS) for part in parts}
 WITHOUT_TORCH = (
     *("cli", "report.rows", "report.gains", "report.tables", "methods", "bootstrap", "predictions", "metrics"),
     *("class_stats", "detection"),
-    *("config", "runs", "errors", "launch", "stopping", "zip_files"),
+    *("config", "runs", "errors", "launch", "stopping", "zip_files", "provenance"),
 )
 HEAVY = {"torch", "h5py", "sklearn", "torchvision", "lvis", "cv2", "pycocotools", "matplotlib"}
 ONLY_IN = {

@@ -28,6 +28,9 @@ DataRoot = Annotated[Path | None, typer.Option(help="Where the data lies; the sa
 Set = Annotated[list[str] | None, typer.Option("--set", metavar="KEY=VALUE", help="Override a setting; repeatable.")]
 RunsDir = Annotated[Path, typer.Option(help="Folder that holds the runs.")]
 Device = Annotated[str | None, typer.Option(help="auto, cpu, cuda or cuda:1.")]
+Deterministic = Annotated[
+    bool, typer.Option("--deterministic", help="Equal bits each time, on a GPU too; slower there.")
+]
 Run = Annotated[Path, typer.Argument(metavar="RUN", help="A run folder, or the folder of one classifier in it.")]
 OfMethod = Annotated[
     str | None, typer.Option("--method", help="A retrained classifier of RUN; stage one's unless given.")

@@ -11,10 +11,19 @@ from typing import cast
 
 import typer
 
-from gol_decouple.cli import analyze, doctor, predict, train, use, use_lvis  # noqa: F401  # their commands register themselves
+from gol_decouple.cli import (  # noqa: F401  # their commands register themselves
+    analyze,
+    doctor,
+    predict,
+    rerun,
+    train,
+    use,
+    use_lvis,
+)
 from gol_decouple.cli.app import app
 from gol_decouple.errors import FailedElsewhere, GolDecoupleError, InputError, machine_failure
 from gol_decouple.launch import find_place
+from gol_decouple.provenance import commanded
 
 PROGRAM = "gol-decouple"
 # Commands with nothing to continue.
@@ -50,7 +59,8 @@ def main() -> int:
 def _run(arguments: list[str]) -> int:
     command = typer.main.get_command(app)
     try:
-        code = command.main(arguments, prog_name=PROGRAM, standalone_mode=False)
+        with commanded(arguments):
+            code = command.main(arguments, prog_name=PROGRAM, standalone_mode=False)
     except SystemExit as leaving:
         # Typer and rich leave so when the reader of our output (head, less) has seen enough.
         return 0 if isinstance(leaving.__context__, BrokenPipeError) else 1

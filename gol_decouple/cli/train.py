@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import shlex
+from contextlib import AbstractContextManager
 from pathlib import Path
 from typing import Annotated
 
@@ -14,6 +15,7 @@ from gol_decouple.cli.app import (
     RUNS_DIR,
     ConfigName,
     DataRoot,
+    Deterministic,
     Device,
     Format,
     Overwrite,
@@ -47,10 +49,11 @@ def stage1(
     shards: Annotated[
         bool, typer.Option("--shards", help="Each process writes its features to its own file; merge joins them.")
     ] = False,
+    deterministic: Deterministic = False,
 ) -> None:
     """Train a Softmax model, or load one, and cache its features; under torchrun or srun, in several processes."""
     changes = overrides(set_, data_root) + ([f"stage1.checkpoint={checkpoint}"] if checkpoint else [])
-    resolved = load_config(config, changes, seed=seed, device=device, name=name)
+    resolved = load_config(config, changes, seed=seed, device=device, name=name, deterministic=deterministic or None)
     from gol_decouple.stages.backbone import run_stage1
 
     folder = run_stage1(resolved, runs_dir, overwrite, to_stderr(), shards)
@@ -102,12 +105,13 @@ def stage2(
         Path | None, typer.Option(help="Of RoIs: val annotations in LVIS's format; unset: the run's.")
     ] = None,
     name: Annotated[str | None, typer.Option(help="Of a cascade, the folder of its results below --runs-dir.")] = None,
+    deterministic: Deterministic = False,
 ) -> None:
     """Retrain classifiers on cached features, all in one pass; of a list in --set, the best on val is chosen.
 
     Of the features files of a cascade's stages, the scores are averaged then.
     """
-    _refuse_several_processes("stage2")
+    refuse_several_processes("stage2")
     activations = list(map(_activation, activation or []))
     methods.select(method or [], background=None)  # what is not there is told first
     if not activations and not method:
@@ -123,14 +127,15 @@ def stage2(
     given = (names, range(seed, seed + seeds), grid, used_device, overwrite, to_stderr(), keep_grid, annotations)
     failed: SomeFailed | None = None
     try:
-        if folder is None:
-            from gol_decouple.stages.classifier import run_stage2
+        with _as_the_run(target, deterministic):
+            if folder is None:
+                from gol_decouple.stages.classifier import run_stage2
 
-            run_stage2(target, *given)
-        else:
-            from gol_decouple.stages.cascade import run_cascade
+                run_stage2(target, *given)
+            else:
+                from gol_decouple.stages.cascade import run_cascade
 
-            run_cascade(targets, folder, *given)
+                run_cascade(targets, folder, *given)
     except SomeFailed as error:
         failed = error
     folders = [*dict.fromkeys(each.folder for each in targets), *([folder] if folder else [])]
@@ -153,9 +158,10 @@ def tune_methods(
     set_: Set = None,
     device: Device = None,
     runs_dir: RunsDir = RUNS_DIR,
+    deterministic: Deterministic = False,
 ) -> None:
     """Search methods and their settings on val, say which to ship and why, then evaluate each method's best on test."""
-    _refuse_several_processes("tune")
+    refuse_several_processes("tune")
     methods.select(method or [], background=None)  # what is not there is told first
     target = runs.find_target(run, runs_dir)
     names = _fitting(target, method or ["all"])
@@ -165,7 +171,8 @@ def tune_methods(
     from gol_decouple.stages.tuning import tune
 
     used_device = device or (target.config.device if target.config else "auto")
-    told = tune(target, names, range(seed, seed + seeds), grid, minutes, used_device, to_stderr())
+    with _as_the_run(target, deterministic):
+        told = tune(target, names, range(seed, seed + seeds), grid, minutes, used_device, to_stderr())
     console = Console()
     print_table(table(told), console)
     console.print(f"In {', '.join(told['classifiers'])}", soft_wrap=True, markup=False, highlight=False)
@@ -174,16 +181,22 @@ def tune_methods(
 
 
 @app.command()
-def demo(device: Device = None, runs_dir: RunsDir = RUNS_DIR, overwrite: Overwrite = False) -> None:
+def demo(
+    device: Device = None,
+    runs_dir: RunsDir = RUNS_DIR,
+    overwrite: Overwrite = False,
+    deterministic: Deterministic = False,
+) -> None:
     """Both stages and the report on bundled handwritten digits, made long-tailed; minutes on a CPU, offline."""
-    resolved = load_config(DEMO_CONFIG, device=device)
+    resolved = load_config(DEMO_CONFIG, device=device, deterministic=deterministic or None)
     from gol_decouple.stages.backbone import run_stage1
     from gol_decouple.stages.classifier import run_stage2
 
     progress = to_stderr()
     folder = run_stage1(resolved, runs_dir, overwrite, progress)
     target = runs.find_target(folder, runs_dir)
-    run_stage2(target, ["softmax", "gumbel"], [0], [resolved.stage2], resolved.device, progress=progress)
+    with _as_the_run(target, deterministic):
+        run_stage2(target, ["softmax", "gumbel"], [0], [resolved.stage2], resolved.device, progress=progress)
     print_report([folder], runs_dir, Format.table)
     progress.say(
         f"Everything lies in {folder}: model.safetensors, features.h5, stage2/. Next:\n"
@@ -192,7 +205,14 @@ def demo(device: Device = None, runs_dir: RunsDir = RUNS_DIR, overwrite: Overwri
     )
 
 
-def _refuse_several_processes(command: str) -> None:
+def _as_the_run(target: runs.Target, deterministic: bool) -> AbstractContextManager[None]:
+    """Deterministic operations, if they are asked for or the run's stage one used them."""
+    from gol_decouple import determinism
+
+    return determinism.deterministic(deterministic or (target.config is not None and target.config.deterministic))
+
+
+def refuse_several_processes(command: str) -> None:
     place = find_place()
     if place.size > 1:
         error = InputError(f"{command} is work for one process, and {place.size} were started", "leave torchrun out")

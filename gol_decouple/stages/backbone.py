@@ -8,7 +8,7 @@ from pathlib import Path
 
 import torch
 
-from gol_decouple import methods, runs, runtime
+from gol_decouple import methods, provenance, runs, runtime
 from gol_decouple.backbones import ImageClassifier, build_model
 from gol_decouple.backbones.checkpoints import Match, load_checkpoint
 from gol_decouple.backbones.freezing import train_only
@@ -17,6 +17,7 @@ from gol_decouple.backbones.resolving import resolve
 from gol_decouple.data import Dataset, load_data, tell
 from gol_decouple.data.dataset import refuse_one_class
 from gol_decouple.data.loading import check_sizes
+from gol_decouple.determinism import deterministic
 from gol_decouple.distributed import World, joined
 from gol_decouple.features import open_features
 from gol_decouple.features.extract import check_views, extract
@@ -48,7 +49,8 @@ def run_stage1(
         InputError: a config, data or run folder that cannot be used, or training that diverges.
         EnvironmentFailure: the disk is full, data or weights cannot be downloaded, or another process has stopped.
     """
-    with joined(config.device) as (world, device):
+    provenance.remember()  # now, as the files may be edited while this trains
+    with deterministic(config.deterministic), joined(config.device) as (world, device):
         told = progress if world.is_main else SILENT
         resolved = resolve(config, told)
         if resolved.detector is not None:
@@ -69,8 +71,8 @@ def merge_run(folder: Path, device: str = "auto", progress: Progress = SILENT) -
     if runs.is_finished(folder):
         progress.say(f"{folder} is finished and kept as it is")
         return
-    used_device = runtime.select_device(device)
-    with runs.working_on(folder):
+    with deterministic(config.deterministic), runs.working_on(folder):
+        used_device = runtime.select_device(device)
         if not (folder / runs.FEATURES).exists() or find_shards(folder / runs.FEATURES):
             merge(folder / runs.FEATURES, progress)
         features = open_features(folder / runs.FEATURES)

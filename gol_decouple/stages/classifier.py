@@ -6,7 +6,7 @@ from collections.abc import Iterable, Sequence
 from pathlib import Path
 from typing import Any
 
-from gol_decouple import methods, runs, runtime
+from gol_decouple import methods, provenance, runs, runtime
 from gol_decouple.class_stats import empty_classes_warning
 from gol_decouple.errors import InputError, SomeFailed, few
 from gol_decouple.features import FeaturesFile, is_detection, verify
@@ -145,6 +145,7 @@ def open_work(
     Raises:
         InputError: a features file or a setting that cannot be used.
     """
+    provenance.remember()  # now, as the files may be edited while this trains
     features = open_own(target)
     if target.config is not None:
         read_row(target.folder)  # what the report cannot read must not be found after the training
@@ -223,7 +224,7 @@ def make_final(
         ]
     made, errors = [], []
     for samples in {samples.key: samples for samples in (everything, as_chosen)}.values():
-        finals = _Finals(work)
+        finals = Finals(work)
         same = candidates is not None and candidates.saved.samples.key == samples.key
         adopted = candidates.saved if candidates is not None and same else None
         saved = Saved(work, runs.STAGE2, samples, finals.add, adopted)
@@ -236,7 +237,7 @@ def make_final(
     return made, errors
 
 
-class _Finals:
+class Finals:
     """Classifiers that are trained and not yet evaluated: those of RoIs are, several at a time, in one pass."""
 
     def __init__(self, work: Work) -> None:

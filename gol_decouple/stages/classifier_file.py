@@ -56,6 +56,7 @@ def facts_of(job: Job, result: Retrained, background: bool) -> dict[str, Any]:
         "started_from": job.started_from,
         "views": result.num_views,
         "shuffled_rows": result.shuffled_rows,
+        "stack": list(result.stack),
         "seconds": result.seconds,
         "history": result.history,
     }
@@ -76,7 +77,9 @@ def load_retrained(folder: Path, method: Method, loss: Loss, num_classes: int) -
     temperature = manifest.get("temperature")
     gradients = read_gradients(folder, num_classes) if (folder / GRADIENTS).is_file() else None
     return Retrained(
-        *(classifier, method, loss, views, history, seconds, shuffled_rows, temperature), gradients=gradients
+        *(classifier, method, loss, views, history, seconds, shuffled_rows, temperature),
+        gradients=gradients,
+        stack=manifest.get("stack", ()),
     )
 
 

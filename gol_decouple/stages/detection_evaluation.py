@@ -28,6 +28,7 @@ from gol_decouple.detection.settings import DetectionSettings
 from gol_decouple.detection.whole_detector import detector_ap
 from gol_decouple.errors import InputError, few
 from gol_decouple.features import FeaturesFile
+from gol_decouple.files import file_sha256
 from gol_decouple.losses import Loss
 from gol_decouple.progress import SECONDS_BETWEEN_LINES, SILENT, Progress
 from gol_decouple.settings import Config
@@ -41,6 +42,9 @@ T = TypeVar("T")
 
 class DetectionEvaluation:
     """What the classifiers of one features file of RoIs are evaluated with: all with the same annotations and settings.
+
+    Attributes:
+        annotations: their file, for manifests: its path and sha256.
 
     Args:
         config: of the run that the features belong to, if there is one; it has the test settings and the annotations.
@@ -73,6 +77,7 @@ class DetectionEvaluation:
             missing = "" if annotations is None else f", and there is no file {annotations}"
             raise InputError(told + missing, "--annotations lvis_v1_val.json")
         self._annotations = annotations
+        self.annotations = {"path": str(annotations.resolve()), "sha256": file_sha256(annotations)}
         self._image_ids = features[self.split].images.ids
         detector = config.detector if config is not None else None
         self._has_masks = detector is not None and detector.masks

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 from collections.abc import Callable
 from pathlib import Path
+from typing import Any
 
 import torch
 
@@ -11,6 +12,7 @@ from gol_decouple import losses, runs
 from gol_decouple.distributed import World
 from gol_decouple.features import FeaturesFile, open_features
 from gol_decouple.features.shards import remove_shards
+from gol_decouple.files import read_json
 from gol_decouple.losses import Loss
 from gol_decouple.progress import SILENT, Progress
 from gol_decouple.settings import Config
@@ -76,15 +78,24 @@ def finish_stage1(
         "seed": config.seed,
         "started_from": _weights(config),
         "settings": settings.model_dump(mode="json", exclude_none=True),
+        "config": config.model_dump(mode="json", exclude_none=True),
         "scaled_lr": settings.scaled_lr,
         "processes": processes,
         "seconds": seconds,
+        "inputs": {"checkpoint": _checkpoint(folder)},
         "image_size": features.origin["transform"].get("image_size"),
     }
     detections = None
     if features.is_detection:
         detections = DetectionEvaluation(features, config, folder, None, device, progress)
     finish(folder, classifier, features, loss, device, facts, detections=detections)
+
+
+def _checkpoint(folder: Path) -> dict[str, Any] | None:
+    """The file that stage one began with, if there was one, as it was then."""
+    path = folder / runs.CHECKPOINT
+    told = read_json(path, f"remove {path} to go without") if path.is_file() else None
+    return None if told is None else {name: told.get(name) for name in ("path", "sha256")}
 
 
 def _softmax(features: FeaturesFile) -> Loss:

@@ -2,9 +2,10 @@
 
 from __future__ import annotations
 
-from collections.abc import Mapping
+from collections.abc import Mapping, Sequence
 from dataclasses import dataclass, field
 from functools import partial
+from typing import Any
 
 import numpy as np
 import torch
@@ -23,6 +24,7 @@ from gol_decouple.stages.samples import class_facts
 
 History = list[dict[str, float]]
 Weights = tuple[torch.Tensor, torch.Tensor]
+Stacked = Sequence[Mapping[str, Any]]  # of each classifier of a stack, in what it can differ: seed, lr and start
 
 
 def loss_of(method: Method, facts: ClassFacts) -> Loss:
@@ -146,6 +148,7 @@ class Retrained:
         temperature: see `calibration.tempered`; None leaves scores as they are.
         metrics: top-1 metrics on test; None if there is no test split or `evaluate=False`.
         gradients: float64 [epochs, 3, C] (see `gradients.GradientMass`), if they were summed.
+        stack: what it was trained with as one stack, itself included, which decides how its last bits are rounded.
     """
 
     classifier: Classifier
@@ -158,6 +161,7 @@ class Retrained:
     temperature: float | None = None
     metrics: Metrics | None = None
     gradients: torch.Tensor | None = None
+    stack: Stacked = ()
 
     @property
     def weight(self) -> torch.Tensor:

@@ -10,8 +10,9 @@ import torch
 from numpy.typing import NDArray
 
 import gol_decouple
-from gol_decouple import runs, runtime
+from gol_decouple import classifiers, provenance, runs, runtime
 from gol_decouple.features import FeaturesFile
+from gol_decouple.features.extract import tensors_sha256
 from gol_decouple.losses import Loss
 from gol_decouple.metrics import no_metrics
 from gol_decouple.stages.belonging import facts_of
@@ -53,14 +54,42 @@ def finish(
     manifest = {
         **_describe(features),
         **facts,
+        "inputs": _inputs(features, detections) | facts.get("inputs", {}),
+        "classifier_sha256": _sha256(classifier),
         "split": split,
         "temperature": temperature,
         "metrics": metrics,
         "version": gol_decouple.__version__,
         "software": runtime.describe(device),
+        "environment": environment(device),
+        "command": provenance.command(),
+        "folder": provenance.working_folder(),
     }
     runs.write_manifest(folder, manifest)
     (folder / STATE).unlink(missing_ok=True)  # what it would have been evaluated from, if that had been stopped
+
+
+def environment(device: torch.device) -> dict[str, Any]:
+    """What computes here: see `runtime.execution`, and of `provenance` versions, checkout and code_sha256."""
+    code = {"checkout": provenance.checkout(), "code_sha256": provenance.code_sha256()}
+    return runtime.execution(device) | {"versions": provenance.versions(), **code}
+
+
+def _inputs(features: FeaturesFile, detections: DetectionEvaluation | None) -> dict[str, Any]:
+    """The files a result rests on, and what identifies their content."""
+    origin = features.origin
+    return {
+        "dataset_sha256": origin.get("dataset", {}).get("sha256"),
+        "weights_sha256": origin.get("backbone", {}).get("sha256"),
+        "features": str(features.path.resolve()),
+        **({} if detections is None else {"annotations": detections.annotations}),
+    }
+
+
+def _sha256(classifier: Any) -> str | None:
+    """Of the tensors of one classifier; those of a cascade have manifests of their own."""
+    one = None if isinstance(classifier, list) or classifier is None else classifiers.of(classifier)
+    return None if one is None else tensors_sha256(one.tensors())
 
 
 def _describe(features: FeaturesFile) -> dict[str, Any]:

@@ -279,6 +279,7 @@ class Saved:
             "stage": 2,
             "run": self._work.target.folder.name,
             **facts_of(job, result, self._work.features.is_detection),
+            "config": {"stage2": {name: getattr(self._work, name) for name in ("refit", "memory_gb", "gradients")}},
             "trained_on": str(self.samples),
             "class_counts": self.samples.counts(self._work.features).tolist(),
         }

@@ -161,6 +161,7 @@ class _Group:
     def __init__(self, rows: TrainRows, jobs: list[Job], gradients: bool = False) -> None:
         self.jobs = jobs
         self.method = jobs[0].method
+        self._members = [{"seed": job.seed, "lr": job.method.lr, "start": job.method.start} for job in jobs]
         self.step_size = _step_size(rows, self.method) * len(jobs)
         self._rows = rows
         self.feed = self._feed()
@@ -227,6 +228,7 @@ class _Group:
                 Retrained(
                     *(self._stack.classifier(position), job.method, loss, num_views, history, seconds, shuffled),
                     gradients=self._summed(position),
+                    stack=self._members,
                 ),
             )
             for position, (job, history) in enumerate(zip(self.jobs, self._histories, strict=True))
