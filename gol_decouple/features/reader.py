@@ -43,6 +43,11 @@ class FeaturesFile:
         return list(self._splits)
 
     @property
+    def arrays(self) -> list[FeatureArray]:
+        """What is read block by block, of all splits in their order: to be checked, not to be looked at."""
+        return [array for split in self._splits.values() for array in split.arrays]
+
+    @property
     def classes(self) -> Classes:
         """Class names and train counts, in label order; of detection, with the images that hold each."""
         header = self._stored.header

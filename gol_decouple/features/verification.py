@@ -47,8 +47,7 @@ def verify(features: FeaturesFile, progress: Progress = SILENT) -> None:
 
 def damage(features: FeaturesFile, progress: Progress = SILENT) -> Generator[InputError, None, None]:
     """What is wrong with each block that `verify` would refuse, in the order of splits, columns, views and rows."""
-    arrays = [array for name in features.splits for array in features[name].arrays]
-    todo = [(array, array.unchecked()) for array in arrays]
+    todo = [(array, array.unchecked()) for array in features.arrays]
     mebibytes = sum(len(blocks) * array.block_bytes for array, blocks in todo) // _MIB
     with ExitStack() as stack:
         pool = stack.enter_context(ThreadPoolExecutor(min(_THREADS, len(os.sched_getaffinity(0)))))
