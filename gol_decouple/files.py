@@ -5,14 +5,17 @@ from __future__ import annotations
 import errno
 import json
 import os
+import re
 from collections.abc import Iterator
-from contextlib import contextmanager
+from contextlib import contextmanager, suppress
+from functools import cache
 from pathlib import Path
 from typing import Any
 
 from gol_decouple.errors import EnvironmentFailure, InputError
 
 _PROBE_BYTES = 2**20
+_LEFTOVER = re.compile(r".+\.tmp\.([1-9]\d{0,9})")
 _UMASK = os.umask(0)
 os.umask(_UMASK)
 
@@ -27,6 +30,8 @@ def atomic_path(path: Path) -> Iterator[Path]:
     temporary = path.with_name(f"{path.name}.tmp.{os.getpid()}")
     with disk_errors(path):
         try:
+            for left in _left_in(path.parent).get(path.name, ()):
+                left.unlink(missing_ok=True)
             yield temporary
             os.chmod(temporary, 0o666 & ~_UMASK)  # some libraries make files that only their owner can read
             publish(temporary, path)
@@ -35,6 +40,16 @@ def atomic_path(path: Path) -> Iterator[Path]:
             raise
         finally:
             temporary.unlink(missing_ok=True)
+
+
+def remove_leftovers(folder: Path) -> None:
+    """Remove what processes that were killed have left of files that they were writing anywhere below `folder`.
+
+    What is found is taken for ours by its name, so the folder must be one that nothing else writes to.
+    """
+    with suppress(OSError):  # they are in nobody's way
+        for path in filter(_is_leftover, folder.rglob("*.tmp.*")):
+            path.unlink(missing_ok=True)
 
 
 def publish(temporary: Path, path: Path) -> None:
@@ -94,6 +109,29 @@ def read_json(path: Path, hint: str | None = None) -> dict[str, Any]:
     if not isinstance(tree, dict):
         raise InputError(f"{path} does not hold a JSON object", hint)
     return tree
+
+
+@cache  # a command may write thousands of files into one folder
+def _left_in(folder: Path) -> dict[str, list[Path]]:
+    """What killed processes have left in a folder, by the name of the file that they were writing."""
+    found: dict[str, list[Path]] = {}
+    for path in filter(_is_leftover, folder.glob("*.tmp.*")):
+        found.setdefault(path.name.rpartition(".tmp.")[0], []).append(path)
+    return found
+
+
+def _is_leftover(path: Path) -> bool:
+    """Whether a path is a temporary one of `atomic_path`, of a process that is no more."""
+    match = _LEFTOVER.fullmatch(path.name)
+    if match is None:
+        return False
+    try:
+        os.kill(int(match[1]), 0)
+    except ProcessLookupError:
+        return True
+    except (PermissionError, OverflowError):
+        return False
+    return False
 
 
 def _meet_the_cause(temporary: Path) -> None:

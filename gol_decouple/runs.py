@@ -28,7 +28,7 @@ from typing import Any, Protocol
 
 from gol_decouple.config import differing_fields, load_config, to_toml
 from gol_decouple.errors import EnvironmentFailure, InputError
-from gol_decouple.files import disk_errors, read_json, write_json, write_text
+from gol_decouple.files import disk_errors, read_json, remove_leftovers, write_json, write_text
 from gol_decouple.progress import Progress
 from gol_decouple.settings import Config, Stage2Config
 
@@ -106,6 +106,7 @@ def working_on(folder: Path) -> Iterator[None]:
             raise EnvironmentFailure(f"another process is working on {folder}", hint) from None
         except OSError:
             pass  # some network file systems have no locks: one process at a time is then the user's care
+        remove_leftovers(folder)
         yield
 
 

@@ -6,6 +6,7 @@ import errno
 import json
 import os
 import resource
+import subprocess
 from collections.abc import Iterator
 from contextlib import contextmanager
 from pathlib import Path
@@ -17,7 +18,7 @@ from safetensors.torch import save_file
 
 from gol_decouple import files
 from gol_decouple.errors import EnvironmentFailure, InputError
-from gol_decouple.files import atomic_path, disk_errors, read_json, write_json, write_text
+from gol_decouple.files import atomic_path, disk_errors, read_json, remove_leftovers, write_json, write_text
 
 
 @contextmanager
@@ -37,6 +38,34 @@ def test_a_file_is_replaced_and_nothing_else_is_left(tmp_path: Path) -> None:
         write_text(path, text)
         assert path.read_text(encoding="utf-8") == text
     assert list(tmp_path.iterdir()) == [path]
+
+
+def no_process() -> int:
+    """The number of a process that is no more."""
+    process = subprocess.Popen(["true"])
+    process.wait()
+    return process.pid
+
+
+def test_what_a_killed_process_left_goes_when_the_file_is_written_again(tmp_path: Path) -> None:
+    path, dead, alive = tmp_path / "a.txt", no_process(), os.getppid()
+    kept = {f"a.txt.tmp.{alive}", f"b.txt.tmp.{dead}", "a.txt.tmp.x", "a.txt.tmp.0", f"a.txt.tmp.{10**9}9", "a.txt"}
+    for name in (*kept, f"a.txt.tmp.{dead}"):
+        (tmp_path / name).write_text("half")
+    write_text(path, "new")
+    assert {entry.name for entry in tmp_path.iterdir()} == kept
+    assert path.read_text() == "new"
+
+
+def test_what_killed_processes_left_in_a_folder_of_ours_goes(tmp_path: Path) -> None:
+    dead, alive = no_process(), os.getppid()
+    kept = {"a.tmp.x", f"a.tmp.{alive}", f"a.tmp.{dead}.log"}
+    for name in (*kept, f"a.tmp.{dead}", f"b.tmp.{dead}"):
+        (tmp_path / "run").mkdir(exist_ok=True)
+        (tmp_path / "run" / name).write_text("half")
+    remove_leftovers(tmp_path)
+    assert {entry.name for entry in (tmp_path / "run").iterdir()} == kept
+    remove_leftovers(tmp_path / "missing")
 
 
 @pytest.mark.parametrize(

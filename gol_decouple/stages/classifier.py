@@ -10,6 +10,7 @@ from gol_decouple import methods, runs, runtime
 from gol_decouple.class_stats import empty_classes_warning
 from gol_decouple.errors import InputError, few
 from gol_decouple.features import FeaturesFile, is_detection, open_features
+from gol_decouple.files import remove_leftovers
 from gol_decouple.methods import Method
 from gol_decouple.progress import SILENT, Progress
 from gol_decouple.runs import Target
@@ -125,6 +126,7 @@ def open_work(
         progress.warn(f"{target.features} has the clean view only: stage2.views = 'random' changes nothing")
     if not features.checked:
         progress.warn(f"{target.features} was written elsewhere: it has no checksums, so damage cannot be noticed")
+    remove_leftovers(target.folder)
     memory_gb, refit, gradients = (_one_value(grid, name) for name in ("memory_gb", "refit", "gradients"))
     used_device = runtime.select_device(device)
     detections = None
