@@ -22,7 +22,7 @@ from test_cli import ROOT, snapshot
 from test_files import file_size_limit
 
 from gol_decouple import files
-from gol_decouple.cli import train, use
+from gol_decouple.cli import program, train, use
 from gol_decouple.errors import machine_failure
 
 
@@ -344,6 +344,25 @@ def test_what_has_nothing_to_continue_only_stops(monkeypatch: pytest.MonkeyPatch
     monkeypatch.setattr(use, "print_report", lambda *_: signal.raise_signal(signal.SIGTERM))
     assert (outcome := run_cli("report")).err == "error: stopped\n"
     assert outcome.code == 143
+
+
+def test_signals_raise_no_more_once_the_program_has_told_of_one(
+    monkeypatch: pytest.MonkeyPatch, run_cli: RunCli
+) -> None:
+    both, told = (signal.SIGTERM, signal.SIGINT), []
+    for stop in both:
+        monkeypatch.setattr(use, "print_report", lambda *_, stop=stop: signal.raise_signal(stop))
+        with monkeypatch.context() as patch:
+            patch.setattr(program, "_print_error", lambda *_: told.extend(map(signal.getsignal, both)))
+            run_cli("report")
+    assert told == 4 * [signal.SIG_DFL]
+
+
+def test_a_signal_after_the_end_raises_nothing(run_cli: RunCli) -> None:
+    signal.signal(signal.SIGINT, signal.SIG_IGN)  # as nohup does
+    assert run_cli("methods").code == 0
+    assert signal.getsignal(signal.SIGTERM) is signal.SIG_DFL
+    assert signal.getsignal(signal.SIGINT) is signal.SIG_IGN
 
 
 def test_workers_that_are_terminated_too_are_no_news(monkeypatch: pytest.MonkeyPatch, run_cli: RunCli) -> None:

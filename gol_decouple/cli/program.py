@@ -24,7 +24,9 @@ UsageError = cast("type[typer.BadParameter]", typer.BadParameter.__base__)
 
 
 def main() -> int:
-    """Run the program; returns its exit code."""
+    """Run the program; returns its exit code. From then on SIGTERM and SIGINT end the process without a word."""
+    if signal.getsignal(signal.SIGINT) is signal.SIG_DFL:  # as the run before in this process left it
+        signal.signal(signal.SIGINT, signal.default_int_handler)
     signal.signal(signal.SIGTERM, _terminate)
     # What torch's libraries say of processes that have left is for those who mend them; ours is told below.
     os.environ.setdefault("TORCH_CPP_LOG_LEVEL", "ERROR")
@@ -35,6 +37,7 @@ def main() -> int:
         message = error.format_message().rstrip(".")
         return _fail(InputError(message[0].lower() + message[1:], f"{where} --help"))
     except (KeyboardInterrupt, _Terminated) as stop:
+        _raise_no_more()
         again = "run the same command again" + (" without --overwrite" if "--overwrite" in sys.argv else "")
         continues = not ONE_GO & set(sys.argv[1:2])
         if _is_main_process():  # of several processes, which are stopped together, one tells
@@ -45,6 +48,8 @@ def main() -> int:
         if failure is None:
             raise
         return _fail(failure)
+    finally:
+        _raise_no_more()
 
 
 def _run(arguments: list[str]) -> int:
@@ -67,6 +72,13 @@ def _terminate(_signum: int, _frame: FrameType | None) -> None:
     # Worker processes that got the signal too are no longer news; torch would raise that they died.
     signal.signal(signal.SIGCHLD, lambda *_: None)
     raise _Terminated
+
+
+def _raise_no_more() -> None:
+    """Leave signals to the system: an exception would come up in whatever Python does to end, and be told there."""
+    for number in (signal.SIGTERM, signal.SIGINT):
+        if signal.getsignal(number) is not signal.SIG_IGN:
+            signal.signal(number, signal.SIG_DFL)
 
 
 def _is_main_process() -> bool:
