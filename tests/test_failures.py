@@ -358,6 +358,24 @@ def test_signals_raise_no_more_once_the_program_has_told_of_one(
     assert told == 4 * [signal.SIG_DFL]
 
 
+@pytest.mark.parametrize(("stop", "code"), [(signal.SIGINT, 130), (signal.SIGTERM, 143)])
+def test_a_signal_is_not_lost_where_python_lets_no_exception_through(
+    monkeypatch: pytest.MonkeyPatch, run_cli: RunCli, stop: signal.Signals, code: int
+) -> None:
+    class Going:
+        def __del__(self) -> None:
+            signal.raise_signal(stop)
+
+    def report(*_: object) -> None:
+        Going()
+        time.sleep(60.0)
+
+    monkeypatch.setattr(use, "print_report", report)
+    outcome = run_cli("report")
+    assert (outcome.code, outcome.err) == (code, "error: stopped\n")
+    assert signal.getitimer(signal.ITIMER_REAL)[0] == 0.0
+
+
 def test_a_signal_after_the_end_raises_nothing(run_cli: RunCli) -> None:
     signal.signal(signal.SIGINT, signal.SIG_IGN)  # as nohup does
     assert run_cli("methods").code == 0

@@ -6,6 +6,8 @@ import contextlib
 import os
 import signal
 import sys
+from collections.abc import Callable
+from functools import partial
 from types import FrameType
 from typing import cast
 
@@ -19,6 +21,7 @@ from gol_decouple.launch import find_place
 PROGRAM = "gol-decouple"
 # Commands with nothing to continue.
 ONE_GO = {"check", "convert", "evaluate", "predict", "export", "report", "methods", "analyze"}
+_COMES_AGAIN = 0.05  # seconds after which a signal that was lost does
 # The class of all errors in how arguments are written, of which Typer exports only this subclass.
 UsageError = cast("type[typer.BadParameter]", typer.BadParameter.__base__)
 
@@ -28,6 +31,8 @@ def main() -> int:
     if signal.getsignal(signal.SIGINT) is signal.SIG_DFL:  # as the run before in this process left it
         signal.signal(signal.SIGINT, signal.default_int_handler)
     signal.signal(signal.SIGTERM, _terminate)
+    hook = sys.unraisablehook
+    sys.unraisablehook = partial(_raise_again, hook)
     # What torch's libraries say of processes that have left is for those who mend them; ours is told below.
     os.environ.setdefault("TORCH_CPP_LOG_LEVEL", "ERROR")
     try:
@@ -50,6 +55,7 @@ def main() -> int:
         return _fail(failure)
     finally:
         _raise_no_more()
+        sys.unraisablehook = hook
 
 
 def _run(arguments: list[str]) -> int:
@@ -74,8 +80,19 @@ def _terminate(_signum: int, _frame: FrameType | None) -> None:
     raise _Terminated
 
 
+def _raise_again(hook: Callable[[sys.UnraisableHookArgs], object], lost: sys.UnraisableHookArgs) -> None:
+    """A signal that came where Python lets no exception through, as while it forks a worker, comes again."""
+    number = {KeyboardInterrupt: signal.SIGINT, _Terminated: signal.SIGTERM}.get(lost.exc_type)
+    if number is None:
+        hook(lost)
+        return
+    signal.signal(signal.SIGALRM, lambda *_: signal.raise_signal(number))
+    signal.setitimer(signal.ITIMER_REAL, _COMES_AGAIN)
+
+
 def _raise_no_more() -> None:
     """Leave signals to the system: an exception would come up in whatever Python does to end, and be told there."""
+    signal.setitimer(signal.ITIMER_REAL, 0.0)
     for number in (signal.SIGTERM, signal.SIGINT):
         if signal.getsignal(number) is not signal.SIG_IGN:
             signal.signal(number, signal.SIG_DFL)
