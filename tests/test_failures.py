@@ -316,6 +316,18 @@ def test_a_stopped_run_says_so_and_continues(tmp_path: Path, small_config: Path,
     assert [line.split(",")[0] for line in log[1:]] == [str(epoch + 1) for epoch in range(epochs)]
 
 
+def test_a_start_that_was_killed_once_its_features_were_there_leaves_no_log(
+    own_run: Path, small_config: Path, run_cli: RunCli
+) -> None:
+    whole = {path.name: path.read_bytes() for path in (own_run / "features.h5", own_run / "model.safetensors")}
+    (own_run / "manifest.json").unlink()
+    (own_run / "features.h5.partial.0.log").write_text("\ntrain 0 0 1\n")
+    assert run_cli("stage1", small_config, "--runs-dir", own_run.parent).code == 0
+    assert (own_run / "manifest.json").exists()
+    assert not list(own_run.glob("*.log"))
+    assert {name: (own_run / name).read_bytes() for name in whole} == whole
+
+
 @pytest.mark.parametrize(("stop", "code"), [(signal.SIGINT, 130), (signal.SIGTERM, 143)])
 @pytest.mark.parametrize(
     ("more", "hint"),

@@ -14,7 +14,7 @@ from gol_decouple.data.annotated import AnnotatedDataset
 from gol_decouple.distributed import World
 from gol_decouple.features import FeaturesFile, open_features
 from gol_decouple.features.extract import weights_sha256
-from gol_decouple.features.shards import remove_shards
+from gol_decouple.features.shards import remove_traces
 from gol_decouple.losses import Loss
 from gol_decouple.progress import SILENT, Progress
 from gol_decouple.settings import Config
@@ -102,7 +102,7 @@ def _features(
     if not world.on_main(lambda: path.exists() and _is_of(open_features(path), model, dataset)):
         write()
     if world.is_main:
-        remove_shards(path)  # of a start with --shards
+        remove_traces(path)  # of a start with --shards, or one that was killed
     return open_features(path)
 
 
