@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import contextlib
 import errno
 import hashlib
 import json
@@ -10,7 +9,7 @@ import os
 import re
 import time
 from collections.abc import Iterator
-from contextlib import contextmanager
+from contextlib import contextmanager, suppress
 from pathlib import Path
 from typing import Any
 
@@ -18,7 +17,7 @@ from gol_decouple.errors import EnvironmentFailure, InputError
 
 _PROBE_BYTES = 2**20
 _SECONDS_LEFT_BEHIND = 600.0
-_TEMPORARY = re.compile(r".+\.tmp\.(\d{1,9})")
+_TEMPORARY = re.compile(r".+\.tmp\.([1-9]\d{0,9})")
 _UMASK = os.umask(0)
 os.umask(_UMASK)
 
@@ -54,22 +53,34 @@ def temporaries(folder: Path) -> list[Path]:
 def writer_of(temporary: Path) -> int | None:
     """The process of this machine that may be writing a temporary file, or None if there is none."""
     match = _TEMPORARY.fullmatch(temporary.name)
-    process = int(match[1]) if match else 0
+    if match is None:
+        return None
     try:
-        os.kill(process, 0)
-    except ProcessLookupError:
+        os.kill(int(match[1]), 0)
+    except (ProcessLookupError, OverflowError):
         return None
     except PermissionError:
         pass  # of somebody else
-    return process or None
+    return int(match[1])
+
+
+def remove_leftovers(folder: Path) -> None:
+    """Remove what processes that were killed have left of files that they were writing anywhere below `folder`.
+
+    What is found is taken for ours by its name, so the folder must be one that nothing else writes to.
+    """
+    with suppress(OSError):  # they are in nobody's way
+        for path in folder.rglob("*.tmp.*"):
+            if _TEMPORARY.fullmatch(path.name) and writer_of(path) is None:
+                path.unlink(missing_ok=True)
 
 
 def _remove_left_behind(path: Path) -> None:
-    """Remove what processes that were killed left of `path`: of stage one, as large as a checkpoint each time.
+    """Remove what processes that were killed left of `path`, wherever it is.
 
     One on another machine is told by its age: what is being written has just changed.
     """
-    with contextlib.suppress(OSError):
+    with suppress(OSError):
         for temporary in temporaries(path.parent):
             if temporary.name.rpartition(".tmp.")[0] != path.name or writer_of(temporary) is not None:
                 continue

@@ -29,7 +29,7 @@ from typing import Any, Protocol
 
 from gol_decouple.config import differing_fields, load_config, to_toml
 from gol_decouple.errors import EnvironmentFailure, InputError
-from gol_decouple.files import disk_errors, no_file, read_json, write_json, write_text
+from gol_decouple.files import disk_errors, no_file, read_json, remove_leftovers, write_json, write_text
 from gol_decouple.locks import locked
 from gol_decouple.progress import Progress
 from gol_decouple.settings import Config, Stage2Config
@@ -104,6 +104,7 @@ def working_on(folder: Path, hint: str = "wait until it is done, or choose anoth
             is_ours = stack.enter_context(locked(folder / LOCK))
         if not is_ours:
             raise EnvironmentFailure(f"another process is working on {folder}", hint)
+        remove_leftovers(folder)
         yield
 
 

@@ -51,7 +51,7 @@ Interrupt = Callable[["Trainer", int], None]
 
 
 @pytest.fixture
-def run_cli(monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture[str]) -> Iterator[RunCli]:
+def run_cli(monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture[str], handlers_as_before: None) -> RunCli:
     """`run_cli("stage2", run, ...)`: the program in this process, with what it printed and its exit code."""
 
     def run(*arguments: object) -> Outcome:
@@ -62,15 +62,14 @@ def run_cli(monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture[str])
         return Outcome(code, printed.out, printed.err)
 
     monkeypatch.setenv("COLUMNS", "200")
-    handler = signal.getsignal(signal.SIGTERM)
-    yield run
-    signal.signal(signal.SIGTERM, handler)
+    return run
 
 
 @pytest.fixture
 def handlers_as_before() -> Iterator[None]:
-    """For tests that stop the program by a signal."""
-    before = {number: signal.getsignal(number) for number in (signal.SIGTERM, signal.SIGCHLD)}
+    """For tests that run the program in this process, which answers for signals while it runs and then no more."""
+    numbers = (signal.SIGTERM, signal.SIGINT, signal.SIGCHLD, signal.SIGALRM)
+    before = {number: signal.getsignal(number) for number in numbers}
     yield
     for number, handler in before.items():
         signal.signal(number, handler)

@@ -76,6 +76,7 @@ def made_together(tmp_path_factory: pytest.TempPathFactory, file: Path) -> list[
         asked += [folder for folder in folders if folder not in asked and folders[folder]["method"] != "softmax"]
         found.append({folders[folder]["method"]: folder for folder in asked})
     signal.signal(signal.SIGTERM, handler)
+    signal.signal(signal.SIGINT, signal.default_int_handler)
     return found
 
 

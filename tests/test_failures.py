@@ -23,7 +23,7 @@ from test_cli import ROOT, snapshot
 from test_files import file_size_limit
 
 from gol_decouple import files
-from gol_decouple.cli import train, use
+from gol_decouple.cli import program, train, use
 from gol_decouple.errors import machine_failure
 
 
@@ -366,6 +366,18 @@ def test_a_stopped_run_says_so_and_continues(tmp_path: Path, small_config: Path,
         assert (run / name).read_bytes() == (tmp_path / "whole" / "colours" / name).read_bytes(), name
 
 
+def test_a_start_that_was_killed_once_its_features_were_there_leaves_no_log(
+    own_run: Path, small_config: Path, run_cli: RunCli
+) -> None:
+    whole = {path.name: path.read_bytes() for path in (own_run / "features.h5", own_run / "model.safetensors")}
+    (own_run / "manifest.json").unlink()
+    (own_run / "features.h5.partial.0.log").write_text("\ntrain 0 0 1\n")
+    assert run_cli("stage1", small_config, "--runs-dir", own_run.parent).code == 0
+    assert (own_run / "manifest.json").exists()
+    assert not list(own_run.glob("*.log"))
+    assert {name: (own_run / name).read_bytes() for name in whole} == whole
+
+
 @pytest.mark.parametrize(("stop", "code"), [(signal.SIGINT, 130), (signal.SIGTERM, 143)])
 @pytest.mark.parametrize(
     ("more", "hint"),
@@ -394,6 +406,43 @@ def test_what_has_nothing_to_continue_only_stops(monkeypatch: pytest.MonkeyPatch
     monkeypatch.setattr(use, "print_report", lambda *_: signal.raise_signal(signal.SIGTERM))
     assert (outcome := run_cli("report")).err == "error: stopped\n"
     assert outcome.code == 143
+
+
+def test_signals_raise_no_more_once_the_program_has_told_of_one(
+    monkeypatch: pytest.MonkeyPatch, run_cli: RunCli
+) -> None:
+    both, told = (signal.SIGTERM, signal.SIGINT), []
+    for stop in both:
+        monkeypatch.setattr(use, "print_report", lambda *_, stop=stop: signal.raise_signal(stop))
+        with monkeypatch.context() as patch:
+            patch.setattr(program, "_print_error", lambda *_: told.extend(map(signal.getsignal, both)))
+            run_cli("report")
+    assert told == 4 * [signal.SIG_DFL]
+
+
+@pytest.mark.parametrize(("stop", "code"), [(signal.SIGINT, 130), (signal.SIGTERM, 143)])
+def test_a_signal_is_not_lost_where_python_lets_no_exception_through(
+    monkeypatch: pytest.MonkeyPatch, run_cli: RunCli, stop: signal.Signals, code: int
+) -> None:
+    class Going:
+        def __del__(self) -> None:
+            signal.raise_signal(stop)
+
+    def report(*_: object) -> None:
+        Going()
+        time.sleep(60.0)
+
+    monkeypatch.setattr(use, "print_report", report)
+    outcome = run_cli("report")
+    assert (outcome.code, outcome.err) == (code, "error: stopped\n")
+    assert signal.getitimer(signal.ITIMER_REAL)[0] == 0.0
+
+
+def test_a_signal_after_the_end_raises_nothing(run_cli: RunCli) -> None:
+    signal.signal(signal.SIGINT, signal.SIG_IGN)  # as nohup does
+    assert run_cli("methods").code == 0
+    assert signal.getsignal(signal.SIGTERM) is signal.SIG_DFL
+    assert signal.getsignal(signal.SIGINT) is signal.SIG_IGN
 
 
 def test_workers_that_are_terminated_too_are_no_news(monkeypatch: pytest.MonkeyPatch, run_cli: RunCli) -> None:

@@ -6,6 +6,7 @@ import errno
 import json
 import os
 import resource
+import subprocess
 import time
 from collections.abc import Iterator
 from contextlib import contextmanager
@@ -23,6 +24,7 @@ from gol_decouple.files import (
     disk_errors,
     no_file,
     read_json,
+    remove_leftovers,
     temporaries,
     write_json,
     write_text,
@@ -47,6 +49,24 @@ def test_a_file_is_replaced_and_nothing_else_is_left(tmp_path: Path) -> None:
         write_text(path, text)
         assert path.read_text(encoding="utf-8") == text
     assert list(tmp_path.iterdir()) == [path]
+
+
+def no_process() -> int:
+    """The number of a process that is no more."""
+    process = subprocess.Popen(["true"])
+    process.wait()
+    return process.pid
+
+
+def test_what_killed_processes_left_in_a_folder_of_ours_goes(tmp_path: Path) -> None:
+    dead, alive = no_process(), os.getppid()
+    kept = {"a.tmp.x", f"a.tmp.{alive}", f"a.tmp.{dead}.log"}
+    for name in (*kept, f"a.tmp.{dead}", f"b.tmp.{dead}"):
+        (tmp_path / "run").mkdir(exist_ok=True)
+        (tmp_path / "run" / name).write_text("half")
+    remove_leftovers(tmp_path)
+    assert {entry.name for entry in (tmp_path / "run").iterdir()} == kept
+    remove_leftovers(tmp_path / "missing")
 
 
 @pytest.mark.parametrize(

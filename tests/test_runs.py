@@ -5,6 +5,7 @@ from __future__ import annotations
 import dataclasses
 import errno
 import shutil
+import subprocess
 from pathlib import Path
 from typing import Any
 
@@ -120,6 +121,16 @@ def test_two_processes_do_not_work_on_one_run(tmp_path: Path) -> None:
     assert "--name" in (error.value.hint or "")
     with runs.working_on(tmp_path / "run"):
         pass
+
+
+def test_what_killed_processes_left_goes_when_work_goes_on(tmp_path: Path) -> None:
+    process = subprocess.Popen(["true"])
+    process.wait()
+    left = tmp_path / "stage2" / "gumbel" / f"state.safetensors.tmp.{process.pid}"
+    left.parent.mkdir(parents=True)
+    left.write_bytes(b"half")
+    with runs.working_on(tmp_path):
+        assert not left.exists()
 
 
 def test_what_a_killed_start_leaves_does_not_block_the_next(config: Config, runs_dir: Path) -> None:

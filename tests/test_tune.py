@@ -143,6 +143,7 @@ def made(request: pytest.FixtureRequest, tmp_path_factory: pytest.TempPathFactor
         patch.setenv("COLUMNS", "200")
         code = main()
     signal.signal(signal.SIGTERM, handler)
+    signal.signal(signal.SIGINT, signal.default_int_handler)
     assert code == 0, err.getvalue()
     return root / "runs" / "some", Outcome(code, out.getvalue(), err.getvalue()), seeds
 

@@ -6,6 +6,8 @@ import contextlib
 import os
 import signal
 import sys
+from collections.abc import Callable
+from functools import partial
 from types import FrameType
 from typing import cast
 
@@ -28,13 +30,18 @@ from gol_decouple.provenance import commanded
 PROGRAM = "gol-decouple"
 # Commands with nothing to continue.
 ONE_GO = {"check", "convert", "evaluate", "predict", "export", "report", "methods", "analyze", "doctor"}
+_COMES_AGAIN = 0.05  # seconds after which a signal that was lost does
 # The class of all errors in how arguments are written, of which Typer exports only this subclass.
 UsageError = cast("type[typer.BadParameter]", typer.BadParameter.__base__)
 
 
 def main() -> int:
-    """Run the program; returns its exit code."""
+    """Run the program; returns its exit code. From then on SIGTERM and SIGINT end the process without a word."""
+    if signal.getsignal(signal.SIGINT) is signal.SIG_DFL:  # as the run before in this process left it
+        signal.signal(signal.SIGINT, signal.default_int_handler)
     signal.signal(signal.SIGTERM, _terminate)
+    hook = sys.unraisablehook
+    sys.unraisablehook = partial(_raise_again, hook)
     # What torch's libraries say of processes that have left is for those who mend them; ours is told below.
     os.environ.setdefault("TORCH_CPP_LOG_LEVEL", "ERROR")
     try:
@@ -44,6 +51,7 @@ def main() -> int:
         message = error.format_message().rstrip(".")
         return _fail(InputError(message[0].lower() + message[1:], f"{where} --help"))
     except (KeyboardInterrupt, _Terminated) as stop:
+        _raise_no_more()
         again = "run the same command again" + (" without --overwrite" if "--overwrite" in sys.argv else "")
         continues = not ONE_GO & set(sys.argv[1:2])
         if _is_main_process():  # of several processes, which are stopped together, one tells
@@ -54,6 +62,9 @@ def main() -> int:
         if failure is None:
             raise
         return _fail(failure)
+    finally:
+        _raise_no_more()
+        sys.unraisablehook = hook
 
 
 def _run(arguments: list[str]) -> int:
@@ -77,6 +88,24 @@ def _terminate(_signum: int, _frame: FrameType | None) -> None:
     # Worker processes that got the signal too are no longer news; torch would raise that they died.
     signal.signal(signal.SIGCHLD, lambda *_: None)
     raise _Terminated
+
+
+def _raise_again(hook: Callable[[sys.UnraisableHookArgs], object], lost: sys.UnraisableHookArgs) -> None:
+    """A signal that came where Python lets no exception through, as while it forks a worker, comes again."""
+    number = {KeyboardInterrupt: signal.SIGINT, _Terminated: signal.SIGTERM}.get(lost.exc_type)
+    if number is None:
+        hook(lost)
+        return
+    signal.signal(signal.SIGALRM, lambda *_: signal.raise_signal(number))
+    signal.setitimer(signal.ITIMER_REAL, _COMES_AGAIN)
+
+
+def _raise_no_more() -> None:
+    """Leave signals to the system: an exception would come up in whatever Python does to end, and be told there."""
+    signal.setitimer(signal.ITIMER_REAL, 0.0)
+    for number in (signal.SIGTERM, signal.SIGINT):
+        if signal.getsignal(number) is not signal.SIG_IGN:
+            signal.signal(number, signal.SIG_DFL)
 
 
 def _is_main_process() -> bool:

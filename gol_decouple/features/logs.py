@@ -19,6 +19,11 @@ def log_line(block: Block, crcs: Iterable[int]) -> bytes:
     return f"\n{block.split} {block.view} {block.index} {' '.join(map(str, crcs))}\n".encode("ascii")
 
 
+def partial_path(path: Path) -> Path:
+    """Where the features file `path` is written until it is complete."""
+    return path.with_name(f"{path.name}.partial")
+
+
 def shard_path(path: Path, rank: int) -> Path:
     """Where a process writes its share of the features file `path`, if each writes a file of its own."""
     return path.with_name(f"{path.name}.shard.{rank}")
@@ -38,6 +43,12 @@ def logs_of(partial: Path) -> list[Path]:
     """The logs of every process that has written to `partial`."""
     rank = re.compile(rf"{re.escape(partial.name)}(\.\d+)?\.log")
     return sorted(path for path in partial.parent.iterdir() if rank.fullmatch(path.name))
+
+
+def remove_logs(partial: Path) -> None:
+    """Remove the logs of every process that has written to `partial`."""
+    for path in logs_of(partial):
+        path.unlink(missing_ok=True)
 
 
 def read_logs(partial: Path) -> dict[tuple[str, int, int], Crcs]:

@@ -19,7 +19,7 @@ from gol_decouple.features import metadata, store
 from gol_decouple.features.columns import Column, columns_of
 from gol_decouple.features.existing import differing_fields, refuse_other
 from gol_decouple.features.layout import Block, Header, SplitLayout
-from gol_decouple.features.logs import Crcs, log_path, read_logs, shard_path
+from gol_decouple.features.logs import Crcs, log_path, partial_path, read_logs, remove_logs, shard_path
 from gol_decouple.features.plan import plan_hash
 from gol_decouple.features.writer import FeatureWriter
 from gol_decouple.progress import SILENT, Progress
@@ -68,11 +68,12 @@ def merge(path: Path, progress: Progress = SILENT) -> None:
     header, splits = _plan(paths)
     if not _is_there(path, header, splits):
         _join(path, header, splits, paths, progress)
-    remove_shards(path)
+    remove_traces(path)
 
 
-def remove_shards(path: Path) -> None:
-    """Remove the shards of a features file that is finished."""
+def remove_traces(path: Path) -> None:
+    """Remove what is left of the writing of a features file that is finished: its shards, and logs."""
+    remove_logs(partial_path(path))  # of a process that was killed between the file's publication and this
     for shard in find_shards(path):
         log_path(shard).unlink(missing_ok=True)
         shard.unlink()

@@ -20,7 +20,7 @@ from gol_decouple.errors import EnvironmentFailure
 from gol_decouple.features import store
 from gol_decouple.features.columns import LABELS, Column, as_stored, columns_of
 from gol_decouple.features.layout import Block, Header, SplitLayout, blocks
-from gol_decouple.features.logs import Crcs, log_line, log_path, logs_of, read_logs, shard_path
+from gol_decouple.features.logs import Crcs, log_line, log_path, partial_path, read_logs, remove_logs, shard_path
 from gol_decouple.features.plan import fingerprint, plan_hash
 from gol_decouple.features.rois import num_rois, roi_counts
 from gol_decouple.files import disk_errors, publish
@@ -59,7 +59,7 @@ class FeatureWriter:
         self._is_shard = shard
         self._writers = ALONE if shard else world  # of the one file
         self._plan = plan_hash(header, splits)
-        self._partial = shard_path(path, world.rank) if shard else path.with_name(f"{path.name}.partial")
+        self._partial = shard_path(path, world.rank) if shard else partial_path(path)
         self._log_path = log_path(self._partial, None if shard else world.rank)
         self._columns = columns_of(header)
         self._crcs: dict[Block, Crcs] = {}
@@ -147,7 +147,7 @@ class FeatureWriter:
             os.fsync(self._descriptor)
             _write_all(self._descriptor, b"\x01", self._offsets.complete)
             publish(self._partial, self.path)
-        self._remove_logs()
+        remove_logs(self._partial)
 
     def _open(self, stack: ExitStack) -> tuple[store.Offsets, dict[Block, Crcs]]:
         """Open the partial file, or make it; returns where its parts lie, and the checksums of the blocks it has."""
@@ -180,7 +180,7 @@ class FeatureWriter:
 
     def _create(self) -> store.Offsets:
         """A new file with all its space claimed, so that a full disk is found before the first image is read."""
-        self._remove_logs()
+        remove_logs(self._partial)
         try:
             offsets = store.create(self._partial, self._header, self._splits)
             if not self._is_shard:  # of a shard, only this process's blocks are ever written
@@ -192,11 +192,7 @@ class FeatureWriter:
 
     def _discard(self) -> None:
         self._partial.unlink(missing_ok=True)
-        self._remove_logs()
-
-    def _remove_logs(self) -> None:
-        for path in logs_of(self._partial):
-            path.unlink(missing_ok=True)
+        remove_logs(self._partial)
 
     def _offset(self, block: Block, column: Column) -> int:
         row = block.view * len(self._splits[block.split]) + block.start

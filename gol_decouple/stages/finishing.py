@@ -11,7 +11,6 @@ import torch
 from gol_decouple import losses, runs
 from gol_decouple.distributed import World
 from gol_decouple.features import FeaturesFile, open_features
-from gol_decouple.features.shards import remove_shards
 from gol_decouple.files import read_json
 from gol_decouple.losses import Loss
 from gol_decouple.progress import SILENT, Progress
@@ -49,7 +48,7 @@ def train_and_finish(
     write()
     features = open_features(folder / runs.FEATURES)
     if world.is_main:
-        remove_shards(features.path)  # of a start with --shards
+        remove_traces(features.path)  # of a start with --shards, or one that was killed
         finish_stage1(folder, config, features, trainer.seconds, trainer.device, world.size, progress)
 
 
