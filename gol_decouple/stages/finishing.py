@@ -11,6 +11,7 @@ import torch
 from gol_decouple import losses, runs
 from gol_decouple.distributed import World
 from gol_decouple.features import FeaturesFile, open_features
+from gol_decouple.features.shards import remove_traces
 from gol_decouple.files import read_json
 from gol_decouple.losses import Loss
 from gol_decouple.progress import SILENT, Progress
