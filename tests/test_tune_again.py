@@ -24,6 +24,7 @@ from gol_decouple.stages import saved, search, tuning
 from gol_decouple.stages.feed import TrainRows
 from gol_decouple.stages.jobs import Job, State
 from gol_decouple.stages.samples import Holdout
+from gol_decouple.stages.states import STATE
 
 
 @pytest.fixture
@@ -67,6 +68,17 @@ def test_no_time_is_an_error_that_leaves_nothing(tmp_path: Path, tuned: Tuned, t
     assert outcome.err == "error: nothing was trained in 0 minutes\nhint: more --minutes, or fewer methods\n"
     assert (snapshot(tmp_path), trained) == (before, [])
     assert not (tmp_path / "runs").exists()
+
+
+def test_one_that_was_killed_as_it_was_finished_leaves_no_state(tmp_path: Path, tuned: Tuned) -> None:
+    file = write(tmp_path / "some.h5")
+    assert tuned(file).code == 0
+    whole = {path: path.read_bytes() for path in sorted((tmp_path / "runs").rglob("*.npz"))}
+    folder = next(path for path in (tmp_path / "runs" / "some" / "candidates").glob("softmax-*"))
+    (folder / STATE).write_bytes(b"of an epoch before the last")
+    assert tuned(file).code == 0
+    assert not (folder / STATE).exists()
+    assert {path: path.read_bytes() for path in sorted((tmp_path / "runs").rglob("*.npz"))} == whole
 
 
 def are_different(told: dict[str, Any]) -> bool:

@@ -103,11 +103,11 @@ class Search:
     def _cost(self, point: Method) -> float:
         """Rows that pass through a classifier, in training and evaluation."""
         rows = self._candidates.num_samples
-        jobs = [job for job in self._candidates.jobs(point, self._seeds) if not self._candidates.saved.is_finished(job)]
+        jobs = [job for job in self._candidates.jobs(point, self._seeds) if self._candidates.saved.is_left(job)]
         return len(jobs) * (point.epochs * rows + rows / 4)
 
     def _is_there(self, point: Method) -> bool:
-        return all(map(self._candidates.saved.is_finished, self._candidates.jobs(point, self._seeds)))
+        return not any(map(self._candidates.saved.is_left, self._candidates.jobs(point, self._seeds)))
 
     def _rank(self) -> None:
         for name, points in self.tried.items():

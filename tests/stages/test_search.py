@@ -57,7 +57,7 @@ class Stub(Candidates):
         self.holdout = "val"
         self.rounds: list[list[Method]] = []
         self.starts: list[float] = []
-        self.saved = SimpleNamespace(is_finished=lambda job: job.method in self.done, train_first=lambda jobs: [])
+        self.saved = SimpleNamespace(is_left=lambda job: job.method not in self.done, train_first=lambda jobs: [])
 
     num_samples = ROWS
 
@@ -341,7 +341,7 @@ def test_more_time_goes_on_with_what_is_left(clock: Clock) -> None:
 def test_a_setting_of_which_a_seed_is_missing_is_not_there(clock: Clock) -> None:
     point = settings("gumbel")[0]
     stub = Stub(clock, there=[point])
-    stub.saved.is_finished = lambda job: job.method == point and job.seed != 2
+    stub.saved.is_left = lambda job: job.method != point or job.seed == 2
     assert searched(stub, [[point]], 0.0, range(2)).tried == {"gumbel": [point]}
     assert searched(stub, [[point]], 0.0, range(3)).tried == {"gumbel": []}
 
