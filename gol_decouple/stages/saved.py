@@ -13,7 +13,7 @@ import torch
 from safetensors import SafetensorError, safe_open
 from safetensors.torch import load_file, save_file
 
-from gol_decouple import methods, runs
+from gol_decouple import methods, runs, runtime
 from gol_decouple.classifiers import Classifier, as_tensors, from_tensors
 from gol_decouple.errors import InputError
 from gol_decouple.features import FeaturesFile
@@ -26,6 +26,7 @@ from gol_decouple.stages.evaluation import NotFinite
 from gol_decouple.stages.feed import TrainRows
 from gol_decouple.stages.gradients import GRADIENTS, read_gradients, write_gradients
 from gol_decouple.stages.jobs import Job, Retrained, State, loss_of
+from gol_decouple.stages.memory import Memory
 from gol_decouple.stages.rows import open_rows
 from gol_decouple.stages.samples import Samples
 from gol_decouple.stages.states import STATE, read_state, write_state
@@ -79,6 +80,7 @@ class Saved:
         self._adopted = adopted
         self._last_save = time.monotonic()
         self._shuffled_rows: int | None = None
+        self._memory = Memory(work.progress)
 
     def folder(self, job: Job) -> Path:
         """Where a job's classifier is kept."""
@@ -187,11 +189,12 @@ class Saved:
             else:
                 yield job, closed_form(self._work.features, job, self.samples)
         if left:
+            work, free = self._work, runtime.free_memory(self._work.device)
             rows = self._open_rows(left)
             self._last_save = time.monotonic()
-            left = [replace(job, state=self._read_state(job)) for job in left]
-            work = self._work
-            yield from train_together(rows, left, work.progress, self._save_states, work.gradients)
+            for portion in self._memory.portions(rows, left, free):
+                ready = [replace(job, state=self._read_state(job)) for job in portion]
+                yield from train_together(rows, ready, work.progress, self._save_states, work.gradients)
 
     def _open_rows(self, jobs: Sequence[Job]) -> TrainRows:
         work = self._work

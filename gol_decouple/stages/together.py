@@ -49,7 +49,7 @@ def train_together(
         on_epoch: called after each pass with the state of all that are not done.
         gradients: sum the gradients of every class too, which changes nothing else.
     """
-    groups = [_Group(rows, members, gradients) for members in _stackable(rows, jobs)]
+    groups = [_Group(rows, members, gradients) for members in stackable(rows, jobs)]
     if not groups:
         return
     started = time.perf_counter()
@@ -73,7 +73,7 @@ def train_together(
                 on_epoch(state for group in left for state in group.states())
 
 
-def _stackable(rows: TrainRows, jobs: Sequence[Job]) -> list[list[Job]]:
+def stackable(rows: TrainRows, jobs: Sequence[Job]) -> list[list[Job]]:
     """Jobs that are trained as one stack: small, and different in learning rate and start only, or in the seed.
 
     The larger a product is, the less is gained by making it larger still; on a CPU that ends early. Streamed rows of
