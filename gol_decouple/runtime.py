@@ -55,6 +55,13 @@ def free_memory(device: torch.device) -> int:
     return min((number for number in (free, left) if number is not None), default=UNKNOWN_MEMORY)
 
 
+def size_text(num_bytes: int) -> str:
+    """Memory in words: 10^9 or 10^6 bytes, to two digits."""
+    if num_bytes < 1e8:
+        return f"{num_bytes / 1e6:.2g} MB" if num_bytes >= 1e6 else "less than 1 MB"
+    return f"{num_bytes / 1e9:.2g} GB" if num_bytes < 1e11 else f"{num_bytes / 1e9:.0f} GB"
+
+
 def stream_seed(seed: int, *keys: int) -> int:
     """A 63-bit seed for the random stream of (seed, keys): equal keys give equal draws, whatever was drawn before."""
     entropy = [seed % 2**64, *keys]

@@ -26,6 +26,7 @@ from gol_decouple.progress import SILENT, Progress
 from gol_decouple.settings import Config
 from gol_decouple.stages.belonging import load_tensors
 from gol_decouple.stages.finishing import finish_stage1, train_and_finish
+from gol_decouple.stages.stage_one_memory import tell_memory
 from gol_decouple.stages.starting import begin, open_run, warn_of_random_parts
 from gol_decouple.stages.training import Trainer
 from gol_decouple.stages.training_log import seconds_of
@@ -105,6 +106,7 @@ def _run(
     with ExitStack() as stack:
         world.on_main(lambda: begin(stack, folder, config, match, overwrite))
         progress.say(_plan(config, dataset, folder, world))
+        tell_memory(model, dataset, config, world, device, progress)
         train_and_finish(trainer, config, folder, write, shards, progress, world)
     return folder
 

@@ -27,6 +27,7 @@ from gol_decouple.errors import InputError
 from gol_decouple.progress import Progress
 from gol_decouple.settings import Config
 from gol_decouple.stages.finishing import train_and_finish
+from gol_decouple.stages.stage_one_memory import tell_memory
 from gol_decouple.stages.starting import begin, open_run, warn_of_random_parts
 from gol_decouple.stages.training import Trainer
 
@@ -66,6 +67,7 @@ def run_detector(
     with ExitStack() as stack:
         world.on_main(lambda: begin(stack, folder, config, match, overwrite))
         progress.say(_plan(config, dataset, folder, world))
+        tell_memory(detector, dataset, config, world, device, progress)
         train_and_finish(trainer, config, folder, write, shards, progress, world)
     return folder
 

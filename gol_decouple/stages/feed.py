@@ -79,9 +79,11 @@ class TrainRows(ABC):
         class_counts: [C], without background.
         facts: what losses are told of the classes.
         shuffled_rows: how many rows are shuffled among each other; None: all of them.
+        num_bytes: of memory that their features take, or stream through.
     """
 
     shuffled_rows: int | None = None
+    num_bytes: int
 
     def __init__(self, features: FeaturesFile, device: torch.device, num_views: int, samples: Samples = TRAIN) -> None:
         self.device = device

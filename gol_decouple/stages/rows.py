@@ -57,6 +57,7 @@ class InMemory(TrainRows):
         dtype = torch.float32 if decoded or self.stored[0][0].dtype.itemsize == 4 else torch.float16
         count = sum(array.shape[1] for array, _ in self.stored)
         self._rows = torch.empty(count, self.feature_size, dtype=dtype, device=device)
+        self.num_bytes = self._rows.nbytes
         start = 0
         for array, view in self.stored:
             block = np.empty((array.rows_per_block, self.feature_size), array.dtype)

@@ -11,7 +11,7 @@ from typing import Any
 
 import torch
 
-from gol_decouple import methods, runs
+from gol_decouple import methods, runs, runtime
 from gol_decouple.classifiers import as_tensors
 from gol_decouple.errors import GolDecoupleError, InputError
 from gol_decouple.features import FeaturesFile
@@ -25,6 +25,7 @@ from gol_decouple.stages.evaluation import NotFinite
 from gol_decouple.stages.feed import TrainRows
 from gol_decouple.stages.gradients import GRADIENTS, write_gradients
 from gol_decouple.stages.jobs import Job, Retrained, State, loss_of
+from gol_decouple.stages.memory import Memory
 from gol_decouple.stages.rows import open_rows
 from gol_decouple.stages.samples import Samples
 from gol_decouple.stages.states import STATE, LastStates, read_state
@@ -79,6 +80,7 @@ class Saved:
         self._states = LastStates()
         self._unevaluated: list[Path] = []
         self._last_save = time.monotonic()
+        self._memory = Memory(work.progress)
 
     def folder(self, job: Job) -> Path:
         """Where a job's classifier is kept."""
@@ -191,11 +193,12 @@ class Saved:
             else:
                 yield job, closed_form(self._work.features, job, self.samples)
         if left:
+            work, free = self._work, runtime.free_memory(self._work.device)
             rows = self._open_rows(left)
             self._last_save = time.monotonic()
-            left = [replace(job, state=self._read_state(job)) for job in left]
-            work = self._work
-            yield from train_together(rows, left, work.progress, self._save_states, work.gradients)
+            for portion in self._memory.portions(rows, left, free):
+                ready = [replace(job, state=self._read_state(job)) for job in portion]
+                yield from train_together(rows, ready, work.progress, self._save_states, work.gradients)
 
     def _open_rows(self, jobs: Sequence[Job]) -> TrainRows:
         work = self._work

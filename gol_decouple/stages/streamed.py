@@ -42,6 +42,7 @@ class Streamed(TrainRows):
         self._seed = int(features.fingerprint[:15], 16)
         self._buffer = ShuffleBuffer(self.stored, num_bytes)
         self.shuffled_rows = self._buffer.num_rows
+        self.num_bytes = sum(memory.nbytes for memory in self._buffer.memory)
 
     def batches(self, feeds: Sequence[Feed], epoch: int) -> Generator[Batch, None, None]:
         plan = self._buffer.plan(np.random.default_rng(runtime.stream_seed(self._seed, _BLOCK_STREAM, epoch)))

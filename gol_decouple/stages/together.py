@@ -49,7 +49,7 @@ def train_together(
         on_epoch: called after each pass with the state of all that it trained, before any of them is yielded.
         gradients: sum the gradients of every class too, which changes nothing else.
     """
-    groups = [_Group(rows, members, gradients) for members in _stackable(rows, jobs)]
+    groups = [_Group(rows, members, gradients) for members in stackable(rows, jobs)]
     for group in groups:
         if group.epoch == group.method.epochs:
             yield from group.results(seconds=0.0)
@@ -76,7 +76,7 @@ def train_together(
             yield from ended
 
 
-def _stackable(rows: TrainRows, jobs: Sequence[Job]) -> list[list[Job]]:
+def stackable(rows: TrainRows, jobs: Sequence[Job]) -> list[list[Job]]:
     """Jobs that are trained as one stack: small, and different in learning rate and start only, or in the seed.
 
     The larger a product is, the less is gained by making it larger still; on a CPU that ends early. Streamed rows of
