@@ -27,9 +27,10 @@ ROWS = (
     ("activations",),
     ("methods", "bootstrap", "predictions", "metrics", "class_stats", "schedules"),
     ("config", "runs", "distributed", "runtime"),
-    ("settings", "progress", "files", "launch"),
+    ("settings", "progress", "files", "launch", "zipped_arrays", "toml_texts"),
     ("detector_settings",),
     ("setting_types",),
+    ("limits", "plain_text"),
     ("errors", "__init__"),
 )
 ROW_OF = {part: row for row, parts in enumerate(ROWS) for part in parts}

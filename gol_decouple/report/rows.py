@@ -14,6 +14,7 @@ from gol_decouple.detection.figures import REPORTED
 from gol_decouple.errors import InputError
 from gol_decouple.files import read_json
 from gol_decouple.metrics import ACCURACIES, CALIBRATION
+from gol_decouple.report.kinds import check_kinds
 from gol_decouple.report.paper import paper_top1
 
 Row = dict[str, Any]
@@ -104,7 +105,7 @@ def train_counts(row: Row) -> list[int]:
     manifest = runs.read_manifest(folder)
     try:
         return [int(count) for count in manifest["train_counts"]]
-    except (KeyError, TypeError, ValueError) as error:
+    except (KeyError, TypeError, ValueError, OverflowError) as error:
         raise _no_manifest(folder, error) from None
 
 
@@ -133,7 +134,7 @@ def _choice(path: Path) -> Row:
     try:
         tried = [{"settings": dict(one["settings"]), "value": one["value"]} for one in told["tried"]]
         return {"chosen_on": str(told["held_out"]), "tried": tried}
-    except (KeyError, TypeError, ValueError):
+    except (KeyError, TypeError, ValueError, IndexError):
         raise InputError(f"{path} does not say what was tried", f"remove {path} to go without") from None
 
 
@@ -166,8 +167,12 @@ def _row(folder: Path) -> Row:
             "path": str(folder),
             **dict.fromkeys(("baseline", *GAINS)),
         }
-        return {name: values[name] for name in FIELDS}
-    except (KeyError, TypeError) as error:
+        row = {name: values[name] for name in FIELDS}
+        check_kinds(row)
+        return row
+    except InputError:
+        raise
+    except (LookupError, TypeError, ValueError, AttributeError, ArithmeticError) as error:
         raise _no_manifest(folder, error) from None
 
 
@@ -202,4 +207,6 @@ def _detection(told: dict[str, Any] | None) -> Row:
 
 
 def _no_manifest(folder: Path, error: Exception) -> InputError:
-    return InputError(f"{folder / runs.MANIFEST} is not a manifest of a run: {error} is missing")
+    problem = f"{error} is missing" if isinstance(error, KeyError) else error
+    told = f"{folder / runs.MANIFEST} is not a manifest of a run: {problem}"
+    return InputError(told, "repeat the command that made it, or remove it")
