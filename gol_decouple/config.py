@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 import itertools
-import tomllib
 import types
 import typing
 from collections.abc import Iterable, Iterator, Mapping
@@ -15,9 +14,14 @@ from pydantic import BaseModel, ValidationError
 from pydantic_core import ErrorDetails
 
 from gol_decouple.errors import EnvironmentFailure, InputError, unknown
+from gol_decouple.files import read_bytes
+from gol_decouple.limits import DEPTH, SETTINGS_BYTES
 from gol_decouple.settings import Config, Stage2Config, with_own_length, with_recipe_epochs
+from gol_decouple.toml_texts import parse_toml
 
 M = TypeVar("M", bound=BaseModel)
+_MOST_PROBLEMS = 20
+_MOST_SHOWN = 200  # characters of a value
 
 # Of stage two, which trains anew what they change: a run and its features are the same whatever these are.
 STAGE_TWO = ("stage2.", "methods.")
@@ -139,7 +143,9 @@ def _find(name_or_path: str) -> Path:
 
 def _read_toml(path: Path) -> dict[str, Any]:
     try:
-        return tomllib.loads(path.read_text(encoding="utf-8"))
+        return parse_toml(read_bytes(path, SETTINGS_BYTES).decode())
+    except InputError as error:
+        raise InputError(f"{path} cannot be used: {error.message}", error.hint) from None
     except ValueError as error:
         hint = f'texts need quotes, as in kind = "npz"; examples lie in {_configs_dir()}'
         raise InputError(f"{path} is not valid TOML: {error}", hint) from None
@@ -153,6 +159,7 @@ def _set(tree: dict[str, Any], override: str) -> str:
     if not equals or not dotted:
         raise InputError(f"--set {override!r} is not of the form key=value", "--set stage1.epochs=20")
     *parents, leaf = keys = dotted.split(".")
+    DEPTH.check(len(keys), f"--set {dotted:.50}... has a key of {len(keys)} parts")
     if _section_at(Config, keys) is not _section_at(Config, parents):
         raise InputError(f"--set {override}: {dotted} is a section", f"set a key of it: --set {dotted}.KEY=VALUE")
     node = tree
@@ -166,7 +173,9 @@ def _set(tree: dict[str, Any], override: str) -> str:
 
 def _parse(text: str) -> Any:
     try:
-        tree = tomllib.loads(f"value = {text}")
+        tree = parse_toml(f"value = {text}")
+    except InputError as error:
+        raise InputError(f"--set ...={text:.50}...: {error.message}", error.hint) from None
     except ValueError:
         return text
     return tree["value"] if len(tree) == 1 else text
@@ -186,7 +195,8 @@ def _validate(model: type[M], tree: Mapping[str, Any], where: str, typed: Mappin
     except ValidationError as error:
         problems: dict[str, list[str]] = {}
         hint = None
-        for problem in error.errors():
+        found = error.errors(include_url=False)
+        for problem in found[:_MOST_PROBLEMS]:
             keys = [part for part in problem["loc"] if isinstance(part, str)]
             dotted = ".".join(keys)
             argument = next((typed[key] for key in typed if f"{key}.".startswith(f"{dotted}.")), None)
@@ -196,6 +206,7 @@ def _validate(model: type[M], tree: Mapping[str, Any], where: str, typed: Mappin
             elif problem["type"] == "missing" and argument is None:
                 hint = hint or f"examples lie in {_configs_dir()}"
         lines = [f"{place}: {', '.join(dict.fromkeys(said))}" for place, said in problems.items()]
+        lines += [f"and {len(found) - _MOST_PROBLEMS:,} more"] if len(found) > _MOST_PROBLEMS else []
         raise InputError("; ".join(lines), hint) from None
 
 
@@ -208,7 +219,12 @@ def _describe(problem: ErrorDetails, dotted: str, was_typed: bool) -> str:
         "extra_forbidden": f"unknown key {name!r}",
         "model_type": f"{name} is a section, not a value",
     }
-    return texts.get(problem["type"], message if was_typed else f"{name} = {problem['input']!r}: {message}")
+    return texts.get(problem["type"], message if was_typed else f"{name} = {_shown(problem['input'])}: {message}")
+
+
+def _shown(value: Any) -> str:
+    text = repr(value)
+    return text if len(text) <= _MOST_SHOWN else f"{text[:_MOST_SHOWN]}..."
 
 
 def _nearest_key(model: type[BaseModel], keys: list[str]) -> str | None:

@@ -5,6 +5,7 @@ from __future__ import annotations
 import errno
 import hashlib
 import json
+import math
 import os
 import re
 import time
@@ -14,10 +15,13 @@ from pathlib import Path
 from typing import Any
 
 from gol_decouple.errors import EnvironmentFailure, InputError
+from gol_decouple.limits import DEPTH, SETTINGS_BYTES, Limit
 
 _PROBE_BYTES = 2**20
 _SECONDS_LEFT_BEHIND = 600.0
 _TEMPORARY = re.compile(r".+\.tmp\.([1-9]\d{0,9})")
+_LARGE = 2**64
+_PIPE_BYTES = 2**20
 _UMASK = os.umask(0)
 os.umask(_UMASK)
 
@@ -170,13 +174,60 @@ def read_json(path: Path, hint: str | None = None) -> dict[str, Any]:
     Raises:
         InputError: the file is not one.
     """
+    if path.exists() and not path.is_file():
+        raise InputError(f"{path} is not a file", hint)
     try:
-        tree = json.loads(path.read_text(encoding="utf-8"))
-    except (ValueError, OSError) as error:
+        tree = json.loads(read_bytes(path, SETTINGS_BYTES).decode())
+        refuse_odd(tree)
+    except InputError as error:
+        raise InputError(f"{path} is not readable JSON: {error.message}", error.hint or hint) from None
+    except (ValueError, OSError, RecursionError) as error:
         raise InputError(f"{path} is not readable JSON: {error}", hint) from None
     if not isinstance(tree, dict):
         raise InputError(f"{path} does not hold a JSON object", hint)
     return tree
+
+
+def read_bytes(path: Path, most: Limit) -> bytes:
+    """What is in a file, which can be a pipe.
+
+    Raises:
+        InputError: it is longer than the limit.
+        OSError: it cannot be read.
+    """
+    with path.open("rb") as file:
+        length = os.fstat(file.fileno()).st_size
+        most.check(length, f"{path} has {length:,} bytes")
+        if path.is_file():
+            return file.read()
+        data = bytearray()  # of a pipe, or of a device without an end
+        while part := file.read(_PIPE_BYTES):
+            data += part
+            most.check(len(data), f"{path} has {len(data):,} bytes or more")
+        return bytes(data)
+
+
+def refuse_odd(tree: Any) -> None:
+    """Refuse what this program never writes as JSON, and what not every reader of a tree is made for.
+
+    Raises:
+        InputError: objects in objects without an end, numbers that are not finite or not of 64 bits.
+    """
+    level, depth = [tree], 0
+    while level:
+        depth += 1
+        DEPTH.check(depth, f"it has objects in objects, {depth} levels")
+        below: list[Any] = []
+        for part in level:
+            if isinstance(part, dict):
+                below += part.values()
+            elif isinstance(part, list):
+                below += part
+            elif isinstance(part, float) and not math.isfinite(part):
+                raise InputError(f"it holds {part}, which is no number of JSON")
+            elif isinstance(part, int) and abs(part) >= _LARGE:
+                raise InputError(f"it holds {part!s:.20}..., which is no number of 64 bits")
+        level = below
 
 
 def _meet_the_cause(temporary: Path) -> None:

@@ -5,8 +5,6 @@ NumPy only.
 
 from __future__ import annotations
 
-import zipfile
-import zlib
 from collections.abc import Sequence
 from dataclasses import dataclass, replace
 from pathlib import Path
@@ -17,8 +15,7 @@ from numpy.typing import NDArray
 
 from gol_decouple.errors import InputError
 from gol_decouple.runs import MANIFEST
-
-_UNREADABLE = (OSError, ValueError, TypeError, KeyError, EOFError, RuntimeError, zipfile.BadZipFile, zlib.error)
+from gol_decouple.zipped_arrays import read_arrays
 
 # What people are shown of an image unless they ask for something else. One-vs-all scores are not shares of one, and
 # those of good detections are lower than softmax's.
@@ -100,12 +97,13 @@ def read(path: Path) -> Predictions:
         InputError: there are none, or they are damaged.
     """
     try:
-        # np.load leaves a file open that it was given by name and cannot read.
-        with path.open("rb") as file, np.load(file) as arrays:
-            everything = {name: np.asarray(arrays[name]) for name in arrays.files}  # checksums are seen by reading
-            ids, labels, classes = (everything[name] for name in ("id", "label", "classes"))
-    except _UNREADABLE as error:
-        raise damaged(path, str(error)) from None
+        arrays = read_arrays(path)  # all: checksums are seen by reading
+        ids, labels, classes = (arrays[name] for name in ("id", "label", "classes"))
+    except InputError as error:
+        problem = damaged(path, error.message)
+        raise InputError(problem.message, error.hint or problem.hint) from None
+    except KeyError as error:
+        raise damaged(path, f"it has no {error.args[0]}") from None
     if any(part.dtype.kind not in "iu" for part in (ids, labels, classes)):
         raise damaged(path, "id, label and classes must be integers")
     if not (ids.shape == labels.shape == classes.shape[:1] and classes.ndim == 2 and classes.size):

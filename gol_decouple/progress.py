@@ -20,6 +20,8 @@ from rich.progress import (
 from rich.progress import Progress as RichProgress
 from rich.text import Text
 
+from gol_decouple.plain_text import plain, plain_line
+
 SECONDS_BETWEEN_LINES = 10.0
 
 
@@ -37,13 +39,13 @@ class Progress:
         self._console = console
 
     def say(self, message: str) -> None:
-        """One line of news."""
+        """One line of news, or several; what is not seen of names in it is written out."""
         if self._console is not None:
-            self._console.print(message, markup=False, emoji=False, highlight=False, soft_wrap=True)
+            self._console.print(plain(message), markup=False, emoji=False, highlight=False, soft_wrap=True)
 
     def warn(self, message: str) -> None:
         """Something the user should know but need not mend."""
-        self.say(f"warning: {message}")
+        self.say(f"warning: {plain_line(message)}")
 
     @contextmanager
     def bar(self, description: str, total: int, unit: str) -> Iterator[Bar]:
@@ -53,14 +55,15 @@ class Progress:
         elif self._console.is_terminal:
             columns = (
                 SpinnerColumn(),
-                TextColumn("{task.description}"),
+                TextColumn("{task.description}", markup=False),
                 BarColumn(),
                 MofNCompleteColumn(),
                 _RateColumn(unit),
                 TimeRemainingColumn(),
-                TextColumn("{task.fields[note]}", style="dim"),
+                TextColumn("{task.fields[note]}", style="dim", markup=False),
             )
             # Results printed meanwhile are for stdout, and would be taken to where the bar is.
+            description = plain_line(description)
             with RichProgress(*columns, console=self._console, redirect_stdout=False) as progress:
                 yield _RichBar(progress, description, total)
         else:
@@ -95,7 +98,7 @@ class _RichBar:
         self._task = progress.add_task(description, total=total, note="")
 
     def advance(self, amount: int, note: str = "") -> None:
-        self._progress.update(self._task, advance=amount, note=note)
+        self._progress.update(self._task, advance=amount, note=plain_line(note))
 
 
 class _LineBar:

@@ -140,6 +140,8 @@ def find_target(run: Path, runs_dir: Path) -> Target:
     if not run.is_file() or not is_hdf5(run):
         raise InputError(f"{run} is neither a run folder nor a features file", runs_in(runs_dir))
     _check_runs_dir(runs_dir)
+    if run.stem in (".", ".."):
+        raise InputError(f"{run} has no name that its results could have", "rename the file")
     folder = runs_dir / run.stem
     if (folder / CONFIG).is_file():
         raise own_run(run, folder)

@@ -66,7 +66,7 @@ def load(path: Path) -> Loaded:
             metadata = dict(file.metadata() or {})
     except FileNotFoundError:
         raise ValueError("there is no such file") from None
-    except (SafetensorError, OSError) as error:
+    except (SafetensorError, OSError, ValueError, KeyError, TypeError, AttributeError) as error:
         raise ValueError(f"it is no safetensors file, or cut off ({error})") from None
     seal = metadata.pop(SEAL, None)
     if seal is not None and seal != _seal(tensors, metadata):

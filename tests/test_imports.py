@@ -28,9 +28,10 @@ ROWS = (
     ("methods", "bootstrap", "predictions", "metrics", "class_stats", "schedules"),
     ("belonging",),
     ("config", "runs", "distributed", "runtime", "sealed_tensors", "determinism", "provenance"),
-    ("settings", "progress", "files", "zip_files", "stopping", "launch", "locks"),
+    ("settings", "progress", "files", "zip_files", "stopping", "launch", "locks", "zipped_arrays", "toml_texts"),
     ("detector_settings",),
     ("setting_types",),
+    ("limits", "plain_text"),
     ("errors", "__init__"),
 )
 ROW_OF = {part: row for row, parts in enumerate(ROWS) for part in parts}

@@ -15,6 +15,7 @@ from gol_decouple.backbones.detector_layouts import refuse_others
 from gol_decouple.backbones.tensor_files import Contents, dotted, read_contents
 from gol_decouple.detector_settings import ConventionsConfig, Framework
 from gol_decouple.errors import InputError
+from gol_decouple.plain_text import plain_line
 from gol_decouple.progress import Progress
 from gol_decouple.settings import Config
 
@@ -147,7 +148,7 @@ def _tell(path: Path, facts: Facts, sources: Mapping[str, Mapping[str, Any]], pr
         told |= values.keys()
     if facts.stated.tests is not None:
         lines.append(f"  {'tested there with':<22} {facts.stated.tests}")
-    progress.say("\n".join(lines))
+    progress.say("\n".join(map(plain_line, lines)))
 
 
 def _warn(path: Path, by_user: Mapping[str, Any], said: Mapping[str, Any], progress: Progress) -> None:

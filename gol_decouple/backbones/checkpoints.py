@@ -12,6 +12,7 @@ import torch
 from gol_decouple.backbones import ImageClassifier
 from gol_decouple.backbones.tensor_files import CONTAINERS, Keys, dotted, format_of, read_tensors
 from gol_decouple.errors import InputError, few
+from gol_decouple.plain_text import plain_line
 
 WRAPPERS = frozenset({*(key for keys in CONTAINERS for key in keys), "module", "backbone", "feat_model"})
 CLASSIFIERS = frozenset({"classifier", "fc", "linear", "head"})
@@ -60,7 +61,7 @@ class Match:
         if self.unused:
             lines.append(f"  {'not used':<20} {len(self.unused):>4} tensors  {few(self.unused)}")
         lines += [f"  {note}" for note in self.notes]
-        return "\n".join(lines)
+        return "\n".join(map(plain_line, lines))
 
     def as_dict(self) -> dict[str, Any]:
         """What is needed to write weights back in the file's layout: its path, its format, where each tensor is, what

@@ -8,6 +8,7 @@ from dataclasses import dataclass, field
 from typing import Any
 
 from gol_decouple.errors import InputError
+from gol_decouple.limits import SETTINGS_BYTES
 
 BYTES = 255
 LARGEST = 2**53  # of whole numbers that are also floats
@@ -67,7 +68,11 @@ def parse(text: str) -> dict[str, Any]:
     """The variables of a config's text whose values are literals and calls of `dict`; others are left out.
 
     The text may begin with a line that names its file.
+
+    Raises:
+        InputError: it is longer than `limits.SETTINGS_BYTES`.
     """
+    SETTINGS_BYTES.check(len(text), f"its config has {len(text):,} characters")
     for candidate in (text, text.partition("\n")[2]):
         try:
             return dict(_variables(ast.parse(candidate)))

@@ -21,16 +21,19 @@ from numpy.typing import NDArray
 
 from gol_decouple.errors import InputError
 
+_PLAIN_KEYS = (str, bytes, int, float, type(None))
 _KIND = re.compile(r"(?:[biu][1248]|f[248])\Z")  # of numbers that are as many bytes as they say
+_SIDES = 64  # of an array, at most
 _MODULES = ("numpy.core", "numpy._core")  # before and since NumPy 2
 
 
-class _Kind:
+class Kind:
     """A type of numbers, as a pickle describes it: first what it is called, then its order of bytes."""
 
     def __init__(self, name: Any, *_: Any) -> None:
         if not isinstance(name, str) or not _KIND.match(name):
-            raise pickle.UnpicklingError(f"it has values of type {name!r}, and only numbers are read")
+            told = repr(name[:50]) if isinstance(name, str) else "of none"
+            raise pickle.UnpicklingError(f"it has values of type {told}, and only numbers are read")
         self.dtype = np.dtype(name)
 
     def set_state(self, state: Any) -> None:
@@ -38,6 +41,8 @@ class _Kind:
         if order not in ("<", ">", "|", "=") or any(part is not None for part in state[2:5]):
             raise pickle.UnpicklingError("it has values of several parts, and only numbers are read")
         self.dtype = self.dtype.newbyteorder(order)
+
+    __setstate__ = set_state  # as torch's reader calls it
 
 
 class _Array:
@@ -55,10 +60,12 @@ def _filled(content: Any, kind: Any, shape: Any, order: Any) -> NDArray[Any]:
     """The array of these bytes, not copied, since many can be of the same; a shape that they do not fill is refused."""
     if isinstance(content, str):  # of Python 2
         content = content.encode("latin1")
-    if not isinstance(kind, _Kind) or not isinstance(content, bytes | bytearray):
+    if not isinstance(kind, Kind) or not isinstance(content, bytes | bytearray):
         raise pickle.UnpicklingError("it has an array of something that is no number")
-    if not all(isinstance(side, int) and side >= 0 for side in shape) or order not in ("C", "F"):
-        raise pickle.UnpicklingError(f"it has an array of shape {shape!r}")
+    sides = len(shape) <= _SIDES and all(isinstance(side, int) and 0 <= side < 2**63 for side in shape)
+    if not sides or order not in ("C", "F"):
+        told = list(shape[:_SIDES]) if all(isinstance(side, int) for side in shape[:_SIDES]) else "no numbers"
+        raise pickle.UnpicklingError(f"it has an array of shape {str(told)[:100]}")
     if math.prod(shape) * kind.dtype.itemsize != len(content):
         raise pickle.UnpicklingError(f"an array of shape {list(shape)} claims {math.prod(shape):,} values it has not")
     values: NDArray[Any] = np.frombuffer(content, kind.dtype).reshape(shape, order=order)
@@ -77,7 +84,8 @@ def _frombuffer(content: Any, kind: Any, shape: Any, order: Any) -> _Array:
     return made
 
 
-def _scalar(kind: Any, content: Any) -> Any:
+def scalar(kind: Any, content: Any) -> Any:
+    """A number of NumPy's, as Python's."""
     return _filled(content, kind, (), "C").item()
 
 
@@ -93,14 +101,28 @@ def _nothing() -> bytes:
 
 _ALLOWED: dict[str, Callable[..., Any]] = {
     "numpy.ndarray": _Array,
-    "numpy.dtype": _Kind,
+    "numpy.dtype": Kind,
     "_codecs.encode": _encode,
     "__builtin__.bytes": _nothing,  # of an array without values, before protocol 3
     "collections.OrderedDict": OrderedDict,
     **{f"{module}.multiarray._reconstruct": _reconstruct for module in _MODULES},
-    **{f"{module}.multiarray.scalar": _scalar for module in _MODULES},
+    **{f"{module}.multiarray.scalar": scalar for module in _MODULES},
     **{f"{module}.numeric._frombuffer": _frombuffer for module in _MODULES},
 }
+
+
+def put(mapping: Any, items: list[Any]) -> None:
+    """Put keys and values, in turn, into what a pickle fills; a key of tuples in tuples could take for ever to hash.
+
+    Raises:
+        pickle.UnpicklingError: a key that is neither plain nor a tuple of plain values.
+    """
+    for key in items[::2]:
+        parts = key if isinstance(key, tuple) else (key,)
+        if not all(isinstance(part, _PLAIN_KEYS) for part in parts):
+            raise pickle.UnpicklingError("it has keys that are no texts or numbers")
+    for key, value in zip(items[::2], items[1::2], strict=True):
+        mapping[key] = value
 
 
 # Python's own reader in Python: in the one in C, a few bytes that number a memo can ask for all memory there is.
@@ -122,9 +144,17 @@ class _Reader(pickle._Unpickler):
     def _set_state(self) -> None:
         """Give the object before the last its state: only arrays and their types take one."""
         state = self.stack.pop()
-        if not isinstance(self.stack[-1], _Array | _Kind):
+        if not isinstance(self.stack[-1], _Array | Kind):
             raise pickle.UnpicklingError("it sets the state of something that is no array")
         self.stack[-1].set_state(state)
+
+    def _set_item(self) -> None:
+        value, key = self.stack.pop(), self.stack.pop()
+        put(self.stack[-1], [key, value])
+
+    def _set_items(self) -> None:
+        items = self.pop_mark()  # type: ignore[attr-defined]
+        put(self.stack[-1], items)
 
     def _read_bytearray(self) -> None:
         """Bytes that can be changed, as long as the file has them; Python's own would fill as many first."""
@@ -134,6 +164,8 @@ class _Reader(pickle._Unpickler):
     dispatch: ClassVar[dict[int, Callable[..., None]]] = {
         **pickle._Unpickler.dispatch,
         pickle.BUILD[0]: _set_state,
+        pickle.SETITEM[0]: _set_item,
+        pickle.SETITEMS[0]: _set_items,
         pickle.BYTEARRAY8[0]: _read_bytearray,
     }
 

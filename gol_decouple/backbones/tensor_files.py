@@ -5,19 +5,18 @@ detectron2's pickles of arrays.
 from __future__ import annotations
 
 import argparse
-import pickle
+import re
 import zipfile
 from collections.abc import Iterator, Mapping
 from pathlib import Path
 from typing import Any, NamedTuple
 
-import numpy as np
 import torch
 
 from gol_decouple import sealed_tensors
-from gol_decouple.backbones.plain_pickle import read_pickle
+from gol_decouple.backbones.pickle_outline import look_through
+from gol_decouple.backbones.plain_pickle import Kind, read_pickle, scalar
 from gol_decouple.errors import InputError
-from gol_decouple.zip_files import damaged_entry, entries_of
 
 Keys = tuple[str | int, ...]  # that lead to a tensor in the file; a key may contain dots
 
@@ -27,11 +26,10 @@ CONTAINERS = (("state_dict_best",), ("state_dict_model", "state_dict_classifier"
 # Plain data that old training scripts store beside their weights; rebuilding it runs no code of the file's.
 _SAFE_GLOBALS: list[Any] = [
     argparse.Namespace,
-    np.dtype,
-    np._core.multiarray.scalar,  # type: ignore[attr-defined]
-    (np._core.multiarray.scalar, "numpy.core.multiarray.scalar"),  # type: ignore[attr-defined]
-    *(type(np.dtype(kind)) for kind in ("float64", "float32", "int64", "int32", "bool")),
+    (Kind, "numpy.dtype"),
+    *((scalar, f"{module}.multiarray.scalar") for module in ("numpy.core", "numpy._core")),
 ]
+_NOT_ALLOWED = re.compile(r"Unsupported global: GLOBAL (\S+) was not|Trying to load unsupported GLOBAL (\S+) whose")
 
 
 class Contents(NamedTuple):
@@ -87,8 +85,7 @@ def read_contents(path: Path) -> Contents:
         return Contents({(name,): tensor for name, tensor in there.tensors.items()}, there.metadata)
     if format_of(path) == "pickle":
         return Contents(_select(_of_arrays(path), path), {})
-    _refuse_bombs(path)
-    _refuse_damage(path)
+    look_through(path)
     tree = _read_torch(path)
     notes = tree.get("meta") if isinstance(tree, Mapping) else None
     try:
@@ -106,45 +103,33 @@ def _read_torch(path: Path) -> Any:
     try:
         with torch.serialization.safe_globals(_SAFE_GLOBALS):
             return torch.load(path, map_location="cpu", weights_only=True)
-    except pickle.UnpicklingError as error:
-        needs = _unsafe_globals(path)
-        if needs:
+    except MemoryError:
+        raise
+    except Exception as error:  # a hostile or damaged file can make the reader raise anything
+        if needs := _unsafe_globals(path, str(error)):
             raise InputError(
                 f"checkpoint {path} needs code to be read, which is refused: {', '.join(needs)}",
                 "load it where it was made and save its state_dict() alone (mmdetection's: publish_model.py does)",
             ) from None
-        raise InputError(f"{path} is not a readable checkpoint: {str(error).splitlines()[0]}") from None
-    except (RuntimeError, EOFError, OSError, ValueError, KeyError, AttributeError) as error:
-        reason = str(error).splitlines()[0] if str(error) else type(error).__name__
-        raise InputError(f"{path} is not a readable checkpoint, or truncated: {reason}") from None
+        raise InputError(f"{path} is not a readable checkpoint, or truncated: {_reason(error)}") from None
 
 
-def _unsafe_globals(path: Path) -> list[str]:
+def _unsafe_globals(path: Path, told: str) -> list[str]:
+    """What a file names that is not read: all that torch finds, or what it stopped at."""
+    stopped = [found[1] or found[2] for found in _NOT_ALLOWED.finditer(told)]
+    if not stopped:
+        return []
     try:
         with torch.serialization.safe_globals(_SAFE_GLOBALS):
-            return sorted(torch.serialization.get_unsafe_globals_in_checkpoint(path))
-    except (RuntimeError, ValueError, OSError, pickle.UnpicklingError):
-        return []
+            return sorted(torch.serialization.get_unsafe_globals_in_checkpoint(path)) or stopped
+    except Exception:  # of files before torch 1.6, or damaged ones
+        return stopped
 
 
-def _refuse_bombs(path: Path) -> None:
-    """torch stores tensors as they are; a file whose entries are compressed unpacks to far more than its size."""
-    for entry in sorted(entries_of(path) or [], key=lambda entry: -entry.file_size):
-        if entry.compress_type != zipfile.ZIP_STORED or entry.file_size > path.stat().st_size:
-            raise InputError(
-                f"checkpoint {path} is refused: {entry.filename} unpacks from {entry.compress_size:,} to "
-                f"{entry.file_size:,} bytes, and torch never compresses",
-                "save it again with torch.save",
-            )
-
-
-def _refuse_damage(path: Path) -> None:
-    """torch takes flipped bits of a tensor for its values."""
-    if zipfile.is_zipfile(path) and (damaged := damaged_entry(path)) is not None:
-        raise InputError(
-            f"checkpoint {path} is damaged: {damaged} is not what its checksum says",
-            "copy or download it again, and compare its size and its sha256 with the original's",
-        )
+def _reason(error: Exception) -> str:
+    """The first line of what torch says that is about the file: before it stands how to read it with its code."""
+    lines = [line for line in str(error).splitlines() if line.strip() and "eights only load failed" not in line]
+    return lines[0].strip() if lines else type(error).__name__
 
 
 def _flatten(tree: Any, keys: Keys = ()) -> Iterator[tuple[Keys, torch.Tensor]]:
@@ -165,6 +150,9 @@ def _select(tensors: dict[Keys, torch.Tensor], path: Path) -> dict[Keys, torch.T
     if not tensors:
         raise InputError(f"checkpoint {path} holds no tensors", "it should hold a model's state_dict()")
     for keys, tensor in tensors.items():
+        if tensor.layout != torch.strided or tensor.device.type != "cpu" or tensor.is_quantized or tensor.is_nested:
+            what = f"{dotted(keys)} is no plain tensor: {tensor.layout}, {tensor.device.type}, {tensor.dtype}"
+            raise InputError(f"checkpoint {path} is refused: {what}", "save it with dense tensors of numbers")
         if tensor.numel() * tensor.element_size() > tensor.untyped_storage().nbytes():
             claimed = f"{dotted(keys)} claims {tensor.numel():,} values it does not hold"
             raise InputError(f"checkpoint {path} is refused: {claimed}")

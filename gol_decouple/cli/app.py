@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import shlex
+import sys
 from enum import StrEnum
 from pathlib import Path
 from typing import Annotated
@@ -13,6 +14,7 @@ from rich.console import Console
 import gol_decouple
 from gol_decouple.config import config_names
 from gol_decouple.errors import InputError
+from gol_decouple.plain_text import plain
 from gol_decouple.progress import to_stderr
 
 app = typer.Typer(
@@ -70,6 +72,11 @@ def overrides(set_: list[str] | None, data_root: Path | None) -> list[str]:
     return [*(set_ or []), *([f"data.path={data_root}"] if data_root else [])]
 
 
+def echo(text: str) -> None:
+    """Print results: as they are for programs, in a terminal with what is not seen written out."""
+    typer.echo(plain(text, len(text)) if sys.stdout.isatty() else text)
+
+
 def print_report(paths: list[Path], runs_dir: Path, format_: Format, baseline: str | None = None) -> None:
     """The report on all that is finished in `paths`, and its gains, to stdout.
 
@@ -91,7 +98,7 @@ def print_report(paths: list[Path], runs_dir: Path, format_: Format, baseline: s
         tables.print_tables(found, Console())
     else:
         write = {Format.markdown: tables.to_markdown, Format.csv: tables.to_csv, Format.json: tables.to_json}[format_]
-        typer.echo(write(found))
+        echo(write(found))
     if left_out:
         told = "1 result is" if len(left_out) == 1 else f"{len(left_out)} results are"
         raise InputError(f"{told} damaged and left out", f"gol-decouple doctor {shlex.join(map(str, paths))}")

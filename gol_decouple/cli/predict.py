@@ -10,7 +10,7 @@ from typing import TYPE_CHECKING, Annotated, Generic, TypeVar
 import typer
 from rich.console import Console
 
-from gol_decouple.cli.app import DataFormat, Device, OfMethod, OfSeed, Run, app
+from gol_decouple.cli.app import DataFormat, Device, OfMethod, OfSeed, Run, app, echo
 from gol_decouple.errors import InputError
 from gol_decouple.predictions import LEAST_ONE_VS_ALL, LEAST_SCORE, SHOWN_OBJECTS
 from gol_decouple.progress import SILENT, Progress, to_stderr
@@ -94,7 +94,7 @@ def _classes(found: Found, images: list[Path], top_k: int, format_: DataFormat, 
     else:
         lines = predicted.csv_lines if format_ is DataFormat.csv else predicted.json_lines
         for line in lines(results):
-            typer.echo(line)
+            echo(line)
         if note:
             progress.say(f"note: {note}")
     results.refuse(len(images))
@@ -136,7 +136,7 @@ def _objects(
     else:
         lines = detected.csv_lines(results) if format_ is DataFormat.csv else detected.result_lines(results, ids)
         for line in lines:
-            typer.echo(line)
+            echo(line)
     if pictures is not None:
         progress.say(f"{len(images) - results.failed} pictures with what was found are in {pictures}")
     results.refuse(len(images))

@@ -25,6 +25,8 @@ from gol_decouple.cli import (  # noqa: F401  # their commands register themselv
 from gol_decouple.cli.app import app
 from gol_decouple.errors import FailedElsewhere, GolDecoupleError, InputError, machine_failure
 from gol_decouple.launch import find_place
+from gol_decouple.limits import check_environment
+from gol_decouple.plain_text import plain_line
 from gol_decouple.provenance import commanded
 
 PROGRAM = "gol-decouple"
@@ -45,6 +47,7 @@ def main() -> int:
     # What torch's libraries say of processes that have left is for those who mend them; ours is told below.
     os.environ.setdefault("TORCH_CPP_LOG_LEVEL", "ERROR")
     try:
+        check_environment()
         return _run(sys.argv[1:] or ["--help"])
     except UsageError as error:
         where = error.ctx.command_path if error.ctx else PROGRAM
@@ -137,6 +140,6 @@ def _leave(code: int) -> int:
 
 def _print_error(message: str, hint: str | None) -> None:
     with contextlib.suppress(OSError):  # stderr can be closed, or full
-        print(f"error: {message}", file=sys.stderr)
+        print(f"error: {plain_line(message)}", file=sys.stderr)
         if hint:
-            print(f"hint: {hint}", file=sys.stderr)
+            print(f"hint: {plain_line(hint)}", file=sys.stderr)

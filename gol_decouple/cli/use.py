@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import os
+import sys
 from enum import StrEnum
 from pathlib import Path
 from typing import Annotated
@@ -19,11 +20,13 @@ from gol_decouple.cli.app import (
     RunsDir,
     Set,
     app,
+    echo,
     overrides,
     print_report,
 )
 from gol_decouple.config import config_names, load_config
 from gol_decouple.errors import InputError
+from gol_decouple.plain_text import plain_line
 from gol_decouple.progress import to_stderr
 
 
@@ -66,7 +69,8 @@ def check(
 
         lines, failure = check_images(resolve(resolved), to_stderr())
     for line in lines:
-        typer.echo(os.fsencode(line))  # a path need not be UTF-8
+        # A path need not be UTF-8.
+        typer.echo(plain_line(line) if sys.stdout.isatty() else os.fsencode(line))
     if failure is not None:
         raise failure
 
@@ -84,7 +88,7 @@ def convert(
     """Write COCO-format annotations in LVIS's format, with frequencies by LVIS's rule, and say what is in them."""
     from gol_decouple.data.lvis_convert import convert as convert_annotations
 
-    typer.echo(convert_annotations(source, target, frequencies_from, overwrite, to_stderr()))
+    echo(convert_annotations(source, target, frequencies_from, overwrite, to_stderr()))
 
 
 @app.command()
@@ -131,4 +135,4 @@ def export(
     from gol_decouple.export import export_model
 
     for line in export_model(found, out, format_.value, overwrite):
-        typer.echo(line)
+        echo(line)

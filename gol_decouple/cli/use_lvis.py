@@ -9,7 +9,7 @@ from typing import Annotated
 import typer
 from rich.console import Console
 
-from gol_decouple.cli.app import DataFormat, app
+from gol_decouple.cli.app import DataFormat, app, echo
 from gol_decouple.progress import to_stderr
 
 
@@ -54,9 +54,9 @@ def evaluate(
         to_stderr().say(note)
     figures = prepared.evaluate(str(results), evaluator=evaluator.value, fixed_ap=fixed_ap)
     if format_ is DataFormat.json:
-        typer.echo(detection.to_json(figures))
+        echo(detection.to_json(figures))
     elif format_ is DataFormat.csv:
-        typer.echo(detection.to_csv(figures, prepared.truth, per_class))
+        echo(detection.to_csv(figures, prepared.truth, per_class))
     else:
         title = f"{results.name}: {iou_type.value}, {'Fixed AP' if fixed_ap else 'LVIS'}, in points"
         detection.print_tables(figures, prepared.truth, title, Console(), per_class)

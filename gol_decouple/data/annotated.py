@@ -14,6 +14,8 @@ from numpy.typing import NDArray
 
 from gol_decouple.class_stats import class_counts, empty_classes_warning
 from gol_decouple.data.images import ImageFiles
+from gol_decouple.errors import InputError
+from gol_decouple.plain_text import plain_line
 from gol_decouple.progress import Progress
 
 
@@ -24,7 +26,10 @@ class Segmentations:
     """
 
     def __init__(self, segmentations: Sequence[Any]) -> None:
-        texts = [json.dumps(one, separators=(",", ":")).encode() for one in segmentations]
+        try:
+            texts = [json.dumps(one, separators=(",", ":")).encode() for one in segmentations]
+        except RecursionError:
+            raise InputError("annotations have a segmentation of lists in lists without an end") from None
         self._ends = np.cumsum([len(text) for text in texts], dtype=np.int64)
         self._bytes = np.frombuffer(b"".join(texts), np.uint8)
 
@@ -141,7 +146,7 @@ class AnnotatedDataset:
 def tell_annotated(dataset: AnnotatedDataset, progress: Progress) -> None:
     """Say the notes and warnings on a dataset, and which classes have no train image."""
     for note in dataset.notes:
-        progress.say(note)
+        progress.say(plain_line(note))
     warn_of(dataset, progress)
 
 

@@ -13,6 +13,7 @@ from numpy.typing import NDArray
 from gol_decouple.class_stats import class_counts, empty_classes_warning, held_out_indices, long_tail_indices
 from gol_decouple.data.images import ImageFiles, Images
 from gol_decouple.errors import InputError
+from gol_decouple.plain_text import plain_line
 from gol_decouple.progress import Progress
 
 SPLITS = ("train", "val", "test")
@@ -111,7 +112,7 @@ class Dataset:
 def tell(dataset: Dataset, progress: Progress) -> None:
     """Say the notes and warnings on a dataset, and which classes have no train image."""
     for note in dataset.notes:
-        progress.say(note)
+        progress.say(plain_line(note))
     for warning in dataset.warnings:
         progress.warn(warning)
     if empty := empty_classes_warning(dataset.class_names, dataset.train_counts):

@@ -3,12 +3,14 @@
 from __future__ import annotations
 
 import hashlib
+import stat
 import struct
+import warnings
 from collections.abc import Callable, Iterator, Sequence
 from concurrent.futures import ThreadPoolExecutor
 from functools import cached_property
 from pathlib import Path
-from typing import NamedTuple, TypeVar, overload
+from typing import IO, NamedTuple, TypeVar, overload
 
 import numpy as np
 from numpy.typing import NDArray
@@ -16,6 +18,7 @@ from PIL import Image
 
 from gol_decouple.data.layouts import missing_hint
 from gol_decouple.errors import InputError, few
+from gol_decouple.limits import PIXELS
 
 T = TypeVar("T")
 
@@ -25,11 +28,18 @@ END_BYTES = 4096
 LEAVE_OUT = "gol-decouple check CONFIG ... > bad.txt, then --set data.skip=bad.txt leaves them out"
 # What a whole file of these formats has near its end; others are decoded to know.
 _ENDS = {"JPEG": b"\xff\xd9", "PNG": b"IEND"}
-# What Pillow raises for bytes that are no image, beside OSError.
+# What Pillow raises for bytes that are no image, beside OSError; which of them where is documented nowhere.
 _UNDECODABLE = (
-    *(OSError, SyntaxError, ValueError, TypeError, EOFError, IndexError, struct.error),
-    Image.DecompressionBombError,
+    *(OSError, SyntaxError, ValueError, TypeError, EOFError, LookupError, struct.error),
+    *(ArithmeticError, AttributeError, AssertionError, RecursionError),
+    *(Image.DecompressionBombError, Image.DecompressionBombWarning),
 )
+# What is decoded. Among Pillow's others is PostScript, a program, which Ghostscript would be asked to run.
+_FORMATS = {
+    *("BMP", "DIB", "GIF", "JPEG", "JPEG2000", "MPO", "PCX", "PNG", "PPM", "SGI", "TGA", "TIFF", "WEBP", "AVIF"),
+}
+warnings.filterwarnings("ignore", category=Image.DecompressionBombWarning)  # ours is an error, in `_opened`
+_known_formats: list[str] = []
 _16_BITS_IN_I = ("PNG", "PPM")  # Pillow gives their 16 bits as 32-bit integers, or did in older versions
 _ORIENTATION = 0x0112  # the EXIF tag; Pillow's exif_transpose writes all tags anew, and fails where any of them is odd
 _UPRIGHT = {
@@ -160,14 +170,16 @@ def _length(path: Path) -> int:
 def _measure(path: Path) -> tuple[int, int, int] | BadImage:
     """Height, width and bytes of an image file; of one that is no image or not whole, why."""
     try:
-        with path.open("rb") as file, Image.open(file) as image:
+        _refuse_no_file(path)
+        with path.open("rb") as file, _opened(file) as image:
             _refuse_without_white(image)
-            length = file.seek(0, 2)
+            size, length = image.size, file.seek(0, 2)
             file.seek(max(0, length - END_BYTES))
             if image.format not in _ENDS or _ENDS[image.format] not in file.read():
-                with Image.open(path) as whole:
+                file.seek(0)
+                with _opened(file) as whole:
                     whole.load()
-            return image.height, image.width, length
+            return size[1], size[0], length
     except _UNDECODABLE as error:
         return BadImage(_reason(error), isinstance(error, FileNotFoundError))
 
@@ -181,11 +193,32 @@ def _try(path: Path) -> tuple[int, int] | BadImage:
 
 
 def _pixels(path: Path) -> NDArray[np.uint8]:
-    with Image.open(path) as image:
+    _refuse_no_file(path)
+    with path.open("rb") as file, _opened(file) as image:
         _refuse_without_white(image)
         turn = _UPRIGHT.get(image.getexif().get(_ORIENTATION, 1))
         rgb = _rgb(image)
         return np.array(rgb if turn is None else rgb.transpose(turn))
+
+
+def _refuse_no_file(path: Path) -> None:
+    """Opening a pipe that nobody writes into would wait for ever, and a device may have no end."""
+    mode = path.stat().st_mode
+    if not (stat.S_ISREG(mode) or stat.S_ISDIR(mode)):  # opening a folder is an error of its own
+        raise ValueError("no file, but a pipe or a device")
+
+
+def _opened(file: IO[bytes]) -> Image.Image:
+    """An image of which only the header is read yet, of no more pixels than `limits.PIXELS`."""
+    most = PIXELS.value()
+    Image.MAX_IMAGE_PIXELS = most  # Pillow's own check, of parts within a file too, leaves twice as many
+    if not _known_formats:
+        Image.init()
+        _known_formats.extend(sorted(_FORMATS & Image.OPEN.keys()))
+    image = Image.open(file, formats=_known_formats)
+    if (pixels := image.width * image.height) > most:
+        raise ValueError(f"{pixels:,} pixels, more than {most:,}; {PIXELS.way_out(pixels)}")
+    return image
 
 
 def _refuse_without_white(image: Image.Image) -> None:

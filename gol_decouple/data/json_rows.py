@@ -13,6 +13,8 @@ import numpy as np
 from numpy.typing import NDArray
 
 from gol_decouple.errors import InputError
+from gol_decouple.files import read_bytes
+from gol_decouple.limits import JSON_BYTES
 
 Row = dict[str, Any]
 _INT64 = range(-(2**63), 2**63)
@@ -38,7 +40,7 @@ def load_json(path: Path, object_hook: Callable[[Row], Row] | None = None) -> An
         InputError: no such file, or it is no JSON.
     """
     try:
-        data = path.read_bytes()
+        data = read_bytes(path, JSON_BYTES)
     except OSError as error:
         raise InputError(f"{path} cannot be read: {error.strerror}", "check the path") from None
     if data.startswith(_ZIP):

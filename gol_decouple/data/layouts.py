@@ -70,7 +70,7 @@ def _missing_folder(root: Path, name: str) -> str | None:
     """The first folder on the way to a file that is not there: `val`, or `val/n01440764`."""
     folders = name.split("/")[:-1]
     ways = ("/".join(folders[:depth]) for depth in range(1, len(folders) + 1))
-    return next((way for way in ways if not (root / way).is_dir()), None)
+    return next((way for way in ways if not os.path.isdir(root / way)), None)
 
 
 def _layout_of_folder(root: Path) -> str | None:

@@ -17,6 +17,8 @@ from gol_decouple.data import layouts
 from gol_decouple.data.dataset import SPLITS, Dataset, Split
 from gol_decouple.data.images import ImageFiles
 from gol_decouple.errors import InputError
+from gol_decouple.files import read_bytes
+from gol_decouple.limits import TEXT_BYTES
 from gol_decouple.settings import DataConfig
 
 LINE = "a line is a path, a space and a label that counts from 0, as in train/cat/1.jpg 3"
@@ -134,7 +136,7 @@ def _named_list(split: str, path: Path) -> ImageList:
 
 def _read(path: Path) -> bytes:
     try:
-        data = path.read_bytes()
+        data = read_bytes(path, TEXT_BYTES)
     except OSError as error:
         raise InputError(f"{path} cannot be read: {error.strerror}") from None
     if b"\0" in data:

@@ -17,6 +17,7 @@ from gol_decouple.data.lvis_records import Bad, LvisData
 from gol_decouple.data.masks import areas_of, faults, to_rle
 from gol_decouple.data.skipping import to_line
 from gol_decouple.errors import InputError, few
+from gol_decouple.plain_text import plain_line
 from gol_decouple.progress import SILENT, Progress
 
 _MASKS_AT_ONCE = 2**12  # as often the bar moves on
@@ -72,12 +73,12 @@ def _tell(data: LvisData, bad: list[Bad], progress: Progress) -> None:
         f"{len(data.categories):,} categories"
     )
     for note in data.notes:
-        progress.say(note)
+        progress.say(plain_line(note))
     if not bad:
         counts = count(data)
         progress.say(f"{counts.num_images:,} images are annotated; categories: {in_words(counts.frequency)}")
         for note in counts.notes:
-            progress.say(note)
+            progress.say(plain_line(note))
 
 
 def _usable(data: LvisData) -> NDArray[np.bool_]:
@@ -145,7 +146,7 @@ def _reasons(segmentations: list[Any], sizes: NDArray[np.int64]) -> dict[int, st
 def _bad_images(data: LvisData, root: Path, progress: Progress) -> tuple[list[Bad], list[str]]:
     """Images that are missing, do not decode or have another size, and the names of the missing ones."""
     files, note = find_images(data.images, root, data.name)
-    progress.say(note)
+    progress.say(plain_line(note))
     sizes = iter(zip(files.names, data.images.heights.tolist(), data.images.widths.tolist(), strict=True))
     bad: list[Bad] = []
     missing: list[str] = []

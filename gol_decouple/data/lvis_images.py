@@ -71,7 +71,7 @@ def _listed(root: Path, folder: str, listings: dict[str, set[str]]) -> set[str]:
     if folder not in listings:
         listings[folder] = set()
         path = root / folder
-        if not _leaves(folder) and path.is_dir():
+        if not _leaves(folder) and os.path.isdir(path):  # a name can be too long for one
             listings[folder] = set(os.listdir(path))
     return listings[folder]
 

@@ -20,6 +20,7 @@ from gol_decouple.errors import InputError
 LARGEST_COORDINATE = 1e5  # pixels; pycocotools walks along a polygon in fifths of a pixel
 _HINT = "gol-decouple check ANNOTATIONS.json prints every bad annotation"
 _POLYGON = "at least three corners: x, y, x, y, x, y, ..."
+_COUNTABLE = 2**200
 _MASKS_AT_ONCE = 2**9  # what is computed of their characters stays in the processor's cache
 
 
@@ -128,7 +129,8 @@ def _wrong_counts(counts: Any) -> str:
 
 
 def _wrong_sum(pixels: int, height: int, width: int) -> str:
-    return f"its RLE is of {pixels:,} pixels, its image of {height * width:,}"
+    told = f"{pixels:,}" if pixels < _COUNTABLE else "far too many"  # Python does not write numbers of 4,300 digits
+    return f"its RLE is of {told} pixels, its image of {height * width:,}"
 
 
 def _fault_of_polygons(polygons: list[Any]) -> str | None:

@@ -2,17 +2,16 @@
 
 from __future__ import annotations
 
-import zipfile
-import zlib
 from pathlib import Path
 from typing import Any
 
-import numpy as np
 from numpy.typing import NDArray
 
 from gol_decouple.data.dataset import SPLITS, Dataset, make_split
 from gol_decouple.errors import InputError
+from gol_decouple.limits import CLASSES
 from gol_decouple.settings import DataConfig
+from gol_decouple.zipped_arrays import read_arrays
 
 
 def load(config: DataConfig) -> Dataset:
@@ -40,25 +39,24 @@ def load(config: DataConfig) -> Dataset:
         if f"{name}_images" in arrays
     }
     if "class_names" in arrays:
-        names = [name.decode() if isinstance(name, bytes) else str(name) for name in arrays["class_names"].tolist()]
+        names = _names(arrays["class_names"], path)
     else:
-        names = [f"class {label}" for label in range(int(splits["train"].labels.max(initial=0)) + 1)]
+        largest = int(splits["train"].labels.max(initial=0))
+        CLASSES.check(largest + 1, f"{path}, train: label {largest} needs {largest + 1:,} classes")
+        names = [f"class {label}" for label in range(largest + 1)]
     return Dataset(config.name or path.stem, names, splits)
+
+
+def _names(names: NDArray[Any], path: Path) -> list[str]:
+    if names.ndim != 1:
+        raise InputError(f"{path}: class_names are of shape {list(names.shape)}", "a list of texts: [C]")
+    return [name.decode(errors="replace") if isinstance(name, bytes) else str(name) for name in names.tolist()]
 
 
 def _read(path: Path) -> dict[str, NDArray[Any]]:
     """All arrays of the file. Pickled objects are refused: reading them would run code."""
     try:
-        with path.open("rb") as file, np.load(file, allow_pickle=False) as archive:
-            return {key: archive[key] for key in archive.files}
-    except (
-        ValueError,
-        TypeError,
-        OSError,
-        EOFError,
-        zlib.error,
-        NotImplementedError,
-        AttributeError,
-        zipfile.BadZipFile,
-    ) as error:
-        raise InputError(f"{path} is not a readable .npz file: {error}", "write it with numpy.savez(...)") from None
+        return read_arrays(path)
+    except InputError as error:
+        hint = error.hint or "write it with numpy.savez(...)"
+        raise InputError(f"{path} is not a readable .npz file: {error.message}", hint) from None

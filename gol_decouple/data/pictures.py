@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import os
 from collections.abc import Iterator, Sequence
 from pathlib import Path
 from typing import Any, NamedTuple
@@ -15,6 +16,8 @@ from gol_decouple.data.images import decode
 from gol_decouple.data.transforms import CleanView
 from gol_decouple.data.workers import worker_start
 from gol_decouple.errors import InputError
+from gol_decouple.files import read_bytes
+from gol_decouple.limits import TEXT_BYTES
 from gol_decouple.runtime import default_workers
 from gol_decouple.settings import TransformConfig
 
@@ -83,9 +86,10 @@ def picture_batches(
 
 def _listed(path: Path) -> list[Path]:
     try:
-        lines = path.read_text(encoding="utf-8-sig", errors="surrogateescape").splitlines()
+        data = read_bytes(path, TEXT_BYTES)
     except OSError as error:
         raise InputError(f"list {path} cannot be read: {error.strerror}", "it holds a path a line") from None
+    lines = data.decode("utf-8-sig", errors="surrogateescape").splitlines()
     found = [_path_in(line.strip(), path.parent) for line in lines if line.strip()]
     if not found:
         raise InputError(f"list {path} is empty", "it holds a path a line")
@@ -94,7 +98,7 @@ def _listed(path: Path) -> list[Path]:
 
 def _path_in(line: str, folder: Path) -> Path:
     whole, (path, _, label) = folder / line, line.rpartition(" ")
-    return folder / path.rstrip() if path and label.isdecimal() and not whole.exists() else whole
+    return folder / path.rstrip() if path and label.isdecimal() and not os.path.exists(whole) else whole
 
 
 class _Pictures(TorchDataset["tuple[int, torch.Tensor | InputError]"]):

@@ -11,6 +11,8 @@ import numpy as np
 from gol_decouple.data.dataset import Dataset, Split
 from gol_decouple.data.images import ImageFiles
 from gol_decouple.errors import InputError, few
+from gol_decouple.files import read_bytes
+from gol_decouple.limits import TEXT_BYTES
 
 
 def to_line(name: str, reason: str) -> str:
@@ -49,7 +51,7 @@ def _names(split: Split) -> list[str]:
 def _read(path: Path) -> dict[str, str]:
     """The names that a file's lines may mean (a name can itself hold a tab), and the line that each stands for."""
     try:
-        data = path.read_bytes()
+        data = read_bytes(path, TEXT_BYTES)
     except OSError as error:
         hint = "gol-decouple check CONFIG > bad.txt writes it"
         raise InputError(f"data.skip = {path} cannot be read: {error.strerror}", hint) from None

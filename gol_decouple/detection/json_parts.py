@@ -9,6 +9,7 @@ from pathlib import Path
 from typing import Any
 
 from gol_decouple.errors import InputError
+from gol_decouple.limits import JSON_BYTES
 
 PART_CHARACTERS = 2**20  # larger ones are slower: their objects leave the processor's cache
 _TAIL = 2**16  # where a part is cut; few detections are longer, and those are read with the next part
@@ -34,10 +35,16 @@ def read_parts(path: str | Path) -> Iterator[list[Any]]:
                 kind = type(json.loads(text + file.read())).__name__
                 raise InputError(f"{path} holds a {kind}, not a list", _HINT)
             text = text[start.end() :]
+            least = 0
             while more := file.read(PART_CHARACTERS):
-                part, text = _complete(text)
-                yield part
+                if len(text) >= least:
+                    part, text = _complete(text)
+                    # What has no whole element is looked at again when it is twice as long: else the time would grow
+                    # with the square of an element's length.
+                    least = 0 if part else 2 * len(text)
+                    yield part
                 text += more
+                JSON_BYTES.check(len(text), f"{path} has an element of {len(text):,} characters")
             yield json.loads(f"[{text}")
     except InputError:
         raise
@@ -54,5 +61,5 @@ def _complete(text: str) -> tuple[list[Any], str]:
         return [], text
     try:
         return json.loads(f"[{text[: cuts[-1].start() + 1]}]"), text[cuts[-1].end() - 1 :]
-    except ValueError:
+    except (ValueError, RecursionError):
         return [], text

@@ -16,9 +16,8 @@ import numpy as np
 from numpy.typing import NDArray
 
 from gol_decouple.errors import GolDecoupleError, InputError
+from gol_decouple.limits import HDF5_EXPANSION, UNPACKED_BYTES
 
-# Deflate cannot expand more than this; a dataset that claims to is a decompression bomb.
-MAX_EXPANSION = 1100
 _KNOWN_FILTERS = {h5py.h5z.FILTER_DEFLATE, h5py.h5z.FILTER_SHUFFLE, h5py.h5z.FILTER_FLETCHER32, h5py.h5z.FILTER_LZF}
 # Many texts can share one stored text; reading few at a time bounds what a small file can unfold to.
 _TEXTS_AT_ONCE = 16
@@ -102,6 +101,7 @@ class UntrustedFile:
         dataset = self.dataset(name)
         if dataset.ndim != ndim or dataset.dtype.kind not in kinds:
             raise self.error(f"has {name} of {dataset.dtype} {list(dataset.shape)}, which does not fit the format")
+        self._refuse_unpacking(dataset, name)
         values: NDArray[Any] = dataset[()]
         return values.astype(values.dtype.newbyteorder("="), copy=False)
 
@@ -118,6 +118,7 @@ class UntrustedFile:
         kind = h5py.check_string_dtype(dataset.dtype)
         if dataset.ndim != 1 or kind is None:
             raise self.error(f"has {name} that are not a list of texts")
+        self._refuse_unpacking(dataset, name)
         texts: list[bytes] = []
         length = 0
         at_once = _TEXTS_AT_ONCE if kind.length is None else max(len(dataset), 1)
@@ -139,6 +140,9 @@ class UntrustedFile:
             raise self.error(f"keeps {name} in other files, which is refused")
         if not self._holds(node):
             raise self.error(f"declares {node.nbytes:,} bytes of {name}, but does not hold them")
+        if node.chunks:
+            chunk = math.prod(node.chunks) * node.dtype.itemsize
+            UNPACKED_BYTES.check(chunk, f"{self.path} unpacks {name} by {chunk:,} bytes at a time")
         return node
 
     def find_offset(self, name: str) -> int | None:
@@ -172,6 +176,11 @@ class UntrustedFile:
             node = node[part]
         return node
 
+    def _refuse_unpacking(self, dataset: h5py.Dataset, name: str) -> None:
+        """A dataset that is read whole can be as large as the file, but not a thousand times that."""
+        if dataset.nbytes > self._size:
+            UNPACKED_BYTES.check(dataset.nbytes, f"{self.path} unpacks {name} to {dataset.nbytes:,} bytes")
+
     def _holds(self, dataset: h5py.Dataset) -> bool:
         properties = dataset.id.get_create_plist()
         filters = {properties.get_filter(position)[0] for position in range(properties.get_nfilters())}
@@ -183,5 +192,5 @@ class UntrustedFile:
             if dataset.id.get_num_chunks() != chunks:
                 return False
             declared = chunks * math.prod(dataset.chunks) * dataset.dtype.itemsize
-        room = stored * (MAX_EXPANSION if filters else 1)
+        room = stored * (HDF5_EXPANSION.value() if filters else 1)
         return filters <= _KNOWN_FILTERS and declared <= room and stored <= self._size

@@ -12,11 +12,12 @@ from numpy.typing import NDArray
 
 from gol_decouple.errors import InputError
 from gol_decouple.features.rois import ClassImages, ImageRows, Regressor
+from gol_decouple.files import refuse_odd
+from gol_decouple.limits import CLASSES
 
 FORMAT = "gol-decouple features"
 VERSION = 1
 BLOCK_BYTES = 2**20
-MAX_UNNAMED_CLASSES = 2**20
 # The parts of an origin, and the kinds of their values that reports read.
 _ORIGIN: dict[str, dict[str, str]] = {
     "backbone": {"name": "text"},
@@ -162,8 +163,9 @@ def numbered_classes(labels: Mapping[str, NDArray[np.int64]]) -> list[str]:
         InputError: a label so large that it is more likely a mistake.
     """
     largest = max(int(part.max()) for part in labels.values())
-    if largest >= MAX_UNNAMED_CLASSES:
-        raise InputError(f"label {largest} needs more than {MAX_UNNAMED_CLASSES:,} classes", "give class names")
+    if largest >= (most := CLASSES.value()):
+        hint = f"give class names; or, {CLASSES.way_out(largest + 1)}"
+        raise InputError(f"label {largest} needs more than {most:,} classes", hint)
     return [f"class {label}" for label in range(largest + 1)]
 
 
@@ -183,6 +185,9 @@ def plain_origin(origin: Any) -> dict[str, Any]:
     """
     try:
         tree = json.loads(json.dumps(origin, allow_nan=False))
+        refuse_odd(tree)
+    except InputError as error:
+        raise InputError(f"origin cannot be used: {error.message}", error.hint) from None
     except (TypeError, ValueError, RecursionError) as error:
         raise InputError(f"origin cannot be written as JSON: {error}") from None
     if not isinstance(tree, dict):

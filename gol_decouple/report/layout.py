@@ -10,10 +10,13 @@ from rich.console import Console, JustifyMethod
 from rich.table import Table
 from rich.text import Text
 
+from gol_decouple.plain_text import plain_line
+
 EMPTY = "–"
 TEXT_COLUMNS = ("run", "method", "recipe", "image", "class")
 WRAPPED = ("recipe", "image")
 _UNBOUNDED = 10_000
+_LONGEST_CELL = 500  # characters
 _LEAST_RECIPE = 16  # characters, below which it stands below the method's name
 
 
@@ -34,6 +37,7 @@ class TextTable:
 
 def markdown(table: TextTable, level: int) -> str:
     """A heading of a level, the table and its notes."""
+    table = _plain(table)
     lines = [f"{'#' * level} {table.title}", "", _markdown_line(table.columns)]
     lines.append(_markdown_line(["---" if name in TEXT_COLUMNS else "---:" for name in table.columns]))
     lines += [_markdown_line(cells) for cells in table.cells]
@@ -44,9 +48,17 @@ def print_table(table: TextTable, console: Console) -> None:
     """In a narrow terminal recipes and paths wrap, or stand below the method's name, and intervals and deviations below
     their figures; numbers are never cut.
     """
+    table = _plain(table)
     console.print(_grid(_fitted(table, console)))
     for note in table.notes:
-        console.print(note, markup=False, highlight=False)
+        console.print(note, markup=False, emoji=False, highlight=False)
+
+
+def _plain(table: TextTable) -> TextTable:
+    """The table with names as they can be shown: they are what somebody called a class, a file or a run."""
+    cells = [[plain_line(cell, _LONGEST_CELL) for cell in row] for row in table.cells]
+    title, *columns = (plain_line(text, _LONGEST_CELL) for text in (table.title, *table.columns))
+    return replace(table, title=title, columns=columns, cells=cells, notes=list(map(plain_line, table.notes)))
 
 
 def _fitted(table: TextTable, console: Console) -> TextTable:

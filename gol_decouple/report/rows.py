@@ -15,8 +15,8 @@ from gol_decouple.detection.figures import REPORTED
 from gol_decouple.errors import InputError
 from gol_decouple.files import read_json
 from gol_decouple.metrics import ACCURACIES, CALIBRATION
+from gol_decouple.report.kinds import check_kinds
 from gol_decouple.report.paper import paper_top1
-from gol_decouple.report.row_kinds import wrong_value
 
 Row = dict[str, Any]
 
@@ -131,7 +131,7 @@ def train_counts(row: Row) -> list[int]:
 def _train_counts(folder: Path, manifest: Row) -> list[int]:
     try:
         return [int(count) for count in manifest["train_counts"]]
-    except (KeyError, TypeError, ValueError) as error:
+    except (KeyError, TypeError, ValueError, OverflowError) as error:
         raise _no_manifest(folder, _missing(error)) from None
 
 
@@ -164,7 +164,7 @@ def read_choice(path: Path) -> Row:
     try:
         tried = [{"settings": dict(one["settings"]), "value": one["value"]} for one in told["tried"]]
         return {"chosen_on": str(told["held_out"]), "tried": tried}
-    except (KeyError, TypeError, ValueError):
+    except (KeyError, TypeError, ValueError, IndexError):
         raise InputError(f"{path} does not say what was tried", f"remove {path} to go without") from None
 
 
@@ -203,10 +203,11 @@ def read_row(folder: Path) -> Row:
             **dict.fromkeys(("baseline", *GAINS)),
         }
         row = {name: values[name] for name in FIELDS}
-    except (KeyError, TypeError, AttributeError) as error:
+        check_kinds(row)
+    except InputError:
+        raise
+    except (LookupError, TypeError, ValueError, AttributeError, ArithmeticError) as error:
         raise _no_manifest(folder, _missing(error)) from None
-    if (wrong := wrong_value(row, (*MASK_AP, *BOX_AP, *(f"num_{letter}" for letter in FREQUENCIES)))) is not None:
-        raise _no_manifest(folder, wrong)
     _train_counts(folder, manifest)
     return row
 

@@ -1,0 +1,54 @@
+"""A corpus of inputs from strangers: each is refused in words, in bounded time and memory, and none runs code."""
+
+from __future__ import annotations
+
+import shutil
+from pathlib import Path
+
+import pytest
+from conftest import write_gaussians
+from hostile import Good, faults_of, snapshot
+from hostile_checkpoints import CHECKPOINTS
+from hostile_hdf5 import HDF5
+from hostile_images import IMAGES
+from hostile_json import JSON
+from hostile_npz import NPZ
+from hostile_texts import TEXTS
+
+LEAST = 200
+CASES = IMAGES.cases | TEXTS.cases | JSON.cases | NPZ.cases | HDF5.cases | CHECKPOINTS.cases
+
+
+@pytest.fixture(scope="module")
+def good(tmp_path_factory: pytest.TempPathFactory, small_config: Path, finished_run: Path) -> Good:
+    from gol_decouple import runs
+    from gol_decouple.config import override_section
+    from gol_decouple.stages.classifier import run_stage2
+
+    folder = tmp_path_factory.mktemp("good")
+    run = Path(shutil.copytree(finished_run, folder / "runs" / "colours"))
+    target = runs.find_target(run, run.parent)
+    run_stage2(
+        target, ["softmax"], [0], override_section(runs.stage2_settings(target), ["stage2.epochs=1"], "stage2"), "cpu"
+    )
+    return Good(small_config, run, write_gaussians(folder / "gaussians.h5"))
+
+
+@pytest.fixture(scope="module", autouse=True)
+def nothing_good_changes(good: Good) -> object:
+    folders = (good.config.parent, good.run, good.features.parent)
+    before = snapshot(*folders)
+    yield
+    assert snapshot(*folders) == before
+
+
+@pytest.mark.parametrize("name", CASES)
+def test_a_hostile_input_is_refused(tmp_path: Path, good: Good, name: str) -> None:
+    folder = tmp_path / "case"
+    folder.mkdir()
+    faults = faults_of(CASES[name], folder, good)
+    assert not faults, "\n".join(faults)
+
+
+def test_the_corpus_does_not_shrink() -> None:
+    assert len(CASES) >= LEAST
