@@ -27,7 +27,7 @@ def checkpoint(
     codes: tuple[int, ...] = (2,),
     says: str = "",
 ) -> None:
-    """A case: stage one loads this checkpoint; where `content` returns None, it wrote the file into the folder itself."""
+    """A case: stage one loads this checkpoint; where `content` returns None, it wrote the file itself."""
 
     def make(folder: Path, good: Good) -> list[Any]:
         path = folder / f"theirs{suffix}"
