@@ -18,14 +18,18 @@ def locked(path: Path) -> Iterator[bool]:
 
     File systems without locks let it go: one process at a time is then the user's care.
     """
-    with path.open("w") as lock:
+    with path.open("a") as lock:  # so that the file's time stays, and nothing looks as if it had changed
         try:
             fcntl.flock(lock, fcntl.LOCK_EX | fcntl.LOCK_NB)
+            # Between opening and locking, the process that had it may have removed the very file.
+            is_ours = path.exists() and os.path.samestat(os.fstat(lock.fileno()), path.stat())
         except BlockingIOError:
+            is_ours = False
+        except OSError:
+            is_ours = True
+        if not is_ours:
             yield False
             return
-        except OSError:
-            pass
         _held.add(lock)
         try:
             yield True

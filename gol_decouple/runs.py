@@ -21,7 +21,7 @@ import os
 import shlex
 import shutil
 from collections.abc import Iterator, Mapping, Sequence
-from contextlib import ExitStack, contextmanager
+from contextlib import ExitStack, contextmanager, suppress
 from dataclasses import dataclass
 from itertools import takewhile
 from pathlib import Path
@@ -95,9 +95,12 @@ def create_run(folder: Path, config: Config, overwrite: bool = False) -> None:
 def working_on(folder: Path, hint: str = "wait until it is done, or choose another --name") -> Iterator[None]:
     """Makes the run's folder and keeps other processes from working on it; those that only read are not kept out.
 
+    Folders that were made here, and that nothing was written into, are removed.
+
     Raises:
         EnvironmentFailure: another process does, or the folder cannot be written.
     """
+    made = [one for one in (folder, *folder.parents) if not one.exists()]
     with ExitStack() as stack:
         with disk_errors(folder):
             folder.mkdir(parents=True, exist_ok=True)
@@ -105,7 +108,14 @@ def working_on(folder: Path, hint: str = "wait until it is done, or choose anoth
         if not is_ours:
             raise EnvironmentFailure(f"another process is working on {folder}", hint)
         remove_leftovers(folder)
-        yield
+        try:
+            yield
+        finally:
+            if made and [entry.name for entry in folder.iterdir()] == [LOCK]:
+                with suppress(OSError):
+                    (folder / LOCK).unlink()
+                    for one in made:
+                        one.rmdir()
 
 
 def is_finished(folder: Path) -> bool:

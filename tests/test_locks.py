@@ -3,10 +3,12 @@
 from __future__ import annotations
 
 import errno
+import fcntl
 import os
 import signal
 import time
 from pathlib import Path
+from typing import TextIO
 
 import pytest
 
@@ -38,6 +40,30 @@ def test_an_error_frees_it(tmp_path: Path) -> None:
     with pytest.raises(ZeroDivisionError), locked(tmp_path / "a"):
         _ = 1 / 0
     assert is_free(tmp_path / "a")
+
+
+def test_a_lock_on_a_file_that_was_removed_meanwhile_is_none(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    real = fcntl.flock
+
+    def late(lock: TextIO, operation: int) -> None:
+        (tmp_path / "a").unlink()
+        real(lock, operation)
+
+    monkeypatch.setattr(fcntl, "flock", late)
+    assert not is_free(tmp_path / "a")
+
+
+def test_a_folder_that_nothing_was_written_into_goes_again(tmp_path: Path) -> None:
+    with runs.working_on(tmp_path / "runs" / "a"):
+        assert (tmp_path / "runs" / "a").is_dir()
+    assert not (tmp_path / "runs").exists()
+    with runs.working_on(tmp_path / "runs" / "a"):
+        (tmp_path / "runs" / "a" / "result").write_text("")
+    assert (tmp_path / "runs" / "a" / "result").is_file()
+    (tmp_path / "b").mkdir()
+    with runs.working_on(tmp_path / "b"):
+        pass
+    assert (tmp_path / "b").is_dir()
 
 
 @pytest.mark.filterwarnings("ignore:.*fork:DeprecationWarning")
