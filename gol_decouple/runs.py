@@ -20,10 +20,8 @@ import json
 import os
 import shlex
 import shutil
-from collections.abc import Iterator, Mapping, Sequence
+from collections.abc import Iterator, Mapping
 from contextlib import ExitStack, contextmanager, suppress
-from dataclasses import dataclass
-from itertools import takewhile
 from pathlib import Path
 from typing import Any, Protocol
 
@@ -32,7 +30,7 @@ from gol_decouple.errors import EnvironmentFailure, InputError
 from gol_decouple.files import disk_errors, no_file, read_json, remove_leftovers, write_json, write_text
 from gol_decouple.locks import locked
 from gol_decouple.progress import Progress
-from gol_decouple.settings import Config, Stage2Config
+from gol_decouple.settings import Config
 
 MANIFEST = "manifest.json"
 CONFIG = "config.toml"
@@ -56,7 +54,7 @@ def open_run(config: Config, runs_dir: Path, overwrite: bool, progress: Progress
     Raises:
         InputError: the name belongs to a run with another config, or to something else.
     """
-    _check_runs_dir(runs_dir)
+    check_runs_dir(runs_dir)
     folder = runs_dir / config.name
     if not (folder / CONFIG).is_file():
         if folder.exists() and (not folder.is_dir() or any(not _is_trace(entry) for entry in folder.iterdir())):
@@ -128,59 +126,6 @@ def write_manifest(folder: Path, manifest: dict[str, Any]) -> None:
     write_json(folder / MANIFEST, manifest)
 
 
-@dataclass(frozen=True)
-class Target:
-    """What stage two works on: a features file, the folder its results go to, and the run's config if it has one."""
-
-    features: Path
-    folder: Path
-    config: Config | None
-
-
-def find_target(run: Path, runs_dir: Path) -> Target:
-    """The features file and folder that `run`, a run folder or a features file, stands for.
-
-    Raises:
-        InputError: there is no such run or file, or its stage one is not finished.
-    """
-    if run.is_dir():
-        return _run_target(run if run.name not in ("", "..") else run.resolve())
-    if run.name == FEATURES and (run.parent / CONFIG).is_file():
-        return _run_target(run.parent)
-    if not run.is_file() or not is_hdf5(run):
-        raise InputError(f"{run} is neither a run folder nor a features file", runs_in(runs_dir))
-    _check_runs_dir(runs_dir)
-    if run.stem in (".", ".."):
-        raise InputError(f"{run} has no name that its results could have", "rename the file")
-    folder = runs_dir / run.stem
-    if (folder / CONFIG).is_file():
-        raise own_run(run, folder)
-    return Target(run, folder, None)
-
-
-def own_run(features: Path, folder: Path) -> InputError:
-    """What to tell of a features file that a run has the name of."""
-    told = f"results of {features} would go to {folder}, which is a run of its own"
-    return InputError(told, "rename the file, or choose another --runs-dir")
-
-
-def cascade_folder(stages: Sequence[Target], runs_dir: Path, name: str | None = None) -> Path:
-    """The folder that results of several features files together go to: by what their names share, unless given one.
-
-    Raises:
-        InputError: the name is none of a folder, or that of another run.
-    """
-    _check_runs_dir(runs_dir)
-    if name is not None and (name in ("", ".", "..") or Path(name).name != name):
-        raise InputError(f"--name {name!r} is not the name of a folder", "such as --name my_cascade")
-    folder = runs_dir / (name or _shared_name([stage.features.stem for stage in stages]))
-    own = [stage.folder for stage in stages]
-    if folder in own or (folder / CONFIG).is_file():
-        what = f"has the results of {stages[own.index(folder)].features}" if folder in own else "is a run of its own"
-        raise InputError(f"results of the cascade would go to {folder}, which {what}", RENAME)
-    return folder
-
-
 def read_config(folder: Path) -> Config:
     """The config of a run, finished or not.
 
@@ -195,11 +140,6 @@ def read_config(folder: Path) -> Config:
             raise InputError(told, f"name the features file instead, such as {folder.name}.h5")
         raise InputError(f"{folder} is no run: it has no {CONFIG}", runs_in(folder))
     return load_config(str(folder / CONFIG))
-
-
-def stage2_settings(target: Target) -> Stage2Config:
-    """What the run's config says of stage two; nothing for a features file outside a run."""
-    return target.config.stage2 if target.config else Stage2Config()
 
 
 def method_settings(config: Config | None) -> dict[str, dict[str, Any]]:
@@ -286,23 +226,8 @@ def is_hdf5(path: Path) -> bool:
         return file.read(len(HDF5_SIGNATURE)) == HDF5_SIGNATURE
 
 
-def _shared_name(stems: Sequence[str]) -> str:
-    """Of the files of a cascade's stages: `mine_cascade` of mine_stage1, mine_stage2 and mine_stage3."""
-    numbers = "0123456789._-+ "
-    letters = takewhile(lambda found: len(set(found)) == 1, zip(*stems, strict=False))
-    shared = "".join(found[0] for found in letters).rstrip(numbers).removesuffix("stage").rstrip(numbers)
-    return f"{shared}_cascade" if shared else "+".join(stems)
-
-
-def _run_target(run: Path) -> Target:
-    config = read_config(run)
-    if not is_finished(run) or not (run / FEATURES).is_file():
-        raise not_finished(run)
-    read_manifest(run)  # a damaged one must not be found after the training
-    return Target(run / FEATURES, run, config)
-
-
-def _check_runs_dir(runs_dir: Path) -> None:
+def check_runs_dir(runs_dir: Path) -> None:
+    """Raise an InputError if something else than a folder is in the place of the runs."""
     if runs_dir.exists() and not runs_dir.is_dir():
         raise InputError(f"--runs-dir {runs_dir} is not a folder", "name a folder; it is made if it is not there")
 

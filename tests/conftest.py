@@ -20,6 +20,7 @@ from PIL import Image
 from gol_decouple.cli import main
 from gol_decouple.methods import METHODS
 from gol_decouple.progress import SILENT, Bar
+from gol_decouple.targets import find_target, stage2_settings
 
 if TYPE_CHECKING:
     from gol_decouple.stages.jobs import Weights
@@ -194,12 +195,11 @@ def retrained_run(tmp_path_factory: pytest.TempPathFactory, finished_run: Path) 
     Gumbel has seed 1 too, ncm one in raw space as its seed 1, and logit_adjusted two values of tau. Tests must not
     write into it: copy it first.
     """
-    from gol_decouple import runs
     from gol_decouple.config import override_section
     from gol_decouple.stages.classifier import run_stage2
 
     run = Path(shutil.copytree(finished_run, tmp_path_factory.mktemp("runs") / "colours"))
-    target = runs.find_target(run, run.parent)
+    target = find_target(run, run.parent)
     for names, seed, settings in (
         ([*PLAIN, *NOT_LINEAR], 0, ["stage2.epochs=2"]),
         (TEMPERED, 0, ["stage2.temperature=val", "stage2.epochs=2"]),
@@ -207,7 +207,7 @@ def retrained_run(tmp_path_factory: pytest.TempPathFactory, finished_run: Path) 
         (["ncm"], 1, ["stage2.space=raw"]),
         (["logit_adjusted"], 0, ["stage2.tau=[1,2]", "stage2.epochs=2"]),
     ):
-        grid = override_section(runs.stage2_settings(target), settings, "stage2")
+        grid = override_section(stage2_settings(target), settings, "stage2")
         run_stage2(target, names, [seed], grid, "cpu", keep_grid=names == ["logit_adjusted"])
     return run
 
@@ -290,7 +290,6 @@ def retrained_detector(tmp_path_factory: pytest.TempPathFactory, detector_config
     """A finished run of a narrow detector, whose masks were evaluated on the images that it was trained on, with
     classifiers of seed 0 by `PLAIN_OF_ROIS` and `OTHERS_OF_ROIS`. Tests must not write into it: copy it first.
     """
-    from gol_decouple import runs
     from gol_decouple.backbones import mask_rcnn
     from gol_decouple.config import load_config, override_section
     from gol_decouple.stages.backbone import run_stage1
@@ -303,8 +302,8 @@ def retrained_detector(tmp_path_factory: pytest.TempPathFactory, detector_config
     with pytest.MonkeyPatch.context() as patch:
         patch.setattr(mask_rcnn, "resnet_fpn_backbone", annotated.narrow_backbone)
         run = run_stage1(load_config(str(detector_config), changes), folder)
-        target = runs.find_target(run, folder)
-        settings = override_section(runs.stage2_settings(target), ["stage2.epochs=5"], "stage2")
+        target = find_target(run, folder)
+        settings = override_section(stage2_settings(target), ["stage2.epochs=5"], "stage2")
         run_stage2(target, [*PLAIN_OF_ROIS, *OTHERS_OF_ROIS], [0], settings, "cpu")
     for state in run.glob("*.pt"):
         state.unlink()

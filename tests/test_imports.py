@@ -26,7 +26,7 @@ ROWS = (
     ("losses", "classifiers", "samplers", "posthoc"),
     ("activations",),
     ("methods", "bootstrap", "predictions", "metrics", "class_stats", "schedules"),
-    ("belonging",),
+    ("belonging", "targets"),
     ("config", "runs", "distributed", "runtime", "sealed_tensors", "determinism", "provenance"),
     ("settings", "progress", "files", "zip_files", "stopping", "launch", "locks", "zipped_arrays", "toml_texts"),
     ("detector_settings",),

@@ -16,8 +16,9 @@ from gol_decouple import methods, runs
 from gol_decouple.config import load_config
 from gol_decouple.errors import EnvironmentFailure, InputError
 from gol_decouple.progress import SILENT, Progress
-from gol_decouple.runs import Target, classifier_key, create_run, find_target, open_run
+from gol_decouple.runs import classifier_key, create_run, open_run
 from gol_decouple.settings import Config, Stage2Config
+from gol_decouple.targets import Target, find_target, stage2_settings
 
 
 @pytest.fixture
@@ -326,8 +327,8 @@ def test_a_damaged_manifest_is_found_before_the_training(config: Config, runs_di
 
 def test_stage_two_takes_the_settings_of_the_runs_config(tmp_path: Path) -> None:
     config = load_config("digits_lt", ["stage2.lr=0.5"])
-    assert runs.stage2_settings(Target(tmp_path, tmp_path, config)) == Stage2Config(lr=0.5)
-    assert runs.stage2_settings(Target(tmp_path, tmp_path, None)) == Stage2Config()
+    assert stage2_settings(Target(tmp_path, tmp_path, config)) == Stage2Config(lr=0.5)
+    assert stage2_settings(Target(tmp_path, tmp_path, None)) == Stage2Config()
 
 
 # Folders of retrained classifiers
@@ -391,5 +392,5 @@ def test_a_key_does_not_depend_on_how_the_paper_is_cited() -> None:
 def test_results_of_features_made_elsewhere_are_no_run(tmp_path: Path) -> None:
     (tmp_path / "mine" / runs.STAGE2).mkdir(parents=True)
     with pytest.raises(InputError, match="results of features that were made elsewhere") as error:
-        runs.find_target(tmp_path / "mine", tmp_path)
+        find_target(tmp_path / "mine", tmp_path)
     assert error.value.hint == "name the features file instead, such as mine.h5"

@@ -22,6 +22,7 @@ from gol_decouple.stages.belonging import open_own
 from gol_decouple.stages.finding import find_retrained
 from gol_decouple.stages.loaded import stage_one
 from gol_decouple.stages.restored import retrained
+from gol_decouple.targets import Target, find_target
 
 STAGE_ONE = "stage_one"
 FREQUENCY_GROUPS = {"f": "frequent", "c": "common", "r": "rare"}
@@ -82,7 +83,7 @@ class Source:
 class Run:
     """A run's features and classifiers, that of stage one first."""
 
-    target: runs.Target
+    target: Target
     features: FeaturesFile
     frequencies: Frequencies
     sources: list[Source]
@@ -103,7 +104,7 @@ def open_run(path: Path, runs_dir: Path, patterns: Sequence[str], progress: Prog
         InputError: no such run, one that is not finished, one without classifiers, a pattern that nothing matches, or
             a classifier that cannot be read.
     """
-    target = runs.find_target(path, runs_dir)
+    target = find_target(path, runs_dir)
     features = open_own(target)
     found = [*_stage_one(target, features), *_retrained(target, features, progress)]
     if not found:
@@ -120,12 +121,12 @@ def _matches(source: Source, pattern: str) -> bool:
     return any(fnmatchcase(name, pattern) for name in (source.name, source.method))
 
 
-def _stage_one(target: runs.Target, features: FeaturesFile) -> list[Source]:
+def _stage_one(target: Target, features: FeaturesFile) -> list[Source]:
     found = stage_one(target.folder, target.config, features)
     return [] if found is None else [Source(STAGE_ONE, STAGE_ONE, STAGE_ONE, None, *found)]
 
 
-def _retrained(target: runs.Target, features: FeaturesFile, progress: Progress) -> list[Source]:
+def _retrained(target: Target, features: FeaturesFile, progress: Progress) -> list[Source]:
     """Those of stage two that are finished, in the order of the table of methods."""
     folders = [path for path in sorted((target.folder / runs.STAGE2).glob("*")) if runs.is_finished(path)]
     found = []

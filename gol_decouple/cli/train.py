@@ -29,6 +29,7 @@ from gol_decouple.config import load_config, override_section
 from gol_decouple.errors import FailedElsewhere, InputError, SomeFailed, unknown
 from gol_decouple.launch import find_place
 from gol_decouple.progress import to_stderr
+from gol_decouple.targets import Target, cascade_folder, find_target, stage2_settings
 
 DEMO_CONFIG = "digits_lt"
 
@@ -116,13 +117,13 @@ def stage2(
     methods.select(method or [], background=None)  # what is not there is told first
     if not activations and not method:
         raise InputError("stage2 needs something to train", "--activation gumbel, or --method gumbel_paper")
-    targets = [runs.find_target(each, runs_dir) for each in run]
-    folder = runs.cascade_folder(targets, runs_dir, name) if len(targets) > 1 else None
+    targets = [find_target(each, runs_dir) for each in run]
+    folder = cascade_folder(targets, runs_dir, name) if len(targets) > 1 else None
     if name is not None and folder is None:
         raise InputError(f"--name {name} is for the results of a cascade", "name the features files of all its stages")
     target = targets[0]
     names = [*activations, *_fitting(target, method or [])]
-    grid = override_section(runs.stage2_settings(target), set_ or [], "stage2")
+    grid = override_section(stage2_settings(target), set_ or [], "stage2")
     used_device = device or (target.config.device if target.config else "auto")
     given = (names, range(seed, seed + seeds), grid, used_device, overwrite, to_stderr(), keep_grid, annotations)
     failed: SomeFailed | None = None
@@ -163,9 +164,9 @@ def tune_methods(
     """Search methods and their settings on val, say which to ship and why, then evaluate each method's best on test."""
     refuse_several_processes("tune")
     methods.select(method or [], background=None)  # what is not there is told first
-    target = runs.find_target(run, runs_dir)
+    target = find_target(run, runs_dir)
     names = _fitting(target, method or ["all"])
-    grid = override_section(runs.stage2_settings(target), set_ or [], "stage2")
+    grid = override_section(stage2_settings(target), set_ or [], "stage2")
     from gol_decouple.report.layout import print_table
     from gol_decouple.report.tuning import table
     from gol_decouple.stages.tuning import tune
@@ -194,7 +195,7 @@ def demo(
 
     progress = to_stderr()
     folder = run_stage1(resolved, runs_dir, overwrite, progress)
-    target = runs.find_target(folder, runs_dir)
+    target = find_target(folder, runs_dir)
     with _as_the_run(target, deterministic):
         run_stage2(target, ["softmax", "gumbel"], [0], [resolved.stage2], resolved.device, progress=progress)
     print_report([folder], runs_dir, Format.table)
@@ -205,7 +206,7 @@ def demo(
     )
 
 
-def _as_the_run(target: runs.Target, deterministic: bool) -> AbstractContextManager[None]:
+def _as_the_run(target: Target, deterministic: bool) -> AbstractContextManager[None]:
     """Deterministic operations, if they are asked for or the run's stage one used them."""
     from gol_decouple import determinism
 
@@ -219,7 +220,7 @@ def refuse_several_processes(command: str) -> None:
         raise FailedElsewhere(error) if place.rank else error
 
 
-def _fitting(target: runs.Target, patterns: list[str]) -> list[str]:
+def _fitting(target: Target, patterns: list[str]) -> list[str]:
     """The methods that match, of those that fit the features."""
     from gol_decouple.features import is_detection
 

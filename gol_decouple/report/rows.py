@@ -17,6 +17,7 @@ from gol_decouple.files import read_json
 from gol_decouple.metrics import ACCURACIES, CALIBRATION
 from gol_decouple.report.kinds import check_kinds
 from gol_decouple.report.paper import paper_top1
+from gol_decouple.targets import find_target
 
 Row = dict[str, Any]
 
@@ -137,7 +138,7 @@ def _train_counts(folder: Path, manifest: Row) -> list[int]:
 
 def _finished_folders(path: Path, runs_dir: Path) -> Iterator[Path]:
     if path.is_file():
-        path = runs.find_target(path, runs_dir).folder
+        path = find_target(path, runs_dir).folder
     if not path.is_dir():
         raise InputError(f"{path} does not exist", f"runs lie in {runs_dir}; --runs-dir names another folder")
     for manifest in sorted(path.rglob(runs.MANIFEST)):

@@ -11,6 +11,7 @@ from gol_decouple import belonging, runs
 from gol_decouple.errors import InputError, few
 from gol_decouple.progress import Progress
 from gol_decouple.report.rows import Row, run_folder
+from gol_decouple.targets import find_target
 
 _LISTED = 3
 
@@ -59,7 +60,7 @@ def _of_files(paths: Sequence[Path], runs_dir: Path) -> dict[Path, dict[str, Any
         if path.is_file():
             from gol_decouple.stages.belonging import facts_of, open_own  # with HDF5, which other reports do without
 
-            target = runs.find_target(path, runs_dir)
+            target = find_target(path, runs_dir)
             own[target.folder] = facts_of(open_own(target))
     return own
 

@@ -15,7 +15,7 @@ from gol_decouple.features.extract import tensors_sha256
 from gol_decouple.features.metadata import rebuild_hint
 from gol_decouple.files import disk_errors, write_json
 from gol_decouple.progress import Progress
-from gol_decouple.runs import Target
+from gol_decouple.targets import Target
 
 
 def open_own(target: Target) -> FeaturesFile:

@@ -23,7 +23,6 @@ from gol_decouple.features import FeaturesFile, is_detection, verify
 from gol_decouple.files import make_folder
 from gol_decouple.losses import Loss
 from gol_decouple.progress import SILENT, Progress
-from gol_decouple.runs import Target
 from gol_decouple.settings import Stage2Config
 from gol_decouple.stages.belonging import note_features
 from gol_decouple.stages.classifier import (
@@ -43,6 +42,7 @@ from gol_decouple.stages.manifest import finish
 from gol_decouple.stages.restored import retrained
 from gol_decouple.stages.results_folder import means_of, results_of
 from gol_decouple.stages.saved import Work
+from gol_decouple.targets import Target
 
 # What a manifest of the mean says as those of its members do.
 _OF_MEMBERS = (

@@ -13,7 +13,6 @@ from gol_decouple.features import FeaturesFile, is_detection, verify
 from gol_decouple.methods import Method
 from gol_decouple.progress import SILENT, Progress
 from gol_decouple.report.rows import read_row
-from gol_decouple.runs import Target
 from gol_decouple.settings import Stage2Config
 from gol_decouple.stages.belonging import facts_of, note_features, open_own
 from gol_decouple.stages.choosing import Candidates, Choice, seeds_of
@@ -23,6 +22,7 @@ from gol_decouple.stages.manifest import finish
 from gol_decouple.stages.results_folder import results_of
 from gol_decouple.stages.samples import Samples
 from gol_decouple.stages.saved import Saved, Work
+from gol_decouple.targets import Target
 
 # Of RoIs: each has all its detections in memory, 0.2 GB on LVIS, more with masks.
 EVALUATED_TOGETHER = 8

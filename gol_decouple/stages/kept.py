@@ -18,9 +18,9 @@ from gol_decouple.data.lvis import load_annotated
 from gol_decouple.errors import InputError, few
 from gol_decouple.files import disk_errors, file_sha256, read_json, write_text
 from gol_decouple.progress import Progress
-from gol_decouple.runs import Target
 from gol_decouple.settings import Config, DataConfig
 from gol_decouple.stages.belonging import open_own
+from gol_decouple.targets import Target
 
 # Kinds of data that users bring, and change; the others are published.
 _OF_USERS = ("npz", "folder", "list", "lvis")

@@ -15,12 +15,12 @@ from gol_decouple import runs
 from gol_decouple.features import open_features
 from gol_decouple.files import read_json, write_json
 from gol_decouple.progress import Progress
-from gol_decouple.runs import Target
 from gol_decouple.stages.classifier import Finals, open_work
 from gol_decouple.stages.jobs import Job
 from gol_decouple.stages.recorded import Manifest, inputs_of, job_of, memory_of, samples_of, stack_of
 from gol_decouple.stages.saved import Saved
 from gol_decouple.stages.states import read_state
+from gol_decouple.targets import Target
 
 
 def repeat_classifiers(

@@ -16,7 +16,6 @@ from gol_decouple.determinism import deterministic
 from gol_decouple.errors import EnvironmentFailure, GolDecoupleError, InputError
 from gol_decouple.files import read_json, write_json
 from gol_decouple.progress import SILENT, Progress
-from gol_decouple.runs import Target
 from gol_decouple.settings import Config
 from gol_decouple.stages.backbone import run_stage1
 from gol_decouple.stages.comparing import Compared, compare_classifiers, compare_models
@@ -24,6 +23,7 @@ from gol_decouple.stages.inputs import check_inputs
 from gol_decouple.stages.manifest import environment
 from gol_decouple.stages.recorded import Manifest, Recorded, differences, find_recorded
 from gol_decouple.stages.repeating import repeat_classifiers
+from gol_decouple.targets import Target
 
 RERUN = "rerun.json"
 

@@ -8,6 +8,7 @@ from pathlib import Path
 
 from gol_decouple import runs
 from gol_decouple.stages.saved import Work
+from gol_decouple.targets import own_run
 
 _WAIT = "wait until it is done, and repeat the command: what is finished is kept"
 
@@ -23,7 +24,7 @@ def results_of(work: Work) -> Iterator[None]:
     target = work.target
     with runs.working_on(target.folder, _WAIT if target.config else f"{_WAIT}; or choose another --runs-dir"):
         if target.config is None and (target.folder / runs.CONFIG).is_file():
-            raise runs.own_run(target.features, target.folder)
+            raise own_run(target.features, target.folder)
         yield
 
 

@@ -17,7 +17,6 @@ from gol_decouple.errors import GolDecoupleError, InputError
 from gol_decouple.features import FeaturesFile
 from gol_decouple.files import make_folder
 from gol_decouple.progress import Progress
-from gol_decouple.runs import Target
 from gol_decouple.stages.classifier_file import CLASSIFIER, facts_of, load_retrained, save_classifier
 from gol_decouple.stages.closed_form import closed_form
 from gol_decouple.stages.detection_evaluation import DetectionEvaluation
@@ -31,6 +30,7 @@ from gol_decouple.stages.samples import Samples
 from gol_decouple.stages.states import STATE, LastStates, read_state
 from gol_decouple.stages.together import train_together
 from gol_decouple.stopping import deferred
+from gol_decouple.targets import Target
 
 # A training that is killed loses no more than this, or an epoch where that is longer.
 SECONDS_BETWEEN_SAVES = 30.0

@@ -16,7 +16,6 @@ from gol_decouple.features import verify
 from gol_decouple.files import write_json
 from gol_decouple.metrics import top1_metrics
 from gol_decouple.progress import SILENT, Progress
-from gol_decouple.runs import Target
 from gol_decouple.settings import Stage2Config
 from gol_decouple.stages.choosing import CRITERION, Candidates, Choice, refuse_rois
 from gol_decouple.stages.classifier import make_final, open_work, points_of
@@ -24,6 +23,7 @@ from gol_decouple.stages.evaluation import predict
 from gol_decouple.stages.results_folder import results_of
 from gol_decouple.stages.saved import Work
 from gol_decouple.stages.search import Search
+from gol_decouple.targets import Target
 
 STAGE_ONE = "stage_one"
 

@@ -20,6 +20,7 @@ from gol_decouple import features
 from gol_decouple.analyses.command import WHAT
 from gol_decouple.analyses.outputs import Outputs
 from gol_decouple.cli.analyze import What
+from gol_decouple.targets import find_target
 
 FAST = ("--set", "stage2.epochs=2", "--set", "stage2.gradients=true")
 
@@ -27,13 +28,12 @@ FAST = ("--set", "stage2.epochs=2", "--set", "stage2.gradients=true")
 @pytest.fixture(scope="module")
 def rois(tmp_path_factory: pytest.TempPathFactory) -> Path:
     """A features file of RoIs with two retrained classifiers in `runs` beside it; not to be written into."""
-    from gol_decouple import runs
     from gol_decouple.settings import Stage2Config
     from gol_decouple.stages.classifier import run_stage2
 
     folder = tmp_path_factory.mktemp("analyze")
     path = roi_files.write(folder / "rois.h5", num_train=60, num_test=10)
-    target, grid = runs.find_target(path, folder / "runs"), [Stage2Config(epochs=2, batch_size=50, gradients=True)]
+    target, grid = find_target(path, folder / "runs"), [Stage2Config(epochs=2, batch_size=50, gradients=True)]
     run_stage2(target, ["softmax", "gumbel"], [0], grid, "cpu", annotations=folder / "val.json")
     return path
 

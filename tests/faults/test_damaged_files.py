@@ -17,6 +17,7 @@ from conftest import Outcome, RunCli
 from gol_decouple.doctor.files import examine_file
 from gol_decouple.doctor.findings import State
 from gol_decouple.progress import SILENT
+from gol_decouple.targets import find_target, stage2_settings
 
 COMMANDS: dict[str, tuple[str, ...]] = {
     "stage2": ("stage2", "RUN", "--method", "gumbel", "--set", "stage2.epochs=1", "--device", "cpu"),
@@ -96,8 +97,8 @@ def whole(tmp_path_factory: pytest.TempPathFactory, finished_run: Path) -> Path:
     from gol_decouple.stages.classifier import run_stage2
 
     run = Path(shutil.copytree(finished_run, tmp_path_factory.mktemp("whole") / "colours"))
-    target = runs.find_target(run, run.parent)
-    grid = override_section(runs.stage2_settings(target), ["stage2.lr=[1e-5,1e-4]", "stage2.epochs=1"], "stage2")
+    target = find_target(run, run.parent)
+    grid = override_section(stage2_settings(target), ["stage2.lr=[1e-5,1e-4]", "stage2.epochs=1"], "stage2")
     (folder,) = run_stage2(target, ["gumbel"], [0], grid, "cpu")
     assert runs.is_finished(folder)
     return run

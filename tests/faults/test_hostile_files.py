@@ -15,21 +15,22 @@ from hostile_json import JSON
 from hostile_npz import NPZ
 from hostile_texts import TEXTS
 
+from gol_decouple.targets import find_target, stage2_settings
+
 LEAST = 200
 CASES = IMAGES.cases | TEXTS.cases | JSON.cases | NPZ.cases | HDF5.cases | CHECKPOINTS.cases
 
 
 @pytest.fixture(scope="module")
 def good(tmp_path_factory: pytest.TempPathFactory, small_config: Path, finished_run: Path) -> Good:
-    from gol_decouple import runs
     from gol_decouple.config import override_section
     from gol_decouple.stages.classifier import run_stage2
 
     folder = tmp_path_factory.mktemp("good")
     run = Path(shutil.copytree(finished_run, folder / "runs" / "colours"))
-    target = runs.find_target(run, run.parent)
+    target = find_target(run, run.parent)
     run_stage2(
-        target, ["softmax"], [0], override_section(runs.stage2_settings(target), ["stage2.epochs=1"], "stage2"), "cpu"
+        target, ["softmax"], [0], override_section(stage2_settings(target), ["stage2.epochs=1"], "stage2"), "cpu"
     )
     return Good(small_config, run, write_gaussians(folder / "gaussians.h5"))
 

@@ -23,6 +23,7 @@ from gol_decouple.stages.classifier_file import CLASSIFIER
 from gol_decouple.stages.detection_evaluation import DetectionEvaluation
 from gol_decouple.stages.stack import Stack
 from gol_decouple.stages.states import STATE
+from gol_decouple.targets import Target, cascade_folder
 
 TEST = make(12, 1, 1000)
 FAST = ("--set", "stage2.epochs=2", "--set", "stage2.batch_size=64")
@@ -368,8 +369,8 @@ def test_a_run_is_no_stage(run_cli: RunCli, folder: Path, finished_run: Path) ->
     ],
 )
 def test_the_name_of_a_cascade(tmp_path: Path, stems: tuple[str, ...], name: str) -> None:
-    stages = [runs.Target(tmp_path / f"{stem}.h5", tmp_path / stem, None) for stem in stems]
-    assert runs.cascade_folder(stages, tmp_path) == tmp_path / name
+    stages = [Target(tmp_path / f"{stem}.h5", tmp_path / stem, None) for stem in stems]
+    assert cascade_folder(stages, tmp_path) == tmp_path / name
 
 
 # Stopped

@@ -19,7 +19,7 @@ import gol_decouple
 from gol_decouple import features, methods, sealed_tensors
 from gol_decouple.errors import InputError
 from gol_decouple.losses import Loss
-from gol_decouple.runs import find_target, is_finished
+from gol_decouple.runs import is_finished
 from gol_decouple.settings import Stage2Config
 from gol_decouple.stages import saved
 from gol_decouple.stages.classifier import run_stage2
@@ -28,6 +28,7 @@ from gol_decouple.stages.jobs import Job, Retrained, State
 from gol_decouple.stages.rows import InMemory
 from gol_decouple.stages.states import LOSS_STATE, STATE
 from gol_decouple.stages.together import train_together
+from gol_decouple.targets import find_target
 
 EPOCHS = 4
 KEPT = {"eqlv2": {"positive_gradient", "negative_gradient"}, "seesaw": {"samples"}}

@@ -24,6 +24,7 @@ from gol_decouple.stages.comparing import Compared
 from gol_decouple.stages.rerun import RERUN, Outcome, _chance, rerun
 from gol_decouple.stages.saved import CLASSIFIER, Saved
 from gol_decouple.stages.training import Trainer
+from gol_decouple.targets import find_target
 
 
 def snapshot(folder: Path) -> dict[str, tuple[bytes, int]]:
@@ -51,7 +52,7 @@ def made(tmp_path_factory: pytest.TempPathFactory, small_config: Path, images_np
     shutil.copy(images_npz, folder / "colours.npz")
     changes = [f"data.path={folder / 'colours.npz'}", "stage1.epochs=2"]
     run = run_stage1(load_config(str(small_config), changes), folder / "runs")
-    run_stage2(runs.find_target(run, run.parent), ["gumbel", "softmax"], [0], [Stage2Config(epochs=2)], "cpu")
+    run_stage2(find_target(run, run.parent), ["gumbel", "softmax"], [0], [Stage2Config(epochs=2)], "cpu")
     return folder
 
 

@@ -18,7 +18,7 @@ from safetensors.torch import load_file, save_file
 from gol_decouple import sealed_tensors
 from gol_decouple.errors import EnvironmentFailure
 from gol_decouple.progress import Progress
-from gol_decouple.runs import CHOICE, MANIFEST, find_target, is_finished, read_manifest
+from gol_decouple.runs import CHOICE, MANIFEST, is_finished, read_manifest
 from gol_decouple.settings import Stage2Config
 from gol_decouple.stages import manifest, saved, states
 from gol_decouple.stages.classifier import run_stage2
@@ -26,6 +26,7 @@ from gol_decouple.stages.classifier_file import CLASSIFIER
 from gol_decouple.stages.jobs import Job, State
 from gol_decouple.stages.stack import Stack
 from gol_decouple.stages.states import STATE
+from gol_decouple.targets import find_target
 
 SMALL = Stage2Config(epochs=5, batch_size=16)
 # Epochs of both lengths, of two methods and two seeds each: eight classifiers.

@@ -16,13 +16,14 @@ from gol_decouple.stages.classifier_file import CLASSIFIER
 from gol_decouple.stages.jobs import Job, Retrained
 from gol_decouple.stages.samples import TRAIN
 from gol_decouple.stages.saved import Saved, Work
+from gol_decouple.targets import find_target
 
 # Every kind of classifier there is, by a method that has it.
 KINDS = ["softmax", "lws", "ldam_drw", "disalign", "ncm", "tau_norm", "bags"]
 
 
 def reader(path: Path, runs_dir: Path) -> Saved:
-    work = Work(runs.find_target(path, runs_dir), features.open(path), torch.device("cpu"), None, None, SILENT)
+    work = Work(find_target(path, runs_dir), features.open(path), torch.device("cpu"), None, None, SILENT)
 
     def finish(*_: Any) -> None:
         raise AssertionError("nothing is made here")
