@@ -4,7 +4,19 @@ from __future__ import annotations
 
 import typer
 
-from benchmarks import alternatives, defaults, engine, extraction, losses, lvis, published, roi_boxes, rois, streaming
+from benchmarks import (
+    alternatives,
+    defaults,
+    engine,
+    extraction,
+    losses,
+    lvis,
+    memory,
+    published,
+    roi_boxes,
+    rois,
+    streaming,
+)
 
 app = typer.Typer(add_completion=False, pretty_exceptions_enable=False, help=__doc__)
 for command in (engine.epoch, engine.together, streaming.reading, streaming.streaming, alternatives.alternatives):
@@ -12,6 +24,7 @@ for command in (engine.epoch, engine.together, streaming.reading, streaming.stre
 app.command("extraction")(extraction.main)
 app.command("losses")(losses.main)
 app.command("lvis")(lvis.main)
+app.command("memory")(memory.main)
 app.command("published")(published.main)
 app.command("roi-boxes")(roi_boxes.main)
 app.command("rois")(rois.main)
