@@ -11,6 +11,7 @@ from benchmarks import (
     extraction,
     losses,
     lvis,
+    memory,
     published,
     roi_boxes,
     rois,
@@ -24,6 +25,7 @@ for command in (engine.epoch, engine.together, streaming.reading, streaming.stre
 app.command("extraction")(extraction.main)
 app.command("losses")(losses.main)
 app.command("lvis")(lvis.main)
+app.command("memory")(memory.main)
 app.command("published")(published.main)
 app.command("roi-boxes")(roi_boxes.main)
 app.command("rois")(rois.main)

@@ -89,7 +89,7 @@ class Memory:
 
 
 def size_of(rows: TrainRows, method: Method) -> Size:
-    """Of one of a method's classifiers: weights, momentum and logits; gradient and batch; and scores."""
+    """Of one of a method's classifiers: weights and momentum, twice, and logits; gradient and batch; and scores."""
     columns = loss_of(method, rows.facts).num_columns(len(rows.class_counts))
     start = (torch.empty(1, columns, rows.feature_size, device="meta"), torch.empty(1, columns, device="meta"))
     made = makes(method)(*start)
@@ -98,7 +98,8 @@ def size_of(rows: TrainRows, method: Method) -> Size:
     worked_out = trained + columns * rows.feature_size  # the gradient, and weights of which something else is trained
     in_step = _FLOAT * (worked_out + batch * (columns * _COPIES_OF_LOGITS + 2 * rows.feature_size))
     in_evaluation = ROWS_AT_ONCE * (columns * _BYTES_A_SCORE + 2 * _FLOAT * rows.feature_size)
-    return Size(_FLOAT * (2 * trained + fixed + batch * columns), in_step, in_evaluation)
+    # Beside what is being trained, as the last epoch left it: what is written if a signal stops the training.
+    return Size(_FLOAT * (4 * trained + fixed + batch * columns), in_step, in_evaluation)
 
 
 def _size(rows: TrainRows, method: Method, known: dict[str, Size]) -> Size:

@@ -210,7 +210,7 @@ def test_only_losses_of_one_sample_each_are_stacked(rows: InMemory, activation: 
     by_lr = [Job(method.with_settings(lr=lr), 0) for lr in (0.01, 0.02)]
     by_seed = [Job(method, seed) for seed in (0, 1)]
     for jobs in (by_lr, by_seed):
-        assert [len(stack) for stack in together._stackable(rows, jobs)] == ([1, 1] if is_alone else [2])
+        assert [len(stack) for stack in together.stackable(rows, jobs)] == ([1, 1] if is_alone else [2])
 
 
 @pytest.mark.parametrize("name", list(COUPLED))
