@@ -74,7 +74,7 @@ def test_one_that_was_killed_as_it_was_finished_leaves_no_state(tmp_path: Path, 
     file = write(tmp_path / "some.h5")
     assert tuned(file).code == 0
     whole = {path: path.read_bytes() for path in sorted((tmp_path / "runs").rglob("*.npz"))}
-    folder = next(path for path in (tmp_path / "runs" / "some" / "candidates").glob("softmax-*"))
+    folder = next(path for path in (tmp_path / "runs" / "some" / "candidates").glob("crt-*"))
     (folder / STATE).write_bytes(b"of an epoch before the last")
     assert tuned(file).code == 0
     assert not (folder / STATE).exists()
