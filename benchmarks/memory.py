@@ -9,10 +9,11 @@ from pathlib import Path
 import numpy as np
 import torch
 
-from gol_decouple import features, runs
+from gol_decouple import features
 from gol_decouple.config import override_section
 from gol_decouple.progress import Progress
 from gol_decouple.stages.classifier import run_stage2
+from gol_decouple.targets import find_target, stage2_settings
 
 
 class _Lines(Progress):
@@ -44,9 +45,9 @@ def main(
         splits = {"train": (x, labels), "test": (x[:4096], labels[:4096])}
         features.write(path, splits, classifier=(0.01 * x[:classes], np.zeros(classes)))
         del x, splits
-        target, lines = runs.find_target(path, Path(folder)), _Lines()
+        target, lines = find_target(path, Path(folder)), _Lines()
         changes = ["stage2.epochs=1", *([f"stage2.memory_gb={memory_gb}"] if memory_gb else [])]
-        grid = override_section(runs.stage2_settings(target), changes, "stage2")
+        grid = override_section(stage2_settings(target), changes, "stage2")
         before = _peak()
         run_stage2(target, methods.split(","), range(seeds), grid, "cpu", progress=lines)
         print("\n".join(line for line in lines.said if line.startswith("memory:")))
