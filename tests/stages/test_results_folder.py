@@ -13,6 +13,10 @@ import pytest
 from conftest import Outcome, RunCli
 
 from gol_decouple import runs
+from gol_decouple.config import load_config
+from gol_decouple.errors import InputError
+from gol_decouple.progress import SILENT
+from gol_decouple.stages import starting
 
 FAST = ("--set", "stage2.epochs=2", "--device", "cpu")
 
@@ -115,3 +119,40 @@ def test_a_copy_of_the_features_is_the_same(run_cli: RunCli, gaussians: Path, tm
     again = run_cli("stage2", shutil.copyfile(gaussians, tmp_path / "gaussians.h5"), *arguments)
     assert again.code == 0
     assert "is finished and kept as it is" in again.err
+
+
+# Runs of one name
+
+
+def test_a_run_that_was_begun_meanwhile_is_not_taken_over(tmp_path: Path, small_config: Path) -> None:
+    """Both found nothing of the name; the first had begun, and was killed, before the second made its folder."""
+    first, second = (load_config(str(small_config), [f"seed={seed}"]) for seed in (0, 1))
+    folder = tmp_path / first.name
+    for config in (first, second):
+        assert runs.open_run(config, tmp_path, False, SILENT) == (folder, False)
+    with starting.ExitStack() as stack:
+        starting.begin(stack, folder, first, None, overwrite=False)
+    before = content(folder)
+    with pytest.raises(InputError, match="exists with another config: seed"), starting.ExitStack() as stack:
+        starting.begin(stack, folder, second, None, overwrite=False)
+    assert content(folder) == before
+    with starting.ExitStack() as stack:
+        starting.begin(stack, folder, first, None, overwrite=False)
+
+
+def test_results_of_features_do_not_go_into_a_run_that_was_begun_meanwhile(
+    run_cli: RunCli, gaussians: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    real = runs.working_on
+
+    @contextmanager
+    def late(folder: Path, hint: str = "") -> Iterator[None]:
+        with real(folder, hint):
+            (folder / runs.CONFIG).write_text("")
+            yield
+
+    monkeypatch.setattr(runs, "working_on", late)
+    refused = run_cli("stage2", gaussians, "--activation", "gumbel", *FAST, "--runs-dir", tmp_path)
+    assert refused.code == 2
+    assert f"results of {gaussians} would go to {tmp_path / 'gaussians'}, which is a run of its own" in refused.err
+    assert sorted(path.name for path in (tmp_path / "gaussians").iterdir()) == [runs.LOCK, runs.CONFIG]
