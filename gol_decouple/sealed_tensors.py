@@ -13,7 +13,7 @@ from typing import NamedTuple
 
 import torch
 from safetensors import SafetensorError, safe_open
-from safetensors.torch import save_file
+from safetensors.torch import save as save_bytes
 
 from gol_decouple.files import atomic_path
 
@@ -50,8 +50,13 @@ def write(tensors: Mapping[str, torch.Tensor], path: Path, metadata: Mapping[str
     """Write tensors to a temporary file, sealed. Equal tensors and metadata make equal files."""
     there = {name: tensor.detach().cpu().contiguous() for name, tensor in tensors.items()}
     told = dict(metadata or {})
-    save_file(there, path, metadata=told | {SEAL: _seal(there, told)})
-    _sort_metadata(path)
+    # Not the library's own way to a file, which leaves a temporary one of its own when the process is killed.
+    data = memoryview(save_bytes(there, told | {SEAL: _seal(there, told)}))
+    begin = _LENGTH_BYTES + int.from_bytes(data[:_LENGTH_BYTES], "little")
+    with path.open("wb") as file:
+        file.write(data[:_LENGTH_BYTES])
+        file.write(_sorted(bytes(data[_LENGTH_BYTES:begin])))
+        file.write(data[begin:])
 
 
 def load(path: Path) -> Loaded:
@@ -83,13 +88,10 @@ def _seal(tensors: Mapping[str, torch.Tensor], metadata: Mapping[str, str]) -> s
     return f"crc32:{crc:08x}"
 
 
-def _sort_metadata(path: Path) -> None:
-    """Give the metadata in a file's header one order: the library writes another one each time."""
-    with path.open("r+b") as file:
-        length = int.from_bytes(file.read(_LENGTH_BYTES), "little")
-        header = json.loads(file.read(length))
-        header["__metadata__"] = dict(sorted(header["__metadata__"].items()))
-        text = json.dumps(header, separators=_COMPACT, ensure_ascii=False).encode()
-        assert len(text) <= length, "the same entries take as much room in any order"
-        file.seek(_LENGTH_BYTES)
-        file.write(text.ljust(length))
+def _sorted(text: bytes) -> bytes:
+    """A header with its metadata in one order: the library writes another one each time."""
+    header = json.loads(text)
+    header["__metadata__"] = dict(sorted(header["__metadata__"].items()))
+    ordered = json.dumps(header, separators=_COMPACT, ensure_ascii=False).encode()
+    assert len(ordered) <= len(text), "the same entries take as much room in any order"
+    return ordered.ljust(len(text))

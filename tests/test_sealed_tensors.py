@@ -155,7 +155,7 @@ def test_what_cannot_be_written_leaves_the_old_file(path: Path, monkeypatch: pyt
     def full(*_: object, **__: object) -> None:
         raise OSError(28, "No space left on device")
 
-    monkeypatch.setattr(sealed_tensors, "save_file", full)
+    monkeypatch.setattr(sealed_tensors, "save_bytes", full)
     with pytest.raises(EnvironmentFailure, match="the disk is full"):
         sealed_tensors.save({}, path)
     assert path.read_bytes() == whole

@@ -22,12 +22,11 @@ from gol_decouple import features
 from gol_decouple.features.logs import read_logs
 
 # What a process leaves that is killed, and the next start uses or removes.
-UNFINISHED = re.compile(r"\.tmp\.\d+$|\.partial(\.\d+)?(\.log)?$|\.shard\.\d+(\.log)?$|^\.tmp\w{6}$")
-# The temporary files of the safetensors library, which nobody can remove: whose they are is not to be seen.
-OF_A_LIBRARY = re.compile(r"\.tmp\w{6}")
-# What differs between any two runs, in JSON and as columns of csv.
-OF_TIME = {"seconds", "images_per_second"}
-# Kinds of files that tell them.
+UNFINISHED = re.compile(r"\.tmp\.\d+$|\.partial(\.\d+)?(\.log)?$|\.shard\.\d+(\.log)?$")
+# What may differ between a run that was killed and one that was not, in JSON and as columns of csv: how long it took,
+# the command that ended it, and what was trained beside it then.
+OF_THE_START = {"seconds", "images_per_second", "command", "stack"}
+# Kinds of files that tell it.
 TOLD_ANEW = {".json", ".csv", ".pt", ".safetensors"}
 # Files that change as a run goes on.
 GROWING = {"last.pt", "previous.pt", "log.csv", "state.safetensors", "tuning.json", "manifest.json"}
@@ -62,19 +61,17 @@ def unreadable(folder: Path, whole: Path) -> list[str]:
 def differences(folder: Path, whole: Path) -> list[str]:
     """In what two finished lives differ: files that only one has, and files that are not equal bit by bit."""
     found, expected = files(folder), files(whole)
-    wrong = [
-        f"{name}: left over" for name in found.keys() - expected.keys() if not OF_A_LIBRARY.fullmatch(Path(name).name)
-    ]
+    wrong = [f"{name}: left over" for name in found.keys() - expected.keys()]
     wrong += [f"{name}: missing" for name in expected.keys() - found.keys()]
     both = found.keys() & expected.keys() - {name for name in found if Path(name).name == "previous.pt"}
     return sorted(wrong + [f"{name}: differs" for name in both if differ(found[name], expected[name])])
 
 
 def differ(one: Path, other: Path) -> bool:
-    """Whether two files differ in more than how long something took, and the order of a header's entries."""
+    """Whether two files differ in more than how they were started, and the order of a header's entries."""
     if one.read_bytes() == other.read_bytes():
         return False
-    return one.suffix not in TOLD_ANEW or timeless(content(one)) != timeless(content(other))
+    return one.suffix not in TOLD_ANEW or lasting(content(one)) != lasting(content(other))
 
 
 def content(path: Path) -> Any:
@@ -88,11 +85,11 @@ def content(path: Path) -> Any:
     return READERS[path.suffix](path)
 
 
-def timeless(tree: Any) -> Any:
-    """A tree without what says how long something took."""
+def lasting(tree: Any) -> Any:
+    """A tree without what says how it was started, and how long something took."""
     if isinstance(tree, dict):
-        return {name: timeless(value) for name, value in tree.items() if name not in OF_TIME}
-    return [timeless(value) for value in tree] if isinstance(tree, list) else tree
+        return {name: lasting(value) for name, value in tree.items() if name not in OF_THE_START}
+    return [lasting(value) for value in tree] if isinstance(tree, list) else tree
 
 
 def _plain(tree: Any) -> Any:

@@ -179,6 +179,7 @@ class Lives:
         self._server = server
         self._scenarios = {scenario.name: scenario for scenario in scenarios}
         self._folder = folder
+        self._life = folder / "life"  # one place for all: manifests tell where it is
         self._data = data
         self._seed = seed
         self._wholes: dict[str, Whole] = {}
@@ -187,12 +188,13 @@ class Lives:
         """The life of a scenario without a kill, made once."""
         if name not in self._wholes:
             scenario, whole = self._scenarios[name], Whole(self._folder / f"{name} whole")
-            self._wholes[name] = whole
-            self._begin(scenario, whole.folder)
+            self._begin(scenario)
             for command in scenario.commands:
-                start = self._server.run(whole.folder, self._given(command.arguments))
+                start = self._server.run(self._life, self._given(command.arguments))
                 assert start.code == 0, start.err
                 whole.starts.append(start)
+            self._life.rename(whole.folder)
+            self._wholes[name] = whole
         return self._wholes[name]
 
     def live(self, name: str, number: int) -> int:
@@ -203,8 +205,8 @@ class Lives:
         """
         scenario, whole = self._scenarios[name], self.whole(name)
         draws = random.Random(f"{self._seed} {name} {number}")
-        folder, told = self._folder / f"{name} {number}", [f"life {number} of {name!r}, seed {self._seed}"]
-        self._begin(scenario, folder)
+        folder, told = self._life, [f"life {number} of {name!r}, seed {self._seed}"]
+        self._begin(scenario)
         try:
             killed = 0
             for place, command in enumerate(scenario.commands):
@@ -266,12 +268,12 @@ class Lives:
             at += draws.randint(1, GRACE[1]) if by_moments else draws.uniform(0.0, GRACE[0])
         return by_moments, strokes
 
-    def _begin(self, scenario: Scenario, folder: Path) -> None:
+    def _begin(self, scenario: Scenario) -> None:
         """A life's folder, as it is before the first command."""
         if scenario.start is None:
-            folder.mkdir()
+            self._life.mkdir()
         else:
-            shutil.copytree(self.whole(scenario.start).folder, folder)
+            shutil.copytree(self.whole(scenario.start).folder, self._life)
 
     def _given(self, arguments: Sequence[str]) -> list[str]:
         return [argument.replace("{data}", str(self._data)) for argument in arguments]
