@@ -34,6 +34,7 @@ import gol_decouple.stages.backbone  # noqa: E402
 import gol_decouple.stages.detector  # noqa: E402
 import gol_decouple.stages.prediction  # noqa: E402
 import gol_decouple.stages.tuning  # noqa: E402, F401
+from gol_decouple import files  # noqa: E402
 from gol_decouple.backbones import mask_rcnn  # noqa: E402
 from gol_decouple.cli import main  # noqa: E402
 from gol_decouple.features import layout  # noqa: E402
@@ -59,6 +60,7 @@ def prepare() -> None:
     torch.set_num_threads(1)
     layout.BLOCK_BYTES = BLOCK_BYTES
     saved.SECONDS_BETWEEN_SAVES = 0.0
+    files._SECONDS_LEFT_BEHIND = -1.0  # of a process on another machine, which there is none here
     mask_rcnn.resnet_fpn_backbone = annotated.narrow_backbone
 
 
