@@ -42,12 +42,12 @@ def jobs_of(*names: str, seeds: int = 1) -> list[Job]:
 
 
 def test_what_a_classifier_takes(gaussian_rows: InMemory) -> None:
-    """8 features and 3 classes in batches of 64: 27 numbers and their momentum, and 192 logits."""
+    """8 features and 3 classes in batches of 64: 27 numbers and their momentum, twice, and 192 logits."""
     size = size_of(gaussian_rows, METHODS["softmax"])
     assert size.kept == 4 * (4 * 27 + 64 * 3)
     scaled = size_of(gaussian_rows, METHODS["lws"])
-    assert scaled.kept == 4 * (2 * 3 + 27 + 64 * 3), "stage one's weights stay beside what is trained"
-    assert size_of(gaussian_rows, METHODS["softmax"].with_settings(batch_size=4096)).kept == 4 * (2 * 27 + 95 * 3)
+    assert scaled.kept == 4 * (4 * 3 + 27 + 64 * 3), "stage one's weights stay beside what is trained"
+    assert size_of(gaussian_rows, METHODS["softmax"].with_settings(batch_size=4096)).kept == 4 * (4 * 27 + 95 * 3)
     assert gaussian_rows.num_bytes == 3 * 95 * 8 * 4
 
 
