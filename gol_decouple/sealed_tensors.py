@@ -62,7 +62,8 @@ def load(path: Path) -> Loaded:
     """
     try:
         with safe_open(path, framework="pt") as file:
-            tensors = {name: file.get_tensor(name) for name in file.keys()}  # noqa: SIM118  # no mapping
+            # Copies: the library's are views of the file, whose bytes could be others after they were checked.
+            tensors = {name: file.get_tensor(name).clone() for name in file.keys()}  # noqa: SIM118  # no mapping
             metadata = dict(file.metadata() or {})
     except FileNotFoundError:
         raise ValueError("there is no such file") from None
