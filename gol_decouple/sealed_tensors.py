@@ -67,7 +67,7 @@ def load(path: Path) -> Loaded:
     """
     try:
         with safe_open(path, framework="pt") as file:
-            tensors = {name: file.get_tensor(name) for name in file.keys()}  # noqa: SIM118  # no mapping
+            tensors = {name: _copied(file.get_tensor(name)) for name in file.keys()}  # noqa: SIM118  # no mapping
             metadata = dict(file.metadata() or {})
     except FileNotFoundError:
         raise ValueError("there is no such file") from None
@@ -84,8 +84,17 @@ def _seal(tensors: Mapping[str, torch.Tensor], metadata: Mapping[str, str]) -> s
     crc = zlib.crc32(json.dumps(metadata, sort_keys=True).encode())
     for name, tensor in sorted(tensors.items()):
         crc = zlib.crc32(json.dumps([name, str(tensor.dtype), list(tensor.shape)]).encode(), crc)
-        crc = zlib.crc32(tensor.reshape(-1).view(torch.uint8).numpy().data, crc)
+        crc = zlib.crc32(_bytes(tensor).numpy().data, crc)
     return f"crc32:{crc:08x}"
+
+
+def _bytes(tensor: torch.Tensor) -> torch.Tensor:
+    return tensor.reshape(-1).view(torch.uint8)
+
+
+def _copied(tensor: torch.Tensor) -> torch.Tensor:
+    """The same bytes in memory: the library's are views of the file, and could be others after they were checked."""
+    return _bytes(tensor).clone().view(tensor.dtype).reshape(tensor.shape)  # as bytes: a bool's copy would be 0 or 1
 
 
 def _sorted(text: bytes) -> bytes:

@@ -72,18 +72,20 @@ def test_a_killed_process_leaves_no_lock_and_neither_do_its_workers(tmp_path: Pa
     reading, writing = os.pipe()
     main = os.fork()
     if main == 0:
-        with locked(tmp_path / "a"):
-            worker = os.fork()
-            if worker == 0:
+        try:
+            with locked(tmp_path / "a"):
+                worker = os.fork()
+                if worker:
+                    os.write(writing, str(worker).encode())
                 time.sleep(60)
-                os._exit(0)
-            os.write(writing, str(worker).encode())
-            time.sleep(60)
+        finally:
+            os._exit(0)  # neither of them is to go on with the tests
     worker = int(os.read(reading, 20))
     try:
-        assert not is_free(tmp_path / "a")
+        is_taken = not is_free(tmp_path / "a")
         os.kill(main, signal.SIGKILL)
         os.waitpid(main, 0)
+        assert is_taken
         assert is_free(tmp_path / "a")
         os.kill(worker, 0)
     finally:

@@ -91,9 +91,10 @@ def test_training_is_bit_for_bit_that_on_rows_in_memory_in_the_same_order(told: 
 
 def test_training_that_goes_on_from_a_state_is_the_same(told: FeaturesFile) -> None:
     jobs = [job for job in some_jobs() if job.method.epochs == 2]
-    states: dict[Job, State] = {}
-    for _ in train_together(streamed(told), jobs, on_epoch=states.update):
+    of_epochs: list[dict[Job, State]] = []
+    for _ in train_together(streamed(told), jobs, on_epoch=lambda states: of_epochs.append(dict(states))):
         pass
+    states = of_epochs[0]
     assert {len(state.history) for state in states.values()} == {1}
     left = [Job(job.method, job.seed, job.stage_one, state=states[job]) for job in jobs]
     for one, other in zip(trained(streamed(told), left), trained(streamed(told), jobs), strict=True):
