@@ -22,6 +22,7 @@ from gol_decouple.limits import UNPACKED_BYTES
 _SUFFIX = ".npy"
 # An archive that is no bomb, of images with plain backgrounds; larger ones may unpack to more than the limit.
 _PLAUSIBLE = 20
+_AT_ONCE = 2**24
 _KINDS = "biufcSUMm"  # numbers, texts and dates: no objects, whose pickles would be run, and no structures of them
 
 
@@ -72,11 +73,15 @@ def _array(archive: zipfile.ZipFile, entry: zipfile.ZipInfo) -> NDArray[Any]:
         needed, left = math.prod(shape) * dtype.itemsize, entry.file_size - file.tell()
         if needed > left:
             raise InputError(f"{entry.filename} claims {needed:,} bytes of values, and does not hold them")
-        content = file.read(needed)
-        if len(content) < needed:
-            raise InputError(f"{entry.filename} is cut off")
+        content = np.empty(needed, np.uint8)
+        filled = 0
+        while filled < needed:
+            more = file.readinto(content[filled : filled + _AT_ONCE])  # type: ignore[attr-defined]
+            if not more:
+                raise InputError(f"{entry.filename} is cut off")
+            filled += more
         file.read(1)  # at its end, the checksum is looked at
-    return np.frombuffer(content, dtype).reshape(shape, order="F" if by_column else "C")
+    return content.view(dtype).reshape(shape, order="F" if by_column else "C")
 
 
 def _header(file: IO[bytes]) -> tuple[tuple[int, ...], bool, np.dtype[Any]]:
