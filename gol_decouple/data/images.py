@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import hashlib
+import re
 import stat
 import struct
 import warnings
@@ -40,6 +41,7 @@ _FORMATS = {
 }
 warnings.filterwarnings("ignore", category=Image.DecompressionBombWarning)  # ours is an error, in `_opened`
 _known_formats: list[str] = []
+_PIXELS_TOLD = re.compile(r"\((\d+) pixels\)")
 _16_BITS_IN_I = ("PNG", "PPM")  # Pillow gives their 16 bits as 32-bit integers, or did in older versions
 _ORIENTATION = 0x0112  # the EXIF tag; Pillow's exif_transpose writes all tags anew, and fails where any of them is odd
 _UPRIGHT = {
@@ -211,12 +213,20 @@ def _refuse_no_file(path: Path) -> None:
 def _opened(file: IO[bytes]) -> Image.Image:
     """An image of which only the header is read yet, of no more pixels than `limits.PIXELS`."""
     most = PIXELS.value()
-    Image.MAX_IMAGE_PIXELS = most  # Pillow's own check, of parts within a file too, leaves twice as many
+    if Image.MAX_IMAGE_PIXELS is not None and most > Image.MAX_IMAGE_PIXELS:
+        Image.MAX_IMAGE_PIXELS = most  # Pillow's own, which it looks at twice as many of, and of parts within a file
     if not _known_formats:
         Image.init()
         _known_formats.extend(sorted(_FORMATS & Image.OPEN.keys()))
-    image = Image.open(file, formats=_known_formats)
-    if (pixels := image.width * image.height) > most:
+    try:
+        image = Image.open(file, formats=_known_formats)
+        pixels = image.width * image.height
+    except (Image.DecompressionBombError, Image.DecompressionBombWarning) as error:
+        told = _PIXELS_TOLD.search(str(error))
+        if told is None:
+            raise
+        pixels = int(told[1])
+    if pixels > most:
         raise ValueError(f"{pixels:,} pixels, more than {most:,}; {PIXELS.way_out(pixels)}")
     return image
 

@@ -1,11 +1,14 @@
-"""The program against one bad input: in a process of its own, with bounded time and memory, beside good files."""
+"""The program against bad inputs: in a process apart, with bounded time and memory, beside good files."""
 
 from __future__ import annotations
 
 import hashlib
+import io
+import json
 import os
 import pickle
 import resource
+import shutil
 import signal
 import sys
 import traceback
@@ -16,8 +19,9 @@ from pathlib import Path
 from typing import Any
 
 CANARY = "canary"
-SECONDS = int(os.environ.get("HSEC", "60"))  # far more than any case takes, on a busy machine too; a hang ends there
+SECONDS = 60  # far more than any case takes, on a busy machine too; a hang ends there
 GIGABYTE = 2**30
+_TEXT: dict[str, Any] = {"encoding": "utf-8", "errors": "surrogateescape", "write_through": True}
 ROOM = 2 * GIGABYTE  # address space beyond what the process has; bombs ask for more
 
 
@@ -27,9 +31,8 @@ class Good:
 
     Attributes:
         config: of images in an .npz file, with a ResNet-32.
-        run: a finished run of it.
+        run: a finished run of it, with a classifier of stage two.
         features: a features file.
-        folder: a config of images in folders, which stand in `images` beside it.
     """
 
     config: Path
@@ -54,7 +57,7 @@ class Case:
 
 @dataclass
 class Corpus:
-    """Cases by name; `corpus.case("name")` adds one."""
+    """Cases by name."""
 
     cases: dict[str, Case] = field(default_factory=dict)
 
@@ -87,44 +90,80 @@ def payload(folder: Path, protocol: int = 2) -> bytes:
     return pickle.dumps({"state_dict": Payload(folder)}, protocol)
 
 
-def run_apart(folder: Path, arguments: list[Any], room: int = ROOM) -> Ended:
-    """The program in a forked process, which a hang or a crash ends alone."""
-    out, err = folder.with_name(f"{folder.name}.out"), folder.with_name(f"{folder.name}.err")
-    with warnings.catch_warnings():
-        warnings.simplefilter("ignore")  # newer Pythons warn of forks beside threads
-        child = os.fork()
-    if child == 0:
-        _be_the_program(folder, [str(argument) for argument in arguments], out, err, room)
-    _, status = os.waitpid(child, 0)
-    return Ended(os.waitstatus_to_exitcode(status), out.read_text(errors="replace"), err.read_text(errors="replace"))
+def run_all(cases: dict[str, Case], folder: Path, good: Good) -> dict[str, list[str]]:
+    """What was wrong with how the program took each case, by its name; nothing, as it should be.
+
+    A process takes one case after the other; one that ends it, or that takes too long, is told, and another process
+    takes the rest.
+    """
+    found: dict[str, list[str]] = {}
+    names = list(cases)
+    while left := names[len(found) :]:
+        told, telling = os.pipe()
+        with warnings.catch_warnings():
+            warnings.simplefilter("ignore")  # newer Pythons warn of forks beside threads
+            child = os.fork()
+        if child == 0:
+            os.close(told)
+            _take_cases({name: cases[name] for name in left}, folder, good, telling)
+        os.close(telling)
+        with os.fdopen(told, encoding="utf-8") as lines:
+            found |= dict(map(json.loads, lines))
+        _, status = os.waitpid(child, 0)
+        if status:
+            found[names[len(found)]] = [f"the process was ended by it: {os.waitstatus_to_exitcode(status)}"]
+    return found
 
 
-def _be_the_program(folder: Path, arguments: list[str], out: Path, err: Path, room: int) -> None:
+def _take_cases(cases: dict[str, Case], folder: Path, good: Good, telling: int) -> None:
+    """Take some cases in this process, which ends then."""
+    signal.signal(signal.SIGALRM, signal.SIG_DFL)
+    resource.setrlimit(resource.RLIMIT_CORE, (0, 0))
+    warnings.resetwarnings()
+    warnings.simplefilter("default")
+    for number, (name, case) in enumerate(cases.items()):
+        own = folder / f"{len(cases)}-{number}"
+        own.mkdir(parents=True)
+        signal.alarm(SECONDS)
+        try:
+            faults = faults_of(case, own, good)
+        except BaseException:
+            faults = [traceback.format_exc()]
+        signal.alarm(0)
+        os.write(telling, f"{json.dumps([name, faults])}\n".encode())
+        shutil.rmtree(own, ignore_errors=True)
+    os._exit(0)
+
+
+def _run(folder: Path, arguments: list[Any], room: int = ROOM) -> Ended:
+    """The program in this process, with bounded memory, and what it writes in files, as bytes that nobody changed."""
     from gol_decouple.cli import main
 
+    texts = folder.with_name(f"{folder.name}.out"), folder.with_name(f"{folder.name}.err")
+    kept, streams, limits = [os.dup(1), os.dup(2)], (sys.stdout, sys.stderr), resource.getrlimit(resource.RLIMIT_AS)
+    used = int(Path("/proc/self/statm").read_text().split()[0]) * resource.getpagesize()
     code = 99
     try:
-        signal.signal(signal.SIGALRM, signal.SIG_DFL)
-        signal.alarm(SECONDS)
         os.chdir(folder)
-        for path, stream in ((out, 1), (err, 2)):
-            os.dup2(os.open(path, os.O_WRONLY | os.O_CREAT | os.O_TRUNC), stream)
-        sys.stdout, sys.stderr = (
-            os.fdopen(stream, "w", encoding="utf-8", errors="surrogateescape") for stream in (1, 2)
-        )
-        used = int(Path("/proc/self/statm").read_text().split()[0]) * resource.getpagesize()
-        resource.setrlimit(resource.RLIMIT_AS, (used + room, used + room))
-        resource.setrlimit(resource.RLIMIT_CORE, (0, 0))
-        warnings.resetwarnings()
-        warnings.simplefilter("default")
-        sys.argv = ["gol-decouple", *arguments]
+        for stream, path in zip((1, 2), texts, strict=True):
+            opened = os.open(path, os.O_WRONLY | os.O_CREAT | os.O_TRUNC)
+            os.dup2(opened, stream)
+            os.close(opened)
+        sys.stdout, sys.stderr = (io.TextIOWrapper(io.FileIO(number, "w", closefd=False), **_TEXT) for number in (1, 2))
+        resource.setrlimit(resource.RLIMIT_AS, (used + room, limits[1]))
+        sys.argv = ["gol-decouple", *map(str, arguments)]
         code = main()
     except BaseException:
         traceback.print_exc()
     finally:
+        resource.setrlimit(resource.RLIMIT_AS, limits)
         for stream in (sys.stdout, sys.stderr):
             stream.flush()
-        os._exit(code)
+        sys.stdout, sys.stderr = streams
+        for stream, before in zip((1, 2), kept, strict=True):
+            os.dup2(before, stream)
+            os.close(before)
+    return Ended(code, *(path.read_text(errors="replace") for path in texts))
 
 
 def snapshot(*folders: Path) -> dict[str, str]:
@@ -144,7 +183,7 @@ def faults_of(case: Case, folder: Path, good: Good) -> list[str]:
     """What was wrong with how the program took a bad input; nothing, as it should be."""
     arguments = case.make(folder, good)
     before = snapshot(folder)
-    ended = run_apart(folder, arguments)
+    ended = _run(folder, arguments)
     faults = []
     if ended.code not in case.codes:
         faults.append(f"ended with {ended.code}, not {case.codes}")

@@ -14,7 +14,7 @@ from typing import Any
 import numpy as np
 import torch
 from hostile import GIGABYTE, Corpus, Good, Payload, payload
-from hostile_images import HARMLESS, flipped
+from hostile_images import flipped
 from hostile_npz import bomb
 
 CHECKPOINTS = Corpus()
@@ -27,7 +27,7 @@ def checkpoint(
     codes: tuple[int, ...] = (2,),
     says: str = "",
 ) -> None:
-    """A case: stage one loads this checkpoint; where `content` returns None, it wrote the file itself."""
+    """A case: stage one loads this checkpoint; or `content` writes the file itself, and returns None."""
 
     def make(folder: Path, good: Good) -> list[Any]:
         path = folder / f"theirs{suffix}"
@@ -304,4 +304,3 @@ for _name, _data in {
     ),
 }.items():
     checkpoint(_name, ".safetensors", lambda _, data=_data: data)
-assert HARMLESS

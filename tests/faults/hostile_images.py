@@ -124,8 +124,8 @@ image(
     "png",
     HARMLESS,
 )
-image("png of a text bomb", lambda: png(8, 8, b"", _chunk(b"zTXt", b"a\0\0" + zlib.compress(bytes(2**27)))), "png")
-image("png of a profile bomb", lambda: png(8, 8, b"", _chunk(b"iCCP", b"a\0\0" + zlib.compress(bytes(2**27)))), "png")
+image("png of a text bomb", lambda: png(8, 8, b"", _chunk(b"zTXt", b"a\0\0" + zlib.compress(bytes(2**26)))), "png")
+image("png of a profile bomb", lambda: png(8, 8, b"", _chunk(b"iCCP", b"a\0\0" + zlib.compress(bytes(2**26)))), "png")
 image("png of a chunk that claims 2 GB", lambda: png(8, 8)[:33] + struct.pack(">I", 2**31 - 1) + b"IDAT", "png")
 image("png without data", lambda: png(8, 8).replace(b"IDAT", b"iDAT"), "png")
 image("gif of 65,535 x 65,535", lambda: gif(65_535, 65_535, 1), "gif")

@@ -125,7 +125,9 @@ data(
 )
 data(
     "packed by a method that is not known",
-    lambda path, _: path.write_bytes(re.sub(rb"(?s)(PK\3\4....|PK\1\2......)..", rb"\g<1>\x63\0", _WHOLE)),
+    lambda path, _: path.write_bytes(
+        re.sub(rb"(?s)(PK\x03\x04....|PK\x01\x02......)..", lambda found: found[1] + b"\x63\0", _WHOLE)
+    ),
 )
 data("in lzma", lambda path, _: path.write_bytes(zipped(images(), zipfile.ZIP_LZMA)), (0,))
 members("of objects", train_labels=lambda folder: of_shape("(4,)", "|O", payload(folder, 4)))

@@ -6,7 +6,7 @@ from pathlib import Path
 from typing import Any
 
 from hostile import Corpus, Good
-from hostile_images import HARMLESS, encoded
+from hostile_images import encoded
 
 TEXTS = Corpus()
 _GOOD = b"a/1.png 0\nb/1.png 1\n"
@@ -72,9 +72,9 @@ a_list("of empty lines", b"\n" * 10_000)
 a_list("with zero bytes", b"a/1.png\0 0\n" + _GOOD, says="zero bytes")
 a_list("of noise", bytes(range(1, 256)) * 50)
 a_list("in UTF-16", _GOOD.decode().encode("utf-16"))
-a_list("of one line of 5 MB", b"a" * 5_000_000 + b"\n")
-a_list("of one path of 5 MB", b"a/" * 2_500_000 + b"x.png 0\n" + _GOOD)
-a_list("of spaces", b" " * 3_000_000 + b"x\n" + _GOOD)
+a_list("of one line of a million letters", b"a" * 1_000_000 + b"\n")
+a_list("of one path of a million letters", b"a/" * 500_000 + b"x.png 0\n" + _GOOD)
+a_list("of spaces", b" " * 500_000 + b"x\n" + _GOOD)
 a_list("with escape sequences", b"\x1b[2J\x1b[31m/1.png 0\n" + _GOOD)
 a_list("with an 8-bit escape", "\x9b2J/1.png 0\n".encode() + _GOOD)
 a_list("with a bell and a backspace", b"a/\x07\x08.png 0\n" + _GOOD)
@@ -102,7 +102,7 @@ _named("too few", "class_names", b"one\n")
 _named("too many", "class_names", b"x\n" * 100_000)
 _named("of zero bytes", "class_names", b"one\0\ntwo\n")
 _named("with escape sequences", "class_names", b"\x1b[31mone\ntwo\x1b]0;x\x07\n", (0,))
-_named("of 5 MB each", "class_names", b"x" * 5_000_000 + b"\n" + b"y" * 5_000_000, (0,))
+_named("of 5 MB each", "class_names", b"x" * 1_000_000 + b"\n" + b"y" * 1_000_000, (0,))
 _named("not in UTF-8", "class_names", b"\xff\n\xfe\n", (0,))
 _named("with labels twice", "class_names", b"0 one\n0 two\n", (0,))
 _named("of nothing", "skip", b"", (0,))
@@ -110,7 +110,7 @@ _named("above the root", "skip", b"../../x.png\n/etc/passwd\ta\n", (0,))
 _named("with escape sequences", "skip", b"\x1b[2Jx.png\tno\n", (0,))
 _named("of everything", "skip", _GOOD.replace(b" 0", b"\tx").replace(b" 1", b"\tx"))
 _named("of zero bytes", "skip", b"\0")
-_named("of one line of 5 MB", "skip", b"../" * 1_700_000, (0,))
+_named("of one line of a million letters", "skip", b"../" * 300_000, (0,))
 _named("of noise", "skip", bytes(range(1, 256)) * 50, (0,))
 
 
@@ -150,11 +150,11 @@ config("of a name that is a path", _START.replace(b'"x"', b'"../../x"') + b'kind
 config("of a name with escape sequences", _START.replace(b'"x"', b'"\\u001b[2J"') + b'kind = "digits"\n')
 config("of an unknown key with escape sequences", b'"\\u001b[31m" = 1\n' + _START + b'kind = "digits"\n')
 config("of a value with escape sequences", _START + b'kind = "\\u001b[31m"\n')
-config("of a value of 5 MB", _START + b'kind = "' + b"x" * 5_000_000 + b'"\n')
+config("of a value of a million letters", _START + b'kind = "' + b"x" * 1_000_000 + b'"\n')
 config("of a list where text should be", _START + b'kind = [["digits"]]\n')
 config("of sections where values should be", b"[name.x]\n[seed.y]\n[stage1.lr.z]\n")
 config("of values where sections should be", b"stage1 = 1\ndata = []\nbackbone = false\n")
-config("of a hundred thousand keys", b"".join(b"k%d = 1\n" % n for n in range(100_000)))
+config("of twenty thousand keys", b"".join(b"k%d = 1\n" % n for n in range(20_000)))
 config(
     "of a backbone that would be fetched",
     _START.replace(b'"resnet32"', b'"timm:hf-hub:evil/model"') + b'kind = "digits"\n',
@@ -219,4 +219,3 @@ _stage2(
 )
 _stage2("of lists in lists", "stage2.lr=" + "[" * 20_000 + "]" * 20_000)
 _stage2("of another section", "stage1.lr=1")
-assert HARMLESS
