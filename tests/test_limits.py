@@ -21,7 +21,7 @@ from gol_decouple.limits import LIMITS, PIXELS, TEXT_BYTES
 from gol_decouple.toml_texts import parse_toml
 from gol_decouple.zipped_arrays import read_arrays
 
-DOCUMENT = Path(__file__).resolve().parents[1] / "docs" / "reliability.d" / "H6.md"
+DOCUMENT = Path(__file__).resolve().parents[1] / "docs" / "reliability.md"
 
 
 @pytest.mark.parametrize("limit", LIMITS, ids=lambda limit: limit.name)
