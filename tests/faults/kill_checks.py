@@ -162,7 +162,9 @@ def progress(runs: Path) -> dict[str, float]:
     for folder in (*runs.glob("*/stage2/*/"), *runs.glob("*/candidates/*/")):
         state = folder / "state.safetensors"
         if (folder / "manifest.json").exists():
-            told[str(folder)] = DONE
+            # Being killed as its state was to be removed, it is evaluated again, and not trained.
+            manifest = json.loads((folder / "manifest.json").read_text(encoding="utf-8"))
+            told[str(folder)] = len(manifest.get("history", [])) or DONE
         elif state.exists():
             with safe_open(state, "np") as file:
                 told[str(folder)] = len(json.loads(file.metadata()["history"]))

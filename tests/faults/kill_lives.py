@@ -74,7 +74,7 @@ class Start:
     """One start of the program: what it was told to die of, and what became of it.
 
     Attributes:
-        seen: its operations on files, by their names; None if it did not come to its end.
+        seen: its operations on files, by their names; None if it did not come to the end of its work.
     """
 
     arguments: Sequence[str]

@@ -65,6 +65,11 @@ class Moments:
         builtins.open = io.open = self._opening("open", io.open)
         fcntl.flock = self._before("flock", fcntl.flock)
 
+    def end(self) -> dict[str, int]:
+        """Send no more; how many operations of each kind there were."""
+        self._strokes.clear()
+        return dict(self.seen)
+
     def _watch_libraries(self) -> None:
         import h5py
         import safetensors.torch

@@ -72,11 +72,12 @@ def run_here(request: dict[str, Any], told: int) -> NoReturn:
         os.dup2(os.open(path, os.O_RDWR | os.O_CREAT, 0o666), stream)
     sys.argv = Arguments(["gol-decouple", *request["arguments"]], told)
     moments = Moments([Stroke(**stroke) for stroke in request["strokes"]] if request["by_moments"] else [])
+    seen = os.open(request["seen"], os.O_WRONLY | os.O_CREAT, 0o666)
     moments.watch()
+    tell_of_the_end(moments, seen)
     code = 1
     try:
         code = main()
-        Path(request["seen"]).write_text(json.dumps(moments.seen), encoding="utf-8")
         atexit._run_exitfuncs()
     except BaseException:
         traceback.print_exc()
@@ -84,6 +85,18 @@ def run_here(request: dict[str, Any], told: int) -> NoReturn:
     for stream in (sys.stdout, sys.stderr):
         stream.flush()
     os._exit(code)
+
+
+def tell_of_the_end(moments: Moments, seen: int) -> None:
+    """Write to `seen` what was counted as soon as the program leaves signals to the system: it is done then."""
+    real, process = signal.signal, os.getpid()
+
+    def watched(number: int, handler: Any) -> Any:
+        if handler is signal.SIG_DFL and number == signal.SIGTERM and os.getpid() == process:
+            os.pwrite(seen, json.dumps(moments.end()).encode(), 0)
+        return real(number, handler)
+
+    signal.signal = watched
 
 
 def wait(process: int, ready: int, strokes: list[Stroke]) -> dict[str, Any]:
