@@ -15,7 +15,7 @@ from hostile_json import JSON
 from hostile_npz import NPZ
 from hostile_texts import TEXTS
 
-LEAST = 200
+LEAST = 765
 CASES = IMAGES.cases | TEXTS.cases | JSON.cases | NPZ.cases | HDF5.cases | CHECKPOINTS.cases
 
 
