@@ -82,6 +82,8 @@ def check_kinds(row: Mapping[str, Any]) -> None:
     for name, (told, fits) in _NEEDED.items():
         if not fits(row[name]):
             raise TypeError(f"{name} is {row[name]!r:.50}, expected {told}")
+    if row["test_settings"] is None and row["top1"] is None and any(row[name] is not None for name in ACCURACIES):
+        raise TypeError("it has accuracies of classes and no top1")
     for name, (told, fits) in _OR_NONE.items():
         if row[name] is not None and not fits(row[name]):
             raise TypeError(f"{name} is {row[name]!r:.50}, expected {told}")

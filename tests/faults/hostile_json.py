@@ -255,6 +255,7 @@ for _key in (
 ):
     for _kind, _value in {"null": None, "lists": [["x"]], "an object": {"x": {}}, "a number": -1.5}.items():
         _manifest(f"has {_key} that is {_kind}", _set(_key, to=_value), HARMLESS)
+_manifest("has accuracies of classes alone", _set("metrics", "top1", to=None))
 _manifest("has top1 of NaN", _set("metrics", "top1", to=b"NaN"))
 _manifest("has top1 of infinity", _set("metrics", "top1", to=b"1e999"))
 _manifest("has top1 that is a text", _set("metrics", "top1", to="\x1b[31m99"))

@@ -17,7 +17,7 @@ from hostile_texts import TEXTS
 
 from gol_decouple.targets import find_target, stage2_settings
 
-LEAST = 200
+LEAST = 765
 CASES = IMAGES.cases | TEXTS.cases | JSON.cases | NPZ.cases | HDF5.cases | CHECKPOINTS.cases
 
 
