@@ -27,7 +27,7 @@ ROWS = (
     ("activations",),
     ("methods", "bootstrap", "predictions", "metrics", "class_stats", "schedules"),
     ("belonging", "targets"),
-    ("config", "runs", "distributed", "runtime", "sealed_tensors", "determinism", "provenance"),
+    ("config", "runs", "distributed", "runtime", "lanes", "sealed_tensors", "determinism", "provenance"),
     ("settings", "progress", "files", "zip_files", "stopping", "launch", "locks", "zipped_arrays", "toml_texts"),
     ("detector_settings",),
     ("setting_types",),

@@ -8,6 +8,7 @@ from typing import ClassVar
 import torch
 from torch.nn import functional as F
 
+from gol_decouple import lanes
 from gol_decouple.classifiers.applied import Alignment, Classifier
 from gol_decouple.errors import InputError
 
@@ -57,7 +58,7 @@ class ByWeights(Trained):
         return product(x, *self.weights(trained), out)
 
     def gradient(self, trained: torch.Tensor, x: torch.Tensor, slopes: torch.Tensor) -> torch.Tensor:
-        return self.chain(trained, torch.bmm(slopes.to(x.dtype).mT, x).float(), slopes.sum(1))
+        return self.chain(trained, lanes.product(_in(x.dtype, slopes).mT, x).float(), slopes.sum(1))
 
     def classifier(self, trained: torch.Tensor, position: int) -> Classifier:
         weight, bias = (part[position].cpu().clone() for part in self.weights(trained))
@@ -66,9 +67,15 @@ class ByWeights(Trained):
 
 def product(x: torch.Tensor, weight: torch.Tensor, bias: torch.Tensor, out: torch.Tensor) -> torch.Tensor:
     """x W^T + b in `out` [K, B, C], multiplied in the dtype of x [K, B, D]."""
+    weight = _in(x.dtype, weight)
     if x.dtype is torch.float32:
         return torch.baddbmm(bias.unsqueeze(1), x, weight.mT, out=out)
-    return torch.add(torch.bmm(x, weight.to(x.dtype).mT), bias.unsqueeze(1), out=out)
+    return torch.add(lanes.product(x, weight.mT), bias.unsqueeze(1), out=out)
+
+
+def _in(dtype: torch.dtype, parts: torch.Tensor) -> torch.Tensor:
+    """What is multiplied, [K, ...]."""
+    return lanes.in_lanes(parts.to(dtype))
 
 
 class Linear(ByWeights):
@@ -158,8 +165,9 @@ class DisAlign(Trained):
         # What the gradient needs of the forward pass, which the loss overwrites.
         own_weight, own_bias = self.fixed
         self._plain = product(x, own_weight, own_bias, torch.empty_like(out))
-        of_confidence = torch.bmm(x, weight.to(x.dtype).unsqueeze(2)).float() + bias.unsqueeze(1)
-        self._confidence = of_confidence.sigmoid_()
+        # A row times a matrix, and no sigmoid_: of several classifiers, both are rounded as of each one alone.
+        of_confidence = lanes.product(_in(x.dtype, weight).unsqueeze(1), x.mT).mT.float() + bias.unsqueeze(1)
+        self._confidence = F.logsigmoid(of_confidence).exp_()
         self._change = torch.addcmul(shift.unsqueeze(1), self._plain, scale.unsqueeze(1) - 1.0)
         return torch.addcmul(self._plain, self._confidence, self._change, out=out)
 
@@ -167,7 +175,7 @@ class DisAlign(Trained):
         confidence = self._confidence
         of_change = slopes * confidence
         steep = (slopes * self._change).sum(2, keepdim=True) * confidence * (1.0 - confidence)
-        of_weight = torch.bmm(steep.to(x.dtype).mT, x).float().squeeze(1)
+        of_weight = lanes.product(_in(x.dtype, steep).mT, x).float().squeeze(1)
         return torch.cat([(of_change * self._plain).sum(1), of_change.sum(1), of_weight, steep.sum(1)], dim=1)
 
     def classifier(self, trained: torch.Tensor, position: int) -> Classifier:

@@ -2,10 +2,13 @@
 
 from __future__ import annotations
 
+import math
 from collections.abc import Callable
 
 import torch
 from torch.nn import functional as F
+
+from gol_decouple.lanes import LANES
 
 # Logits that are worked on at a time: their intermediate values stay in a core's cache, and small enough for the
 # allocator to use the same memory again, where larger ones come back from the system page by page.
@@ -39,7 +42,7 @@ def one_vs_all_(
     column = column.clamp(max=logits.shape[1] - 1) if background else column
     cost, slope = positives(logits.gather(1, column), column)
     losses = []
-    rows = max(1, AT_ONCE // logits.shape[1]) if logits.device.type == "cpu" else max(1, len(logits))
+    rows = _rows_at_once(logits.shape[1]) if logits.device.type == "cpu" else max(1, len(logits))
     for start in range(0, len(logits), rows):
         part = slice(start, start + rows)
         slopes, at = logits[part], column[part]
@@ -51,3 +54,9 @@ def one_vs_all_(
             entries.scatter_(1, at, own)
         losses.append(costs.sum(1))
     return torch.cat(losses)
+
+
+def _rows_at_once(columns: int) -> int:
+    """So many that nothing is left over (see `lanes`): where in a batch a sample is makes no difference."""
+    step = LANES // math.gcd(LANES, columns)
+    return max(1, AT_ONCE // columns // step) * step

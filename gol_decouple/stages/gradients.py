@@ -9,6 +9,7 @@ from pathlib import Path
 
 import torch
 
+from gol_decouple import lanes
 from gol_decouple.errors import InputError
 from gol_decouple.files import write_text
 
@@ -43,7 +44,7 @@ class GradientMass:
         # A row's own class is no negative of it; background has none.
         sizes.scatter_(2, own, sizes.gather(2, own) * ~is_class.unsqueeze(2))
         kinds = torch.stack([is_class, ~is_class], dim=1).to(sizes.dtype)
-        self.sums[:, 1:] += torch.bmm(kinds, sizes)
+        self.sums[:, 1:] += lanes.product(kinds, sizes)
 
 
 def write_gradients(folder: Path, epochs: torch.Tensor, background: bool) -> None:

@@ -9,6 +9,7 @@ from torch.nn import functional as F
 
 from gol_decouple import classifiers
 from gol_decouple.classifiers import Classifier
+from gol_decouple.lanes import LANES, in_lanes
 from gol_decouple.losses import Loss
 from gol_decouple.methods import Method
 from gol_decouple.stages.gradients import GradientMass
@@ -21,6 +22,10 @@ class Stack:
 
     Momentum SGD as PyTorch writes it: v <- m v + g, W <- W - lr v, with the gradient of each one's own mean loss.
     Where nothing comes between, g is added to v by the matrix product that makes it.
+
+    On one thread of a CPU, each comes out bit by bit as it would alone, since what belongs to it begins where a CPU
+    begins to work on several numbers at a time (see `lanes`). To that end the logits have some more rows than the
+    batch, which are not used.
 
     Attributes:
         trained, velocity: float32 [K, P], what is trained of each; for linear ones its weight [C, D] and bias [C].
@@ -44,8 +49,8 @@ class Stack:
         weight, bias = (torch.stack(parts).to(device) for parts in zip(*starts, strict=True))
         self._columns = weight.shape[1]
         self._classifiers = makes(method)(weight, bias)
-        self.trained = self._classifiers.initial
-        self.velocity = torch.zeros_like(self.trained)
+        self.trained = in_lanes(self._classifiers.initial)
+        self.velocity = in_lanes(torch.zeros_like(self.trained))
         self._prepare()
 
     def classifier(self, position: int) -> Classifier:
@@ -59,7 +64,7 @@ class Stack:
 
     def keep(self, positions: list[int]) -> None:
         """Drop all but those at `positions`."""
-        self.trained, self.velocity = self.trained[positions], self.velocity[positions]
+        self.trained, self.velocity = in_lanes(self.trained[positions]), in_lanes(self.velocity[positions])
         self._classifiers.keep(positions)
         self._prepare()
 
@@ -89,7 +94,7 @@ class Stack:
         self.loss_sums = torch.zeros(count, device=device)
         self.gradients = None if self._gradients_of is None else GradientMass(count, self._gradients_of, device)
         # The same memory in every step: new memory comes from the system page by page.
-        self._logits = torch.empty(count * self._batch_size * self._columns, device=device)
+        self._logits = torch.zeros(count * self._rows(self._batch_size) * self._columns, device=device)
         self._ones = torch.ones(1, 1, self._batch_size, device=device).expand(count, -1, -1)
         self._replay = Replay(self._step)
 
@@ -100,16 +105,26 @@ class Stack:
         minus_lr: torch.Tensor,
         generator: torch.Generator | None = None,
     ) -> None:
-        size = (len(self.trained), labels.shape[1])
+        count, batch_size = len(self.trained), labels.shape[1]
         x = F.normalize(x, dim=2) if self._classifiers.normalise else x
-        x, labels = x.expand(size[0], -1, -1), labels.expand(size)
-        logits = self._logits[: labels.numel() * self._columns].view(*size, -1)
-        self._classifiers.logits(self.trained, x, logits)
+        x = in_lanes(x).expand(count, -1, -1)
+        rows = self._rows(batch_size)
+        labels = F.pad(labels, (0, rows - batch_size)).expand(count, -1)
+        logits = self._logits[: labels.numel() * self._columns].view(count, rows, -1)
+        of_batch = logits[:, :batch_size]
+        self._classifiers.logits(self.trained, x, of_batch)
         losses = self._loss.per_sample_(logits.flatten(0, 1), labels.flatten(), generator)
-        self.loss_sums += losses.view(size).sum(1)
+        self.loss_sums += losses.view(count, rows)[:, :batch_size].sum(1)
         if self.gradients is not None:
+            logits[:, batch_size:] = 0.0
             self.gradients.add(logits, labels)
-        self._descend(x, logits, minus_lr)
+        self._descend(x, of_batch, minus_lr)
+
+    def _rows(self, batch_size: int) -> int:
+        """Rows of logits for a batch; a loss that looks at all of them has no others."""
+        if self._loss.random or not self._loss.independent:
+            return batch_size
+        return -(-batch_size // LANES) * LANES
 
     def _descend(self, x: torch.Tensor, slopes: torch.Tensor, minus_lr: torch.Tensor) -> None:
         """Move what is trained, given features [K, B, D] and the losses' gradients in the logits [K, B, C]."""
