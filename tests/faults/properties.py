@@ -10,8 +10,8 @@ from hypothesis import HealthCheck, given, settings
 from hypothesis import strategies as st
 
 # For `@pytest.mark.parametrize("examples", EXAMPLES)`.
-EXAMPLES = (60, pytest.param(3000, marks=pytest.mark.slow))
-FEWER = (25, pytest.param(600, marks=pytest.mark.slow))
+EXAMPLES = (40, pytest.param(3000, marks=pytest.mark.slow))
+FEWER = (15, pytest.param(600, marks=pytest.mark.slow))
 
 NUMBERS = st.one_of(st.integers(), st.floats(), st.sampled_from([0, -1, 1, 2**31, 2**63, 2**64, 10**400, 1e308]))
 SCALARS = st.one_of(st.none(), st.booleans(), NUMBERS, st.text(max_size=8))
