@@ -94,17 +94,18 @@ def _remove_left_behind(path: Path) -> None:
 
 def publish(temporary: Path, path: Path) -> None:
     """Sync `temporary`, rename it to `path`, and sync the folder, so that a crash leaves the old file or the new."""
-    descriptor = os.open(temporary, os.O_RDONLY)
+    sync(temporary)
+    os.replace(temporary, path)
+    sync(path.parent)
+
+
+def sync(path: Path) -> None:
+    """Wait until a file, or the names in a folder, are on the disk."""
+    descriptor = os.open(path, os.O_RDONLY)
     try:
         os.fsync(descriptor)
     finally:
         os.close(descriptor)
-    os.replace(temporary, path)
-    folder = os.open(path.parent, os.O_RDONLY)
-    try:
-        os.fsync(folder)
-    finally:
-        os.close(folder)
 
 
 @contextmanager

@@ -383,7 +383,7 @@ def test_a_start_that_was_killed_once_its_features_were_there_leaves_no_log(
     ("more", "hint"),
     [
         ([], "run the same command again: it continues where it was"),
-        (["--overwrite"], "run the same command again without --overwrite: it continues where it was"),
+        (["--overwrite"], "run the same command again: it trains all of it again"),
     ],
 )
 def test_how_to_continue_does_not_throw_away_what_is_done(

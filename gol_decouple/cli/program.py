@@ -55,10 +55,8 @@ def main() -> int:
         return _fail(InputError(message[0].lower() + message[1:], f"{where} --help"))
     except (KeyboardInterrupt, _Terminated) as stop:
         _raise_no_more()
-        again = "run the same command again" + (" without --overwrite" if "--overwrite" in sys.argv else "")
-        continues = not ONE_GO & set(sys.argv[1:2])
         if _is_main_process():  # of several processes, which are stopped together, one tells
-            _print_error("stopped", f"{again}: it continues where it was" if continues else None)
+            _print_error("stopped", None if ONE_GO & set(sys.argv[1:2]) else _how_to_continue())
         return _leave(143 if isinstance(stop, _Terminated) else 130)
     except Exception as error:
         failure = error if isinstance(error, GolDecoupleError) else machine_failure(error, *sys.argv[1:2])
@@ -109,6 +107,14 @@ def _raise_no_more() -> None:
     for number in (signal.SIGTERM, signal.SIGINT):
         if signal.getsignal(number) is not signal.SIG_IGN:
             signal.signal(number, signal.SIG_DFL)
+
+
+def _how_to_continue() -> str:
+    if "--overwrite" not in sys.argv:
+        return "run the same command again: it continues where it was"
+    if sys.argv[1:2] == ["stage2"]:  # without --overwrite, it would keep what it has not come to
+        return "run the same command again: it trains all of it again"
+    return "run the same command again without --overwrite: it continues where it was"
 
 
 def _is_main_process() -> bool:

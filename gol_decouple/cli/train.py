@@ -145,7 +145,10 @@ def stage2(
         to_stderr().say(f"next: {report}")
         print_report(folders, runs_dir, Format.table)
         return
-    print_report([each for each in folders if each.is_dir()], runs_dir, Format.table)
+    try:
+        print_report([each for each in folders if each.is_dir()], runs_dir, Format.table)
+    except InputError as error:
+        to_stderr().warn(error.message)
     raise failed
 
 

@@ -24,6 +24,7 @@ from gol_decouple.stages.belonging import load_tensors
 from gol_decouple.stages.classifier_file import CLASSIFIER
 from gol_decouple.stages.finding import find_retrained
 from gol_decouple.stages.gradients import GRADIENTS, read_gradients
+from gol_decouple.stages.rerun import RERUN
 from gol_decouple.stages.restored import read_classes, retrained
 from gol_decouple.stages.states import STATE, read_state
 from gol_decouple.stages.training_log import LOG, seconds_of
@@ -87,8 +88,10 @@ def _classifier(path: Path) -> str:
     except InputError:
         return _tensors(path)
     size = runs.read_manifest(folder)["features"].get("size")
+    if not isinstance(size, int):
+        return _tensors(path)
     found = find_retrained(folder.parent.parent, folder)
-    classifier, _ = retrained(found, (len(train_counts(row)), int(size)))
+    classifier, _ = retrained(found, (len(train_counts(row)), size))
     return f"{list(classifier.weight.shape)}"
 
 
@@ -142,6 +145,8 @@ MEMBERS: dict[str, tuple[str, Callable[[Path], str]]] = {
     GRADIENTS: ("gradients", _gradients),
     runs.CHOICE: ("choice of settings", _choice),
     runs.TUNING: ("what was tried", _json),
+    belonging.RECORD: ("record of features", _json),
+    RERUN: ("what a rerun compared", _json),
     runs.CHECKPOINT: ("what was loaded", _json),
 }
 

@@ -16,7 +16,7 @@ from gol_decouple.data.annotated import AnnotatedDataset
 from gol_decouple.data.images import ImageFiles
 from gol_decouple.data.lvis import load_annotated
 from gol_decouple.errors import InputError, few
-from gol_decouple.files import disk_errors, file_sha256, read_json, write_text
+from gol_decouple.files import file_sha256, read_json, write_text
 from gol_decouple.progress import Progress
 from gol_decouple.settings import Config, DataConfig
 from gol_decouple.stages.belonging import open_own
@@ -63,16 +63,20 @@ def check_checkpoint(folder: Path, checkpoint: str | Path | None, progress: Prog
 def take_stage2_settings(folder: Path, config: Config, progress: Progress) -> None:
     """Give a run the stage-two settings of a config that is otherwise its own, and tell what they are.
 
+    One that is not finished is about to be given the whole config, once no other process works on it.
+
     Raises:
         InputError: settings that no method has.
+        EnvironmentFailure: another process works on the run.
     """
     stored = load_config(str(folder / runs.CONFIG))
     if not (differ := differing_stage2_settings(stored, config)):
         return
     methods.configured("softmax", runs.method_settings(config), background=config.detector is not None)
-    with disk_errors(folder):
-        changed = stored.model_copy(update={"stage2": config.stage2, "methods": config.methods})
-        write_text(folder / runs.CONFIG, to_toml(changed))
+    if runs.is_finished(folder):
+        with runs.working_on(folder):
+            changed = stored.model_copy(update={"stage2": config.stage2, "methods": config.methods})
+            write_text(folder / runs.CONFIG, to_toml(changed))
     progress.say(f"{folder} takes new settings of stage two, which change no feature: {'; '.join(differ)}")
 
 

@@ -12,7 +12,7 @@ from dataclasses import dataclass, replace
 from pathlib import Path
 
 from gol_decouple import runs
-from gol_decouple.features import open_features
+from gol_decouple.features import open_features, verify
 from gol_decouple.files import read_json, write_json
 from gol_decouple.progress import Progress
 from gol_decouple.stages.classifier import Finals, open_work
@@ -71,6 +71,7 @@ def _repeat_pass(
     file = None if annotations is None else Path(annotations["path"])
     sets, grid = [[job.method] for job in jobs.values()], [memory_of(manifests, features)]
     work = open_work(target, sets, grid, device, progress, file)
+    verify(work.features, progress)
     work = replace(work, target=replace(target, folder=out))
     samples, finals = samples_of(manifests[0], features), Finals(work)
     for stacks in _rounds(recorded):

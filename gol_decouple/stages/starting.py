@@ -13,6 +13,7 @@ from gol_decouple.backbones.checkpoint_settings import detector_settings
 from gol_decouple.backbones.checkpoints import Match
 from gol_decouple.backbones.detector_facts import metadata
 from gol_decouple.distributed import World
+from gol_decouple.errors import EnvironmentFailure
 from gol_decouple.files import file_sha256, write_json
 from gol_decouple.progress import SILENT, Progress
 from gol_decouple.settings import Config
@@ -52,7 +53,9 @@ def begin(stack: ExitStack, folder: Path, config: Config, match: Match | None, o
     """
     stack.enter_context(runs.working_on(folder))
     # Until now, another process may have begun a run of the same name, and ended.
-    runs.open_run(config, folder.parent, overwrite, SILENT)
+    _, finished = runs.open_run(config, folder.parent, overwrite, SILENT)
+    if finished:
+        raise EnvironmentFailure(f"another process has just finished {folder}", "the same command now keeps it")
     if match is not None and not overwrite:
         check_checkpoint(folder, match.path, SILENT)
     runs.create_run(folder, config, overwrite)

@@ -11,8 +11,9 @@ import torch
 from torch import nn
 
 from gol_decouple import belonging
+from gol_decouple.backbones.pickle_outline import look_through
 from gol_decouple.errors import InputError, machine_failure
-from gol_decouple.files import atomic_path, publish
+from gol_decouple.files import atomic_path, publish, sync
 from gol_decouple.progress import Progress
 from gol_decouple.stages.averaging import MovingAverage
 from gol_decouple.zip_files import damaged_entry
@@ -79,7 +80,8 @@ def save_state(folder: Path, state: State) -> None:
     last = folder / LAST
     with atomic_path(last) as temporary:
         torch.save(state, temporary)
-        if last.exists():
+        sync(temporary)  # a disk that does not take it must show before anything else moves
+        if last.exists() and damaged_entry(last) is None:  # nothing damaged takes the place of what was continued from
             publish(last, folder / PREVIOUS)
 
 
@@ -136,6 +138,10 @@ def read_checkpoint(path: Path) -> State:
     damaged = damaged_entry(path)
     if damaged is not None:
         raise InputError(f"{path} is damaged and left aside ({damaged})")
+    try:
+        look_through(path)
+    except InputError as error:
+        raise InputError(f"{path} is damaged and left aside ({error.message})", error.hint) from None
     try:
         state = torch.load(path, map_location="cpu", weights_only=True)
     except Exception as error:  # what it raises of an archive with anything else in it has no end
