@@ -156,16 +156,17 @@ def test_killed_between_two_states(tmp_path: Path, stage2: Stage2, monkeypatch: 
     four = {"names": ["softmax", "gumbel"], "seeds": [0, 1]}
     stage2(tmp_path / "whole", **four)
     written: list[Path] = []
+    write = sealed_tensors.write
 
     def save(tensors: dict[str, torch.Tensor], path: Path, metadata: dict[str, str] | None = None) -> None:
         written.append(path)
         path.write_bytes(b"half")
         if len(written) == 2 * 4 + 2:
             raise Stopped
-        save_file(tensors, path, metadata)
+        write(tensors, path, metadata)
 
     with monkeypatch.context() as patch:
-        patch.setattr(sealed_tensors, "save_file", save)
+        patch.setattr(sealed_tensors, "write", save)
         stage2(tmp_path / "stopped", **four, stop_after=5, killed=True)
     assert [names_of_files(folder) for folder in folders(tmp_path / "stopped")] == [[STATE]] * 4
     said = stage2(tmp_path / "stopped", **four)
