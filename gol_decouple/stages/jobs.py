@@ -148,7 +148,7 @@ class Retrained:
         temperature: see `calibration.tempered`; None leaves scores as they are.
         metrics: top-1 metrics on test; None if there is no test split or `evaluate=False`.
         gradients: float64 [epochs, 3, C] (see `gradients.GradientMass`), if they were summed.
-        stack: what it was trained with as one stack, itself included, which decides how its last bits are rounded.
+        stack: what it was trained with as one stack, itself included; on several threads, last bits can depend on it.
     """
 
     classifier: Classifier

@@ -1,6 +1,6 @@
 """Training the classifiers of a finished run once more, each beside the same others as then.
 
-Which classifiers are trained as one stack decides where in memory each lies, and with that how its last bits are
+With more than one thread or in bfloat16, the classifiers that are trained as one stack can decide how last bits are
 rounded; what else is trained in the same pass does not.
 """
 
