@@ -1,7 +1,7 @@
 """Training the classifiers of a finished run once more, each beside the same others as then.
 
-With more than one thread, the classifiers that are trained as one stack decide where it is divided among the threads,
-and with that how last bits are rounded; what else is trained in the same pass does not.
+With more than one thread or in bfloat16, the classifiers that are trained as one stack can decide how last bits are
+rounded; what else is trained in the same pass does not.
 """
 
 from __future__ import annotations

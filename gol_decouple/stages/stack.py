@@ -23,9 +23,9 @@ class Stack:
     Momentum SGD as PyTorch writes it: v <- m v + g, W <- W - lr v, with the gradient of each one's own mean loss.
     Where nothing comes between, g is added to v by the matrix product that makes it.
 
-    On one thread of a CPU, each comes out bit by bit as it would alone, since what belongs to it begins where a CPU
-    begins to work on several numbers at a time (see `lanes`). To that end the logits have some more rows than the
-    batch, which are not used.
+    On one thread of a CPU, in float32, each comes out bit by bit as it would alone, since what belongs to it begins
+    where a CPU begins to work on several numbers at a time (see `lanes`). To that end the logits have some more rows
+    than the batch, which are not used.
 
     Attributes:
         trained, velocity: float32 [K, P], what is trained of each; for linear ones its weight [C, D] and bias [C].
@@ -107,11 +107,10 @@ class Stack:
     ) -> None:
         count, batch_size = len(self.trained), labels.shape[1]
         x = F.normalize(x, dim=2) if self._classifiers.normalise else x
-        x = in_lanes(x).expand(count, -1, -1)
-        rows = self._rows(batch_size)
-        labels = F.pad(labels, (0, rows - batch_size)).expand(count, -1)
-        logits = self._logits[: labels.numel() * self._columns].view(count, rows, -1)
-        of_batch = logits[:, :batch_size]
+        x, rows = in_lanes(x).expand(count, -1, -1), self._rows(batch_size)
+        labels = (F.pad(labels, (0, rows - batch_size)) if rows > batch_size else labels).expand(count, -1)
+        logits = self._logits[: count * rows * self._columns].view(count, rows, -1)
+        of_batch = logits[:, :batch_size] if rows > batch_size else logits
         self._classifiers.logits(self.trained, x, of_batch)
         losses = self._loss.per_sample_(logits.flatten(0, 1), labels.flatten(), generator)
         self.loss_sums += losses.view(count, rows)[:, :batch_size].sum(1)

@@ -42,7 +42,7 @@ def train_together(
 
     All see the same features in one pass an epoch. Those of one method that differ in learning rate or start share each
     batch, and so do methods with equal sampler, batch size, views and seeds; small classifiers are trained as stacks.
-    Each is what it would be alone, on one thread of a CPU bit by bit, else but for float32 rounding.
+    Each is what it would be alone, in float32 on one thread of a CPU bit by bit, else but for rounding.
 
     Args:
         jobs: of methods that are trained; the others are `closed_form`'s.

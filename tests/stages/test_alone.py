@@ -20,7 +20,7 @@ from gol_decouple.stages.stack import Stack
 MOST = 7
 # Features, classes and batch size, that of an epoch's last batch a third: products that are multiples of what a CPU
 # works on at a time, and none that is; and more logits than losses work on at a time.
-SHAPES = [(64, 10, 64), (5, 3, 37), (33, 21, 16), (5, 2001, 30)]
+SHAPES = [(64, 10, 64), (5, 3, 37), (33, 21, 16), (27, 51, 1), (29, 54, 4), (353, 4, 33), (5, 2001, 30)]
 CPU = torch.device("cpu")
 
 
@@ -80,7 +80,6 @@ def test_each_is_what_it_is_alone(name: str, own_batches: bool) -> None:
 @pytest.mark.parametrize(
     "settings",
     [
-        {"precision": "bfloat16"},
         {"weight_decay": 0.1},
         {"clip_norm": 0.05},
         {"classifier": "cosine", "classifier_params": {"learn_scale": True}},
