@@ -243,7 +243,7 @@ def test_a_disk_that_refuses_leaves_no_config_of_other_weights(
     def full(*_: Any, **__: Any) -> None:
         raise OSError(28, "No space left on device")
 
-    monkeypatch.setattr("gol_decouple.sealed_tensors.save_file", full)
+    monkeypatch.setattr("gol_decouple.sealed_tensors.save_bytes", full)
     outcome = run_cli("export", run, "--method", "crt", "--out", out, "--overwrite")
     assert (outcome.code, outcome.out) == (3, "")
     assert "error: the disk is full" in outcome.err

@@ -24,6 +24,7 @@ from gol_decouple.data.pictures import find_pictures
 from gol_decouple.detection.whole_detector import DetectorImage, detector_results
 from gol_decouple.errors import InputError
 from gol_decouple.predictions import Best, ImageDetections
+from gol_decouple.sealed_tensors import SEAL
 from gol_decouple.stages.classifier_file import load_classifier
 from gol_decouple.stages.detection_evaluation import DetectionEvaluation, _scorer
 from gol_decouple.stages.detector_prediction import detect_in_pictures, for_people
@@ -313,17 +314,20 @@ def test_what_is_damaged_is_refused(tmp_path: Path, run_cli: RunCli, run: Path, 
     (folders["seesaw"] / "manifest.json").write_text(json.dumps(told))
     refused = run_cli("predict", folders["seesaw"], images)
     assert_refused(refused, "does not tell the classifier's settings: 'image_counts'", "repeat gol-decouple stage2")
+    told = json.loads((copy / "manifest.json").read_text())
+    del told["features"]["backbone"]  # of which the weights have to be
+    (copy / "manifest.json").write_text(json.dumps(told))
     tensors = load_file(copy / "model.safetensors")
     mask = "roi_heads.mask_predictor.mask_fcn_logits"
     others = {f"{mask}.weight": tensors[f"{mask}.weight"][:2].clone(), f"{mask}.bias": tensors[f"{mask}.bias"][:2]}
     save_file({**tensors, **{name: part.clone() for name, part in others.items()}}, copy / "model.safetensors")
     refused = run_cli("predict", copy, images)
-    assert_refused(refused, f"{mask}.bias, {mask}.weight are not there, or for another number", "repeat stage one")
+    assert_refused(refused, f"{mask}.bias, {mask}.weight are not there, or for another number", "gol-decouple stage1")
     opened, config = features.open(run / "features.h5"), load_config(str(run / "config.toml"))
     with pytest.raises(InputError, match=rf"{mask}.bias, {mask}.weight are not there"):
         DetectionEvaluation(opened, config, copy, None, CPU).evaluate(tmp_path, opened.classifier, SOFTMAX)
     (copy / "model.safetensors").write_bytes(b"none")
-    assert_refused(run_cli("predict", copy, images), "the model in", "repeat stage one")
+    assert_refused(run_cli("predict", copy, images), "the model in", "gol-decouple stage1")
 
 
 def test_each_kind_is_restored_by_its_own(run: Path, retrained_run: Path) -> None:
@@ -348,7 +352,7 @@ def test_folders_and_lists_are_taken(tmp_path: Path, run_cli: RunCli, run: Path,
 def test_other_weights_are_refused(run: Path, images: Path, run_cli: RunCli, tmp_path: Path) -> None:
     copy = without_features(run, tmp_path)
     with safe_open(copy / runs.MODEL, "pt") as file:
-        metadata = file.metadata()
+        metadata = {name: value for name, value in file.metadata().items() if name != SEAL}
     tensors = load_file(copy / runs.MODEL)
     name = "backbone.body.conv1.weight"
     save_file(tensors | {name: tensors[name] * 1.001}, copy / runs.MODEL, metadata)

@@ -118,7 +118,7 @@ def test_what_is_not_finished_or_damaged_is_refused(tmp_path: Path, run_cli: Run
     (folder / "per_class.csv").unlink()
     assert_refused(run_cli("predict", folder, photos), "which names the classes, cannot be read", "repeat")
     (other / "model.safetensors").write_bytes(b"none")
-    assert_refused(run_cli("predict", other, photos), "model.safetensors cannot be read", "repeat stage one")
+    assert_refused(run_cli("predict", other, photos), "model.safetensors cannot be read", "gol-decouple stage1")
     (other / "model.safetensors").unlink()
     assert_refused(run_cli("predict", other, photos), "has no model.safetensors any more", "repeat stage one")
     (other / "manifest.json").unlink()

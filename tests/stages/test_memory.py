@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import gc
 import os
 import resource
 import shutil
@@ -160,11 +161,12 @@ def in_child(work: Callable[[], str]) -> str:
 
 def test_out_of_memory_ends_stage_two_with_what_to_lower(tmp_path: Path, run_cli: RunCli) -> None:
     """By the limit of the system on what a process may have."""
-    x, y = np.zeros((20_000, 1024), np.float32), np.arange(20_000) % 2
+    x, y = np.zeros((80_000, 1024), np.float32), np.arange(80_000) % 2
     path = features.write(tmp_path / "large.h5", {"train": (x, y), "test": (x[:4], y[:4])})
     runs_dir = tmp_path / "runs"
 
     def work() -> str:
+        gc.collect()
         pages = int(Path("/proc/self/statm").read_text().split()[0])
         limit = pages * resource.getpagesize() + 40_000_000
         resource.setrlimit(resource.RLIMIT_AS, (limit, resource.RLIM_INFINITY))
