@@ -82,7 +82,7 @@ def _features_of(manifest: Mapping[str, Any]) -> dict[str, Any]:
 
 def _without_checksum(facts: Facts) -> Facts:
     """What is known of the features before they are."""
-    return {name: value for name, value in facts.items() if name not in ("fingerprint", "checked", "path", "files")}
+    return {name: value for name, value in facts.items() if name not in ("fingerprint", "checked", "path")}
 
 
 def _of_classes(part: str, before: Sequence[str], now: Sequence[str]) -> Iterator[str]:

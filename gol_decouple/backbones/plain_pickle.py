@@ -125,6 +125,20 @@ def put(mapping: Any, items: list[Any]) -> None:
         mapping[key] = value
 
 
+def _set_item(reader: Any) -> None:
+    value, key = reader.stack.pop(), reader.stack.pop()
+    put(reader.stack[-1], [key, value])
+
+
+def _set_items(reader: Any) -> None:
+    items = reader.pop_mark()
+    put(reader.stack[-1], items)
+
+
+# Of a reader's `dispatch`: what fills dicts.
+FILLING: dict[int, Callable[..., None]] = {pickle.SETITEM[0]: _set_item, pickle.SETITEMS[0]: _set_items}
+
+
 # Python's own reader in Python: in the one in C, a few bytes that number a memo can ask for all memory there is.
 class _Reader(pickle._Unpickler):
     """Reads plain containers, numbers and arrays; refuses whatever else a pickle names."""
@@ -148,14 +162,6 @@ class _Reader(pickle._Unpickler):
             raise pickle.UnpicklingError("it sets the state of something that is no array")
         self.stack[-1].set_state(state)
 
-    def _set_item(self) -> None:
-        value, key = self.stack.pop(), self.stack.pop()
-        put(self.stack[-1], [key, value])
-
-    def _set_items(self) -> None:
-        items = self.pop_mark()  # type: ignore[attr-defined]
-        put(self.stack[-1], items)
-
     def _read_bytearray(self) -> None:
         """Bytes that can be changed, as long as the file has them; Python's own would fill as many first."""
         (length,) = struct.unpack("<Q", self.read(8))
@@ -164,8 +170,7 @@ class _Reader(pickle._Unpickler):
     dispatch: ClassVar[dict[int, Callable[..., None]]] = {
         **pickle._Unpickler.dispatch,
         pickle.BUILD[0]: _set_state,
-        pickle.SETITEM[0]: _set_item,
-        pickle.SETITEMS[0]: _set_items,
+        **FILLING,
         pickle.BYTEARRAY8[0]: _read_bytearray,
     }
 

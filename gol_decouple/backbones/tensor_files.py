@@ -17,6 +17,7 @@ from gol_decouple import sealed_tensors
 from gol_decouple.backbones.pickle_outline import look_through
 from gol_decouple.backbones.plain_pickle import Kind, read_pickle, scalar
 from gol_decouple.errors import InputError
+from gol_decouple.zip_files import damaged_entry, entries_of
 
 Keys = tuple[str | int, ...]  # that lead to a tensor in the file; a key may contain dots
 
@@ -85,6 +86,8 @@ def read_contents(path: Path) -> Contents:
         return Contents({(name,): tensor for name, tensor in there.tensors.items()}, there.metadata)
     if format_of(path) == "pickle":
         return Contents(_select(_of_arrays(path), path), {})
+    _refuse_packed(path)
+    _refuse_damage(path)
     look_through(path)
     tree = _read_torch(path)
     notes = tree.get("meta") if isinstance(tree, Mapping) else None
@@ -93,6 +96,29 @@ def read_contents(path: Path) -> Contents:
     except RecursionError:
         raise InputError(f"checkpoint {path} is refused: its dicts are nested without an end") from None
     return Contents(_select(tensors, path), notes if isinstance(notes, Mapping) else {})
+
+
+def _refuse_packed(path: Path) -> None:
+    """torch stores tensors as they are; a file whose entries are compressed unpacks to far more than its size."""
+    entries = entries_of(path) or []
+    for entry in sorted(entries, key=lambda entry: -entry.file_size):
+        if entry.compress_type != zipfile.ZIP_STORED or entry.file_size > path.stat().st_size:
+            raise InputError(
+                f"checkpoint {path} is refused: {entry.filename} unpacks from {entry.compress_size:,} to "
+                f"{entry.file_size:,} bytes, and torch never compresses",
+                "save it again with torch.save",
+            )
+    if len({entry.filename for entry in entries}) < len(entries):
+        raise InputError(f"checkpoint {path} is refused: it has two entries of one name", "save it with torch.save")
+
+
+def _refuse_damage(path: Path) -> None:
+    """torch takes flipped bits of a tensor for its values."""
+    if zipfile.is_zipfile(path) and (damaged := damaged_entry(path)) is not None:
+        raise InputError(
+            f"checkpoint {path} is damaged: {damaged} is not what its checksum says",
+            "copy or download it again, and compare its size and its sha256 with the original's",
+        )
 
 
 def _of_arrays(path: Path) -> dict[Keys, torch.Tensor]:

@@ -139,7 +139,11 @@ def stage2(
                 run_cascade(targets, folder, *given)
     except SomeFailed as error:
         failed = error
-    folders = [*dict.fromkeys(each.folder for each in targets), *([folder] if folder else [])]
+    _tell_stage2([*dict.fromkeys(each.folder for each in targets), *([folder] if folder else [])], runs_dir, failed)
+
+
+def _tell_stage2(folders: list[Path], runs_dir: Path, failed: SomeFailed | None) -> None:
+    """The report on what is finished, and then what failed."""
     report = shlex.join(["gol-decouple", "report", *map(str, folders), "--format", "markdown"])
     if failed is None:
         to_stderr().say(f"next: {report}")

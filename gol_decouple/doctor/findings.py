@@ -8,6 +8,7 @@ from dataclasses import dataclass
 from enum import StrEnum
 from pathlib import Path
 
+from gol_decouple import runs
 from gol_decouple.errors import GolDecoupleError, InputError, machine_failure
 from gol_decouple.files import no_file
 
@@ -46,7 +47,10 @@ def examined(path: Path, kind: str, read: Callable[[], str]) -> Finding:
         read: tells what the file holds, or raises what the stages would end with.
     """
     if (wrong := no_file(path)) is not None:
-        return Finding(path, kind, State.damaged, f"{path} {wrong}", f"remove it: rm -r {shlex.quote(str(path))}")
+        hint = f"remove it: rm -r {shlex.quote(str(path))}"
+        if path.name == runs.CONFIG:
+            hint = "put a copy of it back: it has the settings of the run"
+        return Finding(path, kind, State.damaged, f"{path} {wrong}", hint)
     try:
         return Finding(path, kind, State.in_order, read())
     except InputError as error:

@@ -289,7 +289,8 @@ class Saved:
         try:
             self._finish(folder, job, result, facts)
         except NotFinite as error:
-            (folder / CLASSIFIER).unlink()
+            for left in (CLASSIFIER, GRADIENTS, runs.PREDICTIONS, runs.PER_CLASS):
+                (folder / left).unlink(missing_ok=True)
             return InputError(f"{job}: {error.message}", error.hint)
         self._unevaluated.append(folder)
         for done in [one for one in self._unevaluated if runs.is_finished(one)]:

@@ -90,7 +90,8 @@ def _tune(
     done = [folder for _, folder in made if runs.is_finished(folder)]
     shipped = [str(folder) for folder in done if runs.read_manifest(folder)["method"] == told["ship"]]
     if told["ship"] != STAGE_ONE and not shipped:
-        failed = next(error for error in errors)
+        of_shipped = (error for error in errors if error.message.startswith(f"{told['ship']} ("))
+        failed = next(of_shipped, errors[0])
         raise InputError(f"{told['ship']} is best on {told['held_out']}, but failed: {failed.message}", failed.hint)
     told["classifiers"] = shipped or [str(work.target.folder)]
     write_json(path, told)
