@@ -23,7 +23,8 @@ from test_cli import ROOT, snapshot
 from test_files import file_size_limit
 
 from gol_decouple import files
-from gol_decouple.cli import program, train, use
+from gol_decouple.cli import program, train
+from gol_decouple.cli import report as report_command
 from gol_decouple.errors import machine_failure
 
 
@@ -263,7 +264,7 @@ def test_failures_of_the_machine_are_told_apart_from_bugs(
     def fail(*_: object) -> None:
         raise error
 
-    monkeypatch.setattr(use, "print_report", fail)
+    monkeypatch.setattr(report_command, "print_report", fail)
     outcome = run_cli("report")
     assert (outcome.code, outcome.out) == (3, "")
     lines = outcome.err.splitlines()
@@ -302,7 +303,7 @@ def test_a_bug_keeps_its_traceback(monkeypatch: pytest.MonkeyPatch, run_cli: Run
         raise error
 
     assert machine_failure(error) is None
-    monkeypatch.setattr(use, "print_report", fail)
+    monkeypatch.setattr(report_command, "print_report", fail)
     with pytest.raises(type(error)):
         run_cli("report")
 
@@ -403,7 +404,7 @@ def test_how_to_continue_does_not_throw_away_what_is_done(
 
 
 def test_what_has_nothing_to_continue_only_stops(monkeypatch: pytest.MonkeyPatch, run_cli: RunCli) -> None:
-    monkeypatch.setattr(use, "print_report", lambda *_: signal.raise_signal(signal.SIGTERM))
+    monkeypatch.setattr(report_command, "print_report", lambda *_: signal.raise_signal(signal.SIGTERM))
     assert (outcome := run_cli("report")).err == "error: stopped\n"
     assert outcome.code == 143
 
@@ -413,7 +414,7 @@ def test_signals_raise_no_more_once_the_program_has_told_of_one(
 ) -> None:
     both, told = (signal.SIGTERM, signal.SIGINT), []
     for stop in both:
-        monkeypatch.setattr(use, "print_report", lambda *_, stop=stop: signal.raise_signal(stop))
+        monkeypatch.setattr(report_command, "print_report", lambda *_, stop=stop: signal.raise_signal(stop))
         with monkeypatch.context() as patch:
             patch.setattr(program, "_print_error", lambda *_: told.extend(map(signal.getsignal, both)))
             run_cli("report")
@@ -432,7 +433,7 @@ def test_a_signal_is_not_lost_where_python_lets_no_exception_through(
         Going()
         time.sleep(60.0)
 
-    monkeypatch.setattr(use, "print_report", report)
+    monkeypatch.setattr(report_command, "print_report", report)
     outcome = run_cli("report")
     assert (outcome.code, outcome.err) == (code, "error: stopped\n")
     assert signal.getitimer(signal.ITIMER_REAL)[0] == 0.0
@@ -450,7 +451,7 @@ def test_workers_that_are_terminated_too_are_no_news(monkeypatch: pytest.MonkeyP
         raise RuntimeError("DataLoader worker (pid 7) is killed by signal: Terminated.")
 
     signal.signal(signal.SIGCHLD, torch_reports_a_dead_worker)
-    monkeypatch.setattr(use, "print_report", lambda *_: signal.raise_signal(signal.SIGTERM))
+    monkeypatch.setattr(report_command, "print_report", lambda *_: signal.raise_signal(signal.SIGTERM))
     outcome = run_cli("report")
     signal.raise_signal(signal.SIGCHLD)
     assert (outcome.code, outcome.err.splitlines()[0]) == (143, "error: stopped")

@@ -2,20 +2,16 @@
 
 from __future__ import annotations
 
-import shlex
 import sys
 from enum import StrEnum
 from pathlib import Path
 from typing import Annotated
 
 import typer
-from rich.console import Console
 
 import gol_decouple
 from gol_decouple.config import config_names
-from gol_decouple.errors import InputError
 from gol_decouple.plain_text import plain
-from gol_decouple.progress import to_stderr
 
 app = typer.Typer(
     help="Decoupled training for long-tailed recognition: keep the Softmax backbone, retrain only the classifier.",
@@ -43,15 +39,6 @@ Overwrite = Annotated[bool, typer.Option("--overwrite", help="Replace what is fi
 RUNS_DIR = Path("runs")
 
 
-class Format(StrEnum):
-    """How a report is printed."""
-
-    table = "table"
-    markdown = "markdown"
-    csv = "csv"
-    json = "json"
-
-
 class DataFormat(StrEnum):
     """How predictions and figures are printed, for people or for programs."""
 
@@ -75,30 +62,3 @@ def overrides(set_: list[str] | None, data_root: Path | None) -> list[str]:
 def echo(text: str) -> None:
     """Print results: as they are for programs, in a terminal with what is not seen written out."""
     typer.echo(plain(text, len(text)) if sys.stdout.isatty() else text)
-
-
-def print_report(paths: list[Path], runs_dir: Path, format_: Format, baseline: str | None = None) -> None:
-    """The report on all that is finished in `paths`, and its gains, to stdout.
-
-    Raises:
-        InputError: results are damaged. They hide no others, which are printed before; but what was asked for is not
-            all there, and programs have to notice.
-    """
-    from gol_decouple.report import gains, rows, stale, steady, tables
-
-    def read() -> tuple[list[rows.Row], list[InputError]]:
-        left_out: list[InputError] = []
-        everything = rows.collect_rows(paths, runs_dir, left_out.append)
-        return gains.add_gains(stale.without_stale(everything, paths, runs_dir, to_stderr()), baseline), left_out
-
-    found, left_out = steady.steadily(lambda: rows.finished_folders(paths, runs_dir), read)
-    for error in left_out:
-        to_stderr().warn(f"left out: {error.message}")
-    if format_ is Format.table:
-        tables.print_tables(found, Console())
-    else:
-        write = {Format.markdown: tables.to_markdown, Format.csv: tables.to_csv, Format.json: tables.to_json}[format_]
-        echo(write(found))
-    if left_out:
-        told = "1 result is" if len(left_out) == 1 else f"{len(left_out)} results are"
-        raise InputError(f"{told} damaged and left out", f"gol-decouple doctor {shlex.join(map(str, paths))}")

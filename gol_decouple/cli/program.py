@@ -17,6 +17,7 @@ from gol_decouple.cli import (  # noqa: F401  # their commands register themselv
     analyze,
     doctor,
     predict,
+    report,
     rerun,
     train,
     use,

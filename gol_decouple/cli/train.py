@@ -17,14 +17,13 @@ from gol_decouple.cli.app import (
     DataRoot,
     Deterministic,
     Device,
-    Format,
     Overwrite,
     RunsDir,
     Set,
     app,
     overrides,
-    print_report,
 )
+from gol_decouple.cli.report import Format, print_report
 from gol_decouple.config import load_config, override_section
 from gol_decouple.errors import FailedElsewhere, InputError, SomeFailed, unknown
 from gol_decouple.launch import find_place

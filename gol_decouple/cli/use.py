@@ -1,4 +1,4 @@
-"""The commands that use what is there: data to check and convert, the report, exports, the methods."""
+"""The commands that use what is there: data to check and convert, exports, the methods."""
 
 from __future__ import annotations
 
@@ -12,17 +12,13 @@ import typer
 
 from gol_decouple import methods
 from gol_decouple.cli.app import (
-    RUNS_DIR,
-    Format,
     OfMethod,
     OfSeed,
     Run,
-    RunsDir,
     Set,
     app,
     echo,
     overrides,
-    print_report,
 )
 from gol_decouple.config import config_names, load_config
 from gol_decouple.errors import InputError
@@ -89,22 +85,6 @@ def convert(
     from gol_decouple.data.lvis_convert import convert as convert_annotations
 
     echo(convert_annotations(source, target, frequencies_from, overwrite, to_stderr()))
-
-
-@app.command()
-def report(
-    run: Annotated[
-        list[Path] | None, typer.Argument(metavar="RUN", help="Run folders, features files or any folders above.")
-    ] = None,
-    format_: Annotated[Format, typer.Option("--format", help="How to print it.")] = Format.table,
-    baseline: Annotated[
-        str | None,
-        typer.Option(metavar="NAME", help="What gains are over: stage_one (unless given), or a method of stage two."),
-    ] = None,
-    runs_dir: RunsDir = RUNS_DIR,
-) -> None:
-    """Print the accuracies of every finished run and classifier, and what is gained: all, many, medium, few classes."""
-    print_report(run or [runs_dir], runs_dir, format_, baseline)
 
 
 @app.command("methods")

@@ -129,6 +129,13 @@ def train_counts(row: Row) -> list[int]:
     return _train_counts(folder, runs.read_manifest(folder))
 
 
+def frequency_counts(row: Row) -> list[int]:
+    """What frequency is counted by: of detection train images that hold each class, else train samples."""
+    manifest = runs.read_manifest(Path(row["path"]))
+    counted = "image_counts" if row["test_settings"] is not None and "image_counts" in manifest else "train_counts"
+    return [int(count) for count in manifest[counted]]
+
+
 def _train_counts(folder: Path, manifest: Row) -> list[int]:
     try:
         return [int(count) for count in manifest["train_counts"]]

@@ -1,0 +1,1 @@
+"""What a report draws, each figure from the files of its runs."""
