@@ -42,7 +42,7 @@ WITHOUT_TORCH = (
 )
 HEAVY = {"torch", "h5py", "sklearn", "torchvision", "lvis", "cv2", "pycocotools", "matplotlib"}
 ONLY_IN = {
-    "rich": ("cli/", "progress.py", "report/"),
+    "rich": ("cli/", "progress/", "report/"),
     "typer": ("cli/",),
     "h5py": ("features/",),
     "lvis": ("detection/",),

@@ -1,7 +1,8 @@
-"""The program's commands are registered here, and what they share: options, and how a report is printed."""
+"""The program's commands are registered here, and what they share: options, how they talk and print results."""
 
 from __future__ import annotations
 
+import json
 import sys
 from enum import StrEnum
 from pathlib import Path
@@ -12,6 +13,7 @@ import typer
 import gol_decouple
 from gol_decouple.config import config_names
 from gol_decouple.plain_text import plain
+from gol_decouple.progress import Progress, speak, to_stderr
 
 app = typer.Typer(
     help="Decoupled training for long-tailed recognition: keep the Softmax backbone, retrain only the classifier.",
@@ -34,6 +36,10 @@ OfMethod = Annotated[
     str | None, typer.Option("--method", help="A retrained classifier of RUN; stage one's unless given.")
 ]
 OfSeed = Annotated[int | None, typer.Option("--seed", min=0, help="Which seed of the method, if there are several.")]
+Quiet = Annotated[bool, typer.Option("--quiet", help="Say nothing but warnings and errors; results are printed.")]
+AsJson = Annotated[
+    bool, typer.Option("--json", help="Print the result as one JSON document, and what is said as JSON, a line each.")
+]
 Overwrite = Annotated[bool, typer.Option("--overwrite", help="Replace what is finished instead of keeping it.")]
 
 RUNS_DIR = Path("runs")
@@ -54,9 +60,20 @@ def _version(version: Annotated[bool, typer.Option("--version", help="Print the 
         raise typer.Exit
 
 
+def talk(quiet: bool, as_json: bool) -> Progress:
+    """What a command says of its work, in the form that its options ask for, as does all that it calls."""
+    speak(quiet, as_json)
+    return to_stderr()
+
+
 def overrides(set_: list[str] | None, data_root: Path | None) -> list[str]:
     """What --set and --data-root change of a config."""
     return [*(set_ or []), *([f"data.path={data_root}"] if data_root else [])]
+
+
+def echo_json(result: object) -> None:
+    """Print a result, of plain values, as a JSON document."""
+    typer.echo(json.dumps(result, indent=2))
 
 
 def echo(text: str) -> None:

@@ -27,7 +27,7 @@ from gol_decouple.cli.app import app
 from gol_decouple.errors import FailedElsewhere, GolDecoupleError, InputError, machine_failure
 from gol_decouple.launch import find_place
 from gol_decouple.limits import check_environment
-from gol_decouple.plain_text import plain_line
+from gol_decouple.progress import speak, to_stderr
 from gol_decouple.provenance import commanded
 
 PROGRAM = "gol-decouple"
@@ -47,6 +47,7 @@ def main() -> int:
     sys.unraisablehook = partial(_raise_again, hook)
     # What torch's libraries say of processes that have left is for those who mend them; ours is told below.
     os.environ.setdefault("TORCH_CPP_LOG_LEVEL", "ERROR")
+    speak(as_json="--json" in sys.argv)  # of mistakes in the options; the command says how it talks itself
     try:
         check_environment()
         return _run(sys.argv[1:] or ["--help"])
@@ -57,8 +58,8 @@ def main() -> int:
     except (KeyboardInterrupt, _Terminated) as stop:
         _raise_no_more()
         if _is_main_process():  # of several processes, which are stopped together, one tells
-            _print_error("stopped", None if ONE_GO & set(sys.argv[1:2]) else _how_to_continue())
-        return _leave(143 if isinstance(stop, _Terminated) else 130)
+            _tell("stopped", None if ONE_GO & set(sys.argv[1:2]) else _how_to_continue(), _code(stop))
+        return _leave(_code(stop))
     except Exception as error:
         failure = error if isinstance(error, GolDecoupleError) else machine_failure(error, *sys.argv[1:2])
         if failure is None:
@@ -67,6 +68,7 @@ def main() -> int:
     finally:
         _raise_no_more()
         sys.unraisablehook = hook
+        speak()
 
 
 def _run(arguments: list[str]) -> int:
@@ -110,6 +112,10 @@ def _raise_no_more() -> None:
             signal.signal(number, signal.SIG_DFL)
 
 
+def _code(stop: BaseException) -> int:
+    return 143 if isinstance(stop, _Terminated) else 130
+
+
 def _how_to_continue() -> str:
     if "--overwrite" not in sys.argv:
         return "run the same command again: it continues where it was"
@@ -127,7 +133,7 @@ def _is_main_process() -> bool:
 
 def _fail(error: GolDecoupleError) -> int:
     if not isinstance(error, FailedElsewhere):
-        _print_error(error.message, error.hint)
+        _tell(error.message, error.hint, error.exit_code)
     return _leave(error.exit_code)
 
 
@@ -145,8 +151,6 @@ def _leave(code: int) -> int:
     return code
 
 
-def _print_error(message: str, hint: str | None) -> None:
+def _tell(message: str, hint: str | None, exit_code: int) -> None:
     with contextlib.suppress(OSError):  # stderr can be closed, or full
-        print(f"error: {plain_line(message)}", file=sys.stderr)
-        if hint:
-            print(f"hint: {plain_line(hint)}", file=sys.stderr)
+        to_stderr().fail(message, hint, exit_code)

@@ -8,9 +8,8 @@ from typing import Annotated
 import typer
 from rich.console import Console
 
-from gol_decouple.cli.app import Device, Run, app
+from gol_decouple.cli.app import AsJson, Device, Quiet, Run, app, echo_json, talk
 from gol_decouple.cli.train import refuse_several_processes
-from gol_decouple.progress import to_stderr
 
 
 @app.command("rerun")
@@ -21,19 +20,24 @@ def repeat(
         typer.Option(metavar="DIR", help="Folder of the repeated run; RUN.rerun, or RUN.rerun_stage2, unless given."),
     ] = None,
     device: Device = None,
+    quiet: Quiet = False,
+    as_json: AsJson = False,
 ) -> None:
     """Repeat a run from what it recorded, in another folder, and tell whether it comes out the same, bit by bit.
 
     Of the folder of one classifier, that one on RUN's own features.
     """
+    progress = talk(quiet, as_json)
     refuse_several_processes("rerun")
     from gol_decouple.report.compared import table
     from gol_decouple.report.layout import print_table
     from gol_decouple.stages.rerun import rerun
 
-    progress = to_stderr()
     outcome = rerun(run, out, device, progress)
-    print_table(table(outcome.told()), Console())
+    if as_json:
+        echo_json({**outcome.told(), "out": str(outcome.out)})
+    else:
+        print_table(table(outcome.told()), Console())
     progress.say(f"the repeated run is in {outcome.out}")
     failure = outcome.failure()
     if failure is not None:

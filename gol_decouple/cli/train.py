@@ -13,21 +13,25 @@ from rich.console import Console
 from gol_decouple import methods, runs
 from gol_decouple.cli.app import (
     RUNS_DIR,
+    AsJson,
     ConfigName,
     DataRoot,
     Deterministic,
     Device,
     Overwrite,
+    Quiet,
     RunsDir,
     Set,
     app,
+    echo_json,
     overrides,
+    talk,
 )
 from gol_decouple.cli.report import Format, print_report
 from gol_decouple.config import load_config, override_section
 from gol_decouple.errors import FailedElsewhere, InputError, SomeFailed, unknown
 from gol_decouple.launch import find_place
-from gol_decouple.progress import to_stderr
+from gol_decouple.progress import Progress
 from gol_decouple.targets import Target, cascade_folder, find_target, stage2_settings
 
 DEMO_CONFIG = "digits_lt"
@@ -50,20 +54,25 @@ def stage1(
         bool, typer.Option("--shards", help="Each process writes its features to its own file; merge joins them.")
     ] = False,
     deterministic: Deterministic = False,
+    quiet: Quiet = False,
+    as_json: AsJson = False,
 ) -> None:
     """Train a Softmax model, or load one, and cache its features; under torchrun or srun, in several processes."""
+    progress = talk(quiet, as_json)
     changes = overrides(set_, data_root) + ([f"stage1.checkpoint={checkpoint}"] if checkpoint else [])
     resolved = load_config(config, changes, seed=seed, device=device, name=name, deterministic=deterministic or None)
     from gol_decouple.stages.backbone import run_stage1
 
-    folder = run_stage1(resolved, runs_dir, overwrite, to_stderr(), shards)
+    folder = run_stage1(resolved, runs_dir, overwrite, progress, shards)
     if find_place().rank:
         return
-    if not runs.is_finished(folder):
-        if shards:
-            to_stderr().say(f"next: gol-decouple merge {shlex.quote(str(folder))}")
+    if runs.is_finished(folder):
+        _tell_stage1(folder, runs_dir, as_json, progress)
         return
-    _tell_stage1(folder, runs_dir)
+    if shards:
+        progress.say(f"next: gol-decouple merge {shlex.quote(str(folder))}")
+    if as_json:
+        echo_json([])  # nothing to report yet
 
 
 @app.command()
@@ -71,17 +80,20 @@ def merge(
     run: Annotated[Path, typer.Argument(metavar="RUN", help="A run whose features are in shards.")],
     device: Device = None,
     runs_dir: RunsDir = RUNS_DIR,
+    quiet: Quiet = False,
+    as_json: AsJson = False,
 ) -> None:
     """Join the shards that `stage1 --shards` wrote, and finish the run."""
     from gol_decouple.stages.backbone import merge_run
 
-    merge_run(run, device or "auto", to_stderr())
-    _tell_stage1(run, runs_dir)
+    progress = talk(quiet, as_json)
+    merge_run(run, device or "auto", progress)
+    _tell_stage1(run, runs_dir, as_json, progress)
 
 
-def _tell_stage1(folder: Path, runs_dir: Path) -> None:
-    to_stderr().say(f"next: gol-decouple stage2 {shlex.quote(str(folder))} --activation gumbel")
-    print_report([folder], runs_dir, Format.table)
+def _tell_stage1(folder: Path, runs_dir: Path, as_json: bool, progress: Progress) -> None:
+    progress.say(f"next: gol-decouple stage2 {shlex.quote(str(folder))} --activation gumbel")
+    print_report([folder], runs_dir, _format(as_json))
 
 
 @app.command()
@@ -106,11 +118,14 @@ def stage2(
     ] = None,
     name: Annotated[str | None, typer.Option(help="Of a cascade, the folder of its results below --runs-dir.")] = None,
     deterministic: Deterministic = False,
+    quiet: Quiet = False,
+    as_json: AsJson = False,
 ) -> None:
     """Retrain classifiers on cached features, all in one pass; of a list in --set, the best on val is chosen.
 
     Of the features files of a cascade's stages, the scores are averaged then.
     """
+    progress = talk(quiet, as_json)
     refuse_several_processes("stage2")
     activations = list(map(_activation, activation or []))
     methods.select(method or [], background=None)  # what is not there is told first
@@ -124,7 +139,7 @@ def stage2(
     names = [*activations, *_fitting(target, method or [])]
     grid = override_section(stage2_settings(target), set_ or [], "stage2")
     used_device = device or (target.config.device if target.config else "auto")
-    given = (names, range(seed, seed + seeds), grid, used_device, overwrite, to_stderr(), keep_grid, annotations)
+    given = (names, range(seed, seed + seeds), grid, used_device, overwrite, progress, keep_grid, annotations)
     failed: SomeFailed | None = None
     try:
         with _as_the_run(target, deterministic):
@@ -138,20 +153,23 @@ def stage2(
                 run_cascade(targets, folder, *given)
     except SomeFailed as error:
         failed = error
-    _tell_stage2([*dict.fromkeys(each.folder for each in targets), *([folder] if folder else [])], runs_dir, failed)
+    reported = [*dict.fromkeys(each.folder for each in targets), *([folder] if folder else [])]
+    _tell_stage2(reported, runs_dir, _format(as_json), failed, progress)
 
 
-def _tell_stage2(folders: list[Path], runs_dir: Path, failed: SomeFailed | None) -> None:
+def _tell_stage2(
+    folders: list[Path], runs_dir: Path, format_: Format, failed: SomeFailed | None, progress: Progress
+) -> None:
     """The report on what is finished, and then what failed."""
     report = shlex.join(["gol-decouple", "report", *map(str, folders), "--format", "markdown"])
     if failed is None:
-        to_stderr().say(f"next: {report}")
-        print_report(folders, runs_dir, Format.table)
+        progress.say(f"next: {report}")
+        print_report(folders, runs_dir, format_)
         return
     try:
-        print_report([each for each in folders if each.is_dir()], runs_dir, Format.table)
+        print_report([each for each in folders if each.is_dir()], runs_dir, format_)
     except InputError as error:
-        to_stderr().warn(error.message)
+        progress.warn(error.message)
     raise failed
 
 
@@ -166,8 +184,11 @@ def tune_methods(
     device: Device = None,
     runs_dir: RunsDir = RUNS_DIR,
     deterministic: Deterministic = False,
+    quiet: Quiet = False,
+    as_json: AsJson = False,
 ) -> None:
     """Search methods and their settings on val, say which to ship and why, then evaluate each method's best on test."""
+    progress = talk(quiet, as_json)
     refuse_several_processes("tune")
     methods.select(method or [], background=None)  # what is not there is told first
     target = find_target(run, runs_dir)
@@ -179,7 +200,10 @@ def tune_methods(
 
     used_device = device or (target.config.device if target.config else "auto")
     with _as_the_run(target, deterministic):
-        told = tune(target, names, range(seed, seed + seeds), grid, minutes, used_device, to_stderr())
+        told = tune(target, names, range(seed, seed + seeds), grid, minutes, used_device, progress)
+    if as_json:
+        echo_json(told)
+        return
     console = Console()
     print_table(table(told), console)
     console.print(f"In {', '.join(told['classifiers'])}", soft_wrap=True, markup=False, highlight=False)
@@ -193,23 +217,29 @@ def demo(
     runs_dir: RunsDir = RUNS_DIR,
     overwrite: Overwrite = False,
     deterministic: Deterministic = False,
+    quiet: Quiet = False,
+    as_json: AsJson = False,
 ) -> None:
     """Both stages and the report on bundled handwritten digits, made long-tailed; minutes on a CPU, offline."""
+    progress = talk(quiet, as_json)
     resolved = load_config(DEMO_CONFIG, device=device, deterministic=deterministic or None)
     from gol_decouple.stages.backbone import run_stage1
     from gol_decouple.stages.classifier import run_stage2
 
-    progress = to_stderr()
     folder = run_stage1(resolved, runs_dir, overwrite, progress)
     target = find_target(folder, runs_dir)
     with _as_the_run(target, deterministic):
         run_stage2(target, ["softmax", "gumbel"], [0], [resolved.stage2], resolved.device, progress=progress)
-    print_report([folder], runs_dir, Format.table)
+    print_report([folder], runs_dir, _format(as_json))
     progress.say(
         f"Everything lies in {folder}: model.safetensors, features.h5, stage2/. Next:\n"
         f"  gol-decouple stage2 {folder} --activation sigmoid --seeds 5\n"
         "  gol-decouple stage1 cifar100_lt    (downloads CIFAR-100; hours on a CPU)"
     )
+
+
+def _format(as_json: bool) -> Format:
+    return Format.json if as_json else Format.table
 
 
 def _as_the_run(target: Target, deterministic: bool) -> AbstractContextManager[None]:

@@ -30,7 +30,8 @@ from gol_decouple.errors import InputError, few
 from gol_decouple.features import FeaturesFile
 from gol_decouple.files import file_sha256
 from gol_decouple.losses import Loss
-from gol_decouple.progress import SECONDS_BETWEEN_LINES, SILENT, Progress
+from gol_decouple.progress import SILENT, Progress
+from gol_decouple.progress.lines import spacing
 from gol_decouple.settings import Config
 from gol_decouple.stages.cached_rois import box_regressor, cascade_rois
 from gol_decouple.stages.loaded import load_detector
@@ -181,9 +182,9 @@ class DetectionEvaluation:
 
     def _told(self, images: Iterator[T], what: str) -> Iterator[T]:
         """The images, and a line on how many there were whenever that has taken a while."""
-        last = time.monotonic()
+        started = last = time.monotonic()
         for done, image in enumerate(images):
-            if time.monotonic() - last > SECONDS_BETWEEN_LINES:
+            if time.monotonic() - last > spacing(last - started):
                 last = time.monotonic()
                 self._progress.say(f"evaluating {what}: {done:,}/{len(self._image_ids):,} images")
             yield image

@@ -24,7 +24,7 @@ from gol_decouple.settings import Config, Stage1Config
 from gol_decouple.stages.averaging import MovingAverage
 from gol_decouple.stages.parallel import accumulating, check, parallel
 from gol_decouple.stages.tasks import task_of
-from gol_decouple.stages.training_log import TrainingLog
+from gol_decouple.stages.training_log import BEFORE, TrainingLog
 from gol_decouple.stages.training_state import Done, State, Trained, load_state, save_state
 from gol_decouple.stopping import Stop, deferred
 
@@ -93,7 +93,9 @@ class Trainer(Generic[M]):
             self._saved = time.monotonic()
             with deferred() as self._stop, progress.bar("stage one", total=sum(images), unit="images") as bar:
                 for epoch in range(first, first + len(images)):
-                    self._log.add(self._logged_epoch(epoch, epoch + 1 == first + len(images), bar))
+                    row = self._logged_epoch(epoch, epoch + 1 == first + len(images), bar)
+                    self._log.add(row)
+                    self._tell(row, progress)
                     self._done = Done(epoch + 1)
                     if self._world.is_main:
                         self._save()
@@ -182,6 +184,12 @@ class Trainer(Generic[M]):
             self._stop.deliver()
         elif due:
             self._save()
+
+    def _tell(self, row: dict[str, Any], progress: Progress) -> None:
+        """An epoch's row, and to people where the model was measured in it."""
+        figures = {name: row.get(name) for name in ("lr", "train_loss", *self.task.columns)}
+        is_news = any(value is not None for name, value in figures.items() if name not in BEFORE)
+        progress.epoch("stage one", row["epoch"], self._settings.epochs, figures, is_news)
 
     def _measured(self, epoch: int, is_last: bool) -> dict[str, float | None]:
         while (measured := self.task.measured(self.model, epoch, is_last, self._stop)) is None:
