@@ -31,7 +31,7 @@ STAGE_TWO = ("stage2.", "methods.")
 EXECUTION_KEYS = frozenset(
     {
         *("name", "device", "stage1.num_workers", "stage1.tensorboard"),
-        *("features.batch_size", "stage2.memory_gb", "stage2.gradients"),
+        *("features.batch_size", "stage2.memory_gb", "stage2.gradients", "stage2.tensorboard"),
     }
 )
 
@@ -39,6 +39,17 @@ EXECUTION_KEYS = frozenset(
 def config_names() -> list[str]:
     """Names of the configs that come with the package."""
     return sorted(path.stem for path in _configs_dir().glob("*.toml"))
+
+
+def config_text(name: str) -> str:
+    """The file of a config that comes with the package.
+
+    Raises:
+        InputError: there is none of that name.
+    """
+    if name not in config_names():
+        raise unknown("config", name, config_names())
+    return (_configs_dir() / f"{name}.toml").read_text(encoding="utf-8")
 
 
 def load_config(name_or_path: str, overrides: Iterable[str] = (), **settings: Any) -> Config:

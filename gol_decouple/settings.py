@@ -243,11 +243,12 @@ class Stage2Config(MethodConfig):
     # 10^9 bytes for features, which are streamed if they are more; unset: half of what is free
     memory_gb: Rate | None = None
     gradients: bool = False  # sum the gradient of every class in every epoch too, into gradients.csv; changes no result
+    tensorboard: bool = False  # write TensorBoard's files too, in each classifier's folder
 
     @property
     def changes(self) -> dict[str, Any]:
         """What replaces the methods' own settings."""
-        return self.model_dump(exclude_none=True, exclude={"refit", "memory_gb", "gradients"})
+        return self.model_dump(exclude_none=True, exclude={"refit", "memory_gb", "gradients", "tensorboard"})
 
 
 class Config(Section):

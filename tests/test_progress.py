@@ -2,7 +2,10 @@
 
 from __future__ import annotations
 
+import contextlib
 import io
+import json
+import os
 import re
 import subprocess
 import sys
@@ -158,3 +161,100 @@ def test_what_is_printed_beside_a_bar_goes_where_it_belongs(capsys: pytest.Captu
         bar.advance(2)
     assert capsys.readouterr().out == "a result\n"
     assert "a result" not in stream.getvalue()
+
+
+def test_over_hours_lines_come_further_apart(clock: Clock) -> None:
+    progress, stream = plain()
+    came = []
+    with progress.bar("stage one", total=10_000, unit="images") as bar:
+        for _ in range(10_000):
+            before = stream.tell()
+            clock.now += 1.0
+            bar.advance(1)
+            if stream.tell() > before:
+                came.append(round(clock.now - 100.0))
+    assert came[:6] == [10, 20, 30, 40, 50, 60]
+    assert came[6:15] == list(range(120, 601, 60))
+    assert came[15:18] == [900, 1200, 1500]
+    assert len(came) < 50
+
+
+def test_quiet_keeps_warnings_and_errors() -> None:
+    stream = io.StringIO()
+    progress = Progress(Console(file=stream, force_terminal=False, width=40), quiet=True)
+    progress.say("news")
+    progress.epoch("stage one", 1, 2, {"lr": 0.1}, is_news=True)
+    with progress.bar("stage one", 2, "images") as bar:
+        bar.advance(2)
+    progress.warn("careful")
+    progress.fail("broken", "mend it", 2)
+    assert stream.getvalue() == "warning: careful\nerror: broken\nhint: mend it\n"
+
+
+def test_events_come_a_second_apart(clock: Clock) -> None:
+    stream = io.StringIO()
+    progress = Progress(Console(file=stream, force_terminal=False, width=40), as_json=True)
+    with progress.bar("features", 100, "images") as bar:
+        for _ in range(10):
+            clock.now += 0.25
+            bar.advance(10, "test")
+    told = [json.loads(line) for line in stream.getvalue().splitlines()]
+    assert [one["done"] for one in told] == [0, 40, 80, 100]
+    assert [one["finished"] for one in told] == [False, False, False, True]
+    assert (told[0]["per_second"], told[0]["seconds_left"]) == (None, None)
+    assert (told[1]["per_second"], told[1]["seconds"], told[1]["seconds_left"]) == (40.0, 1.0, 1.5)
+    assert (told[3]["note"], told[3]["seconds_left"]) == ("test", 0.0)
+
+
+def test_an_epoch_is_a_line_where_it_is_news() -> None:
+    progress, stream = plain()
+    progress.epoch("stage one", 1, 20, {"lr": 0.1, "train_loss": 2.34567, "accuracy": None}, is_news=False)
+    progress.epoch("stage one", 10, 20, {"lr": 1e-5, "train_loss": 0.5, "accuracy": 61.25}, is_news=True)
+    assert stream.getvalue() == "stage one: epoch 10/20, lr 1e-05, train loss 0.5, accuracy 61.25\n"
+
+
+TALK = (
+    "from gol_decouple.progress import to_stderr\n"
+    "progress = to_stderr()\n"
+    "progress.warn('careful')\n"
+    "with progress.bar('work', 1, 'units') as bar: bar.advance(1, 'done')\n"
+)
+
+
+@pytest.mark.parametrize(
+    "variables",
+    [
+        *({}, {"FORCE_COLOR": "1"}, {"TTY_COMPATIBLE": "1"}, {"NO_COLOR": "1"}, {"TERM": "dumb"}),
+        {"CI": "true", "GITHUB_ACTIONS": "true", "FORCE_COLOR": "3", "CLICOLOR_FORCE": "1"},
+    ],
+    ids=str,
+)
+def test_no_control_codes_where_stderr_is_no_terminal(variables: dict[str, str]) -> None:
+    root = str(Path(gol_decouple.__file__).parents[1])
+    environment = os.environ | variables
+    done = subprocess.run([sys.executable, "-c", TALK], cwd=root, env=environment, capture_output=True, check=True)
+    lines = done.stderr.decode().splitlines()
+    assert lines[0] == "warning: careful"
+    assert lines[1].startswith("work: 1/1 units (100%), ")
+    assert len(lines) == 2
+    assert b"\x1b" not in done.stderr
+    assert b"\r" not in done.stderr
+
+
+@pytest.mark.parametrize(
+    ("variables", "moves"), [({}, True), ({"TERM": "dumb"}, False), ({"TTY_INTERACTIVE": "0"}, False)]
+)
+def test_bars_move_on_a_terminal_that_can(variables: dict[str, str], moves: bool) -> None:
+    pty = pytest.importorskip("pty")
+    root = str(Path(gol_decouple.__file__).parents[1])
+    main, other = pty.openpty()
+    environment = {"TERM": "xterm", **os.environ} | variables
+    subprocess.run([sys.executable, "-c", TALK], cwd=root, env=environment, stderr=other, check=True)
+    os.close(other)
+    told = b""
+    with contextlib.suppress(OSError):  # what Linux says at the end
+        while part := os.read(main, 4096):
+            told += part
+    os.close(main)
+    assert (b"\x1b[" in told) == moves
+    assert (b"took" in told) != moves

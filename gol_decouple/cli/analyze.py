@@ -9,6 +9,7 @@ from typing import Annotated
 import typer
 from rich.console import Console
 
+from gol_decouple.cli import completion
 from gol_decouple.cli.app import RUNS_DIR, Device, RunsDir, app
 from gol_decouple.progress import to_stderr
 
@@ -26,7 +27,12 @@ class What(StrEnum):
 @app.command()
 def analyze(
     run: Annotated[
-        list[Path] | None, typer.Argument(metavar="RUN", help="Run folders or features files; curves need none.")
+        list[Path] | None,
+        typer.Argument(
+            metavar="RUN",
+            help="Run folders or features files; curves need none.",
+            autocompletion=completion.run_folders,
+        ),
     ] = None,
     what: Annotated[list[What] | None, typer.Option(help="Repeatable; all that the run has unless given.")] = None,
     out: Annotated[

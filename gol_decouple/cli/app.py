@@ -11,29 +11,53 @@ from typing import Annotated
 import typer
 
 import gol_decouple
+from gol_decouple.cli import completion
+from gol_decouple.cli.help import Group
 from gol_decouple.config import config_names
 from gol_decouple.plain_text import plain
 from gol_decouple.progress import Progress, speak, to_stderr
 
 app = typer.Typer(
     help="Decoupled training for long-tailed recognition: keep the Softmax backbone, retrain only the classifier.",
-    add_completion=False,
+    cls=Group,
     pretty_exceptions_enable=False,
 )
 
 ConfigName = Annotated[
-    str, typer.Argument(metavar="CONFIG", help=f"{', '.join(config_names())}, or a path to a TOML file.")
+    str,
+    typer.Argument(
+        metavar="CONFIG",
+        help=f"{', '.join(config_names())}, or a path to a TOML file.",
+        autocompletion=completion.configs,
+    ),
 ]
 DataRoot = Annotated[Path | None, typer.Option(help="Where the data lies; the same as data.path.")]
-Set = Annotated[list[str] | None, typer.Option("--set", metavar="KEY=VALUE", help="Override a setting; repeatable.")]
+Set = Annotated[
+    list[str] | None,
+    typer.Option(
+        "--set", metavar="KEY=VALUE", help="Override a setting; repeatable.", autocompletion=completion.settings
+    ),
+]
 RunsDir = Annotated[Path, typer.Option(help="Folder that holds the runs.")]
 Device = Annotated[str | None, typer.Option(help="auto, cpu, cuda or cuda:1.")]
 Deterministic = Annotated[
     bool, typer.Option("--deterministic", help="Equal bits each time, on a GPU too; slower there.")
 ]
-Run = Annotated[Path, typer.Argument(metavar="RUN", help="A run folder, or the folder of one classifier in it.")]
+Run = Annotated[
+    Path,
+    typer.Argument(
+        metavar="RUN",
+        help="A run folder, or the folder of one classifier in it.",
+        autocompletion=completion.run_folders,
+    ),
+]
 OfMethod = Annotated[
-    str | None, typer.Option("--method", help="A retrained classifier of RUN; stage one's unless given.")
+    str | None,
+    typer.Option(
+        "--method",
+        help="A retrained classifier of RUN; stage one's unless given.",
+        autocompletion=completion.method_names,
+    ),
 ]
 OfSeed = Annotated[int | None, typer.Option("--seed", min=0, help="Which seed of the method, if there are several.")]
 Quiet = Annotated[bool, typer.Option("--quiet", help="Say nothing but warnings and errors; results are printed.")]
@@ -42,7 +66,8 @@ AsJson = Annotated[
 ]
 Overwrite = Annotated[bool, typer.Option("--overwrite", help="Replace what is finished instead of keeping it.")]
 
-RUNS_DIR = Path("runs")
+
+RUNS_DIR = completion.RUNS_DIR
 
 
 class DataFormat(StrEnum):

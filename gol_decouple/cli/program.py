@@ -16,6 +16,7 @@ import typer
 from gol_decouple.cli import (  # noqa: F401  # their commands register themselves
     analyze,
     doctor,
+    lists,
     predict,
     report,
     rerun,
@@ -24,6 +25,7 @@ from gol_decouple.cli import (  # noqa: F401  # their commands register themselv
     use_lvis,
 )
 from gol_decouple.cli.app import app
+from gol_decouple.cli.help import arrange
 from gol_decouple.errors import FailedElsewhere, GolDecoupleError, InputError, machine_failure
 from gol_decouple.launch import find_place
 from gol_decouple.limits import check_environment
@@ -32,10 +34,12 @@ from gol_decouple.provenance import commanded
 
 PROGRAM = "gol-decouple"
 # Commands with nothing to continue.
-ONE_GO = {"check", "convert", "evaluate", "predict", "export", "report", "methods", "analyze", "doctor"}
+ONE_GO = {"check", "convert", "evaluate", "predict", "export", "report", "methods", "configs", "analyze", "doctor"}
 _COMES_AGAIN = 0.05  # seconds after which a signal that was lost does
 # The class of all errors in how arguments are written, of which Typer exports only this subclass.
 UsageError = cast("type[typer.BadParameter]", typer.BadParameter.__base__)
+
+arrange(app)
 
 
 def main() -> int:
@@ -78,7 +82,9 @@ def _run(arguments: list[str]) -> int:
             code = command.main(arguments, prog_name=PROGRAM, standalone_mode=False)
     except SystemExit as leaving:
         # Typer and rich leave so when the reader of our output (head, less) has seen enough.
-        return 0 if isinstance(leaving.__context__, BrokenPipeError) else 1
+        if isinstance(leaving.__context__, BrokenPipeError):
+            return 0
+        return leaving.code if isinstance(leaving.code, int) else 1  # of completion, with 0
     if code == 130:  # what Typer makes of a KeyboardInterrupt
         raise KeyboardInterrupt
     return code or 0

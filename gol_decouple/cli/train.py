@@ -11,6 +11,7 @@ import typer
 from rich.console import Console
 
 from gol_decouple import methods, runs
+from gol_decouple.cli import completion
 from gol_decouple.cli.app import (
     RUNS_DIR,
     AsJson,
@@ -77,7 +78,12 @@ def stage1(
 
 @app.command()
 def merge(
-    run: Annotated[Path, typer.Argument(metavar="RUN", help="A run whose features are in shards.")],
+    run: Annotated[
+        Path,
+        typer.Argument(
+            metavar="RUN", help="A run whose features are in shards.", autocompletion=completion.run_folders
+        ),
+    ],
     device: Device = None,
     runs_dir: RunsDir = RUNS_DIR,
     quiet: Quiet = False,
@@ -100,11 +106,22 @@ def _tell_stage1(folder: Path, runs_dir: Path, as_json: bool, progress: Progress
 def stage2(
     run: Annotated[
         list[Path],
-        typer.Argument(metavar="RUN", help="A run folder, or a features file; several files: stages of a cascade."),
+        typer.Argument(
+            metavar="RUN",
+            help="A run folder, or a features file; several files: stages of a cascade.",
+            autocompletion=completion.run_folders,
+        ),
     ],
-    activation: Annotated[list[str] | None, typer.Option(help="softmax, sigmoid or gumbel; repeatable.")] = None,
+    activation: Annotated[
+        list[str] | None,
+        typer.Option(help="softmax, sigmoid or gumbel; repeatable.", autocompletion=completion.activations),
+    ] = None,
     method: Annotated[
-        list[str] | None, typer.Option(help="A method of `gol-decouple methods`, 'balanced_*', or all; repeatable.")
+        list[str] | None,
+        typer.Option(
+            help="A method of `gol-decouple methods`, 'balanced_*', or all; repeatable.",
+            autocompletion=completion.method_names,
+        ),
     ] = None,
     seeds: Annotated[int, typer.Option(min=1, help="How many seeds, counted up from --seed.")] = 1,
     seed: Annotated[int, typer.Option(min=0, help="The first seed.")] = 0,
@@ -175,8 +192,14 @@ def _tell_stage2(
 
 @app.command("tune")
 def tune_methods(
-    run: Annotated[Path, typer.Argument(metavar="RUN", help="A run folder, or a features file.")],
-    method: Annotated[list[str] | None, typer.Option(help="A method or pattern; repeatable; all unless given.")] = None,
+    run: Annotated[
+        Path,
+        typer.Argument(metavar="RUN", help="A run folder, or a features file.", autocompletion=completion.run_folders),
+    ],
+    method: Annotated[
+        list[str] | None,
+        typer.Option(help="A method or pattern; repeatable; all unless given.", autocompletion=completion.method_names),
+    ] = None,
     minutes: Annotated[float, typer.Option(min=0.0, max=1e6, help="How long to search; more minutes go on.")] = 10.0,
     seeds: Annotated[int, typer.Option(min=1, help="How many seeds of each setting, counted up from --seed.")] = 1,
     seed: Annotated[int, typer.Option(min=0, help="The first seed.")] = 0,

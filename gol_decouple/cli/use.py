@@ -1,4 +1,4 @@
-"""The commands that use what is there: data to check and convert, exports, the methods."""
+"""The commands that use what is there: data to check and convert, exports."""
 
 from __future__ import annotations
 
@@ -10,7 +10,7 @@ from typing import Annotated
 
 import typer
 
-from gol_decouple import methods
+from gol_decouple.cli import completion
 from gol_decouple.cli.app import (
     OfMethod,
     OfSeed,
@@ -41,6 +41,7 @@ def check(
         typer.Argument(
             metavar="CONFIG|ANNOTATIONS.json",
             help=f"{', '.join(config_names())}, a path to a TOML file, or to annotations like LVIS's or COCO's.",
+            autocompletion=completion.configs,
         ),
     ],
     set_: Set = None,
@@ -85,16 +86,6 @@ def convert(
     from gol_decouple.data.lvis_convert import convert as convert_annotations
 
     echo(convert_annotations(source, target, frequencies_from, overwrite, to_stderr()))
-
-
-@app.command("methods")
-def list_methods(
-    method: Annotated[list[str] | None, typer.Argument(metavar="[METHOD]...", help="Names or patterns.")] = None,
-) -> None:
-    """List the methods of stage two: paper, parts and settings."""
-    from gol_decouple.report.methods import to_text
-
-    typer.echo(to_text([methods.get(name) for name in methods.select(method or ["all"], background=None)]))
 
 
 @app.command()

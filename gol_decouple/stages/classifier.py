@@ -22,6 +22,7 @@ from gol_decouple.stages.manifest import finish
 from gol_decouple.stages.results_folder import results_of
 from gol_decouple.stages.samples import Samples
 from gol_decouple.stages.saved import Saved, Work
+from gol_decouple.stages.tensorboard import Boards
 from gol_decouple.targets import Target
 
 # Of RoIs: each has all its detections in memory, 0.2 GB on LVIS, more with masks.
@@ -161,6 +162,7 @@ def open_work(
     if not features.checked:
         progress.warn(f"{target.features} was written elsewhere: it has no checksums, so damage cannot be noticed")
     memory_gb, refit, gradients = (_one_value(grid, name) for name in ("memory_gb", "refit", "gradients"))
+    boards = Boards() if _one_value(grid, "tensorboard") else None
     used_device = runtime.select_device(device)
     detections = None
     if features.is_detection:
@@ -171,7 +173,7 @@ def open_work(
         _warn_of_few_steps(features, sets, progress)
     elif annotations is not None:
         raise InputError(f"{target.features} holds samples, not RoIs: there is nothing to annotate", "no --annotations")
-    return Work(target, features, used_device, memory_gb, refit, progress, detections, gradients)
+    return Work(target, features, used_device, memory_gb, refit, progress, detections, gradients, boards)
 
 
 def _warn_of_few_steps(features: FeaturesFile, sets: Sequence[Sequence[Method]], progress: Progress) -> None:

@@ -17,6 +17,7 @@ from gol_decouple.errors import GolDecoupleError, InputError
 from gol_decouple.features import FeaturesFile
 from gol_decouple.files import make_folder
 from gol_decouple.progress import Progress
+from gol_decouple.report.rows import read_row
 from gol_decouple.stages.classifier_file import CLASSIFIER, facts_of, load_retrained, save_classifier
 from gol_decouple.stages.closed_form import closed_form
 from gol_decouple.stages.detection_evaluation import DetectionEvaluation
@@ -28,6 +29,7 @@ from gol_decouple.stages.memory import Memory
 from gol_decouple.stages.rows import open_rows
 from gol_decouple.stages.samples import Samples
 from gol_decouple.stages.states import STATE, LastStates, read_state
+from gol_decouple.stages.tensorboard import Boards
 from gol_decouple.stages.together import train_together
 from gol_decouple.stopping import deferred
 from gol_decouple.targets import Target
@@ -45,6 +47,7 @@ class Work:
             is trained on all of train, otherwise it is what was chosen from.
         detections: what classifiers of RoIs are evaluated with.
         gradients: whether trainings sum every class's gradients, into `gradients.csv`.
+        boards: what writes TensorBoard's files, where they are asked for.
     """
 
     target: Target
@@ -55,6 +58,7 @@ class Work:
     progress: Progress
     detections: DetectionEvaluation | None = None
     gradients: bool = False
+    boards: Boards | None = None
 
 
 # Writes what a finished classifier's folder holds besides its weights, the manifest last, given facts for it.
@@ -230,7 +234,11 @@ class Saved:
         return replace(job, stage_one=weights, started_from=self.folder(first).name)
 
     def _save_states(self, states: Iterable[tuple[Job, State]]) -> None:
-        self._states.keep({self.folder(job): state for job, state in states})
+        by_folder = {self.folder(job): state for job, state in states}
+        self._states.keep(by_folder)
+        if self._work.boards is not None:
+            for folder, state in by_folder.items():
+                self._work.boards.epoch(folder, state.history)
         if time.monotonic() - self._last_save >= SECONDS_BETWEEN_SAVES:
             self._states.write()
             self._last_save = time.monotonic()
@@ -296,4 +304,6 @@ class Saved:
         for done in [one for one in self._unevaluated if runs.is_finished(one)]:
             self._unevaluated.remove(done)
             self._states.drop(done)
+            if self._work.boards is not None:
+                self._work.boards.finish(done, read_row(done))
         return None

@@ -10,6 +10,7 @@ from typing import Any
 
 from gol_decouple.errors import InputError
 from gol_decouple.files import write_text
+from gol_decouple.stages.tensorboard import TENSORBOARD, summary_writer
 
 LOG = "log.csv"
 BEFORE, AFTER = ("epoch", "lr", "train_loss"), ("images_per_second", "seconds")
@@ -35,7 +36,7 @@ class TrainingLog:
         self.rows: list[dict[str, Any]] = []
         self._folder = folder
         self._writer: Any = None
-        found = _tensorboard() if tensorboard else None
+        found = summary_writer("stage1", "log.csv has the same") if tensorboard else None
         self._tensorboard = found if is_main else None
 
     @property
@@ -49,7 +50,7 @@ class TrainingLog:
         if self._tensorboard is not None:
             if self._writer is None:
                 # What an interrupted run wrote of this epoch and later ones is no longer shown.
-                self._writer = self._tensorboard(str(self._folder / "tensorboard"), purge_step=row["epoch"])
+                self._writer = self._tensorboard(str(self._folder / TENSORBOARD), purge_step=row["epoch"])
             for name, value in row.items():
                 if name != "epoch" and value is not None:
                     self._writer.add_scalar(f"stage1/{name}", value, row["epoch"])
@@ -99,12 +100,3 @@ def seconds_of(folder: Path) -> float:
     except (OSError, ValueError, TypeError, csv.Error) as error:
         hint = f"remove {path} to go without: it is only told in the report how long the training took"
         raise InputError(f"{path} is not a readable log of a training: {error}", hint) from None
-
-
-def _tensorboard() -> Any:
-    try:
-        from torch.utils.tensorboard import SummaryWriter
-    except ImportError:
-        hint = 'pip install "gol-decouple[tensorboard]", or leave it at false: log.csv has the same'
-        raise InputError("stage1.tensorboard = true, but TensorBoard is not installed", hint) from None
-    return SummaryWriter

@@ -1,0 +1,88 @@
+"""TensorBoard's files of stage two: every epoch of every classifier, what it came to, and none without being asked."""
+
+from __future__ import annotations
+
+import builtins
+import csv
+import json
+import shutil
+from pathlib import Path
+from typing import Any
+
+import pytest
+from conftest import RunCli
+
+ON = ("--set", "stage2.tensorboard=true")
+
+
+def scalars(folder: Path) -> dict[str, dict[int, float]]:
+    event_accumulator = pytest.importorskip("tensorboard.backend.event_processing.event_accumulator")
+    shown = event_accumulator.EventAccumulator(str(folder / "tensorboard"))
+    shown.Reload()
+    return {tag: {event.step: event.value for event in shown.Scalars(tag)} for tag in shown.Tags()["scalars"]}
+
+
+@pytest.fixture
+def run(tmp_path: Path, finished_run: Path) -> Path:
+    return Path(shutil.copytree(finished_run, tmp_path / "run"))
+
+
+def test_every_epoch_and_the_accuracies_are_shown(run: Path, run_cli: RunCli) -> None:
+    made = run_cli("stage2", run, "--method", "gumbel", "--method", "ncm", "--set", "stage2.epochs=3", *ON)
+    assert made.code == 0, made.err
+    for name, epochs in (("gumbel", 3), ("ncm", 0)):
+        (folder,) = (path.parent for path in (run / "stage2").glob(f"{name}*/manifest.json"))
+        manifest = json.loads((folder / "manifest.json").read_text())
+        shown = scalars(folder)
+        for metric in ("top1", "top1_medium", "top1_few"):
+            assert shown[f"test/{metric}"] == {epochs: pytest.approx(manifest["metrics"][metric], rel=1e-6)}
+        assert "test/top1_many" not in shown, "there are no such classes"
+        if not epochs:
+            assert "stage2/loss" not in shown
+            continue
+        assert sorted(shown["stage2/loss"]) == sorted(shown["stage2/lr"]) == [1, 2, 3]
+        assert list(shown["stage2/lr"].values()) == pytest.approx([1e-5] * 3)
+        if (folder / "log.csv").is_file():
+            with (folder / "log.csv").open(newline="") as file:
+                losses = {int(row["epoch"]): float(row["loss"]) for row in csv.DictReader(file)}
+            assert shown["stage2/loss"] == pytest.approx(losses, rel=1e-6)
+
+
+def test_it_changes_nothing_of_a_classifier(run: Path, run_cli: RunCli) -> None:
+    settings = ("--method", "gumbel", "--set", "stage2.epochs=2")
+    assert run_cli("stage2", run, *settings).code == 0
+    (folder,) = (run / "stage2").iterdir()
+    assert not (folder / "tensorboard").exists()
+    before = (folder / "classifier.safetensors").read_bytes()
+    assert run_cli("stage2", run, *settings, *ON, "--overwrite").code == 0
+    assert [path.name for path in (run / "stage2").iterdir()] == [folder.name], "the same classifier"
+    assert (folder / "classifier.safetensors").read_bytes() == before
+    assert sorted(scalars(folder)["stage2/loss"]) == [1, 2]
+    assert run_cli("doctor", run).code == 0
+
+
+def test_candidates_of_a_choice_have_theirs(run: Path, run_cli: RunCli) -> None:
+    made = run_cli("stage2", run, "--method", "gumbel", "--set", "stage2.lr=[1e-5,1e-4]", *ON)
+    assert made.code == 0, made.err
+    folders = [path.parent for path in run.rglob("manifest.json") if path.parent not in (run, *run.glob("stage2/*"))]
+    assert len(folders) == 2
+    for folder in folders:
+        shown = scalars(folder)
+        assert len(shown["stage2/loss"]) == 30
+        assert any(tag.endswith("/top1") and not tag.startswith("test/") for tag in shown)
+
+
+def test_without_tensorboard_nothing_is_trained(run: Path, run_cli: RunCli, monkeypatch: pytest.MonkeyPatch) -> None:
+    real_import = builtins.__import__
+
+    def missing(name: str, *arguments: Any, **more: Any) -> Any:
+        if name.startswith("torch.utils.tensorboard"):
+            raise ImportError(name)
+        return real_import(name, *arguments, **more)
+
+    monkeypatch.setattr(builtins, "__import__", missing)
+    outcome = run_cli("stage2", run, "--method", "gumbel", *ON)
+    assert (outcome.code, outcome.out) == (2, "")
+    assert "error: stage2.tensorboard = true, but TensorBoard is not installed\n" in outcome.err
+    assert 'hint: pip install "gol-decouple[tensorboard]"' in outcome.err
+    assert not list(run.glob("stage2/*/manifest.json"))

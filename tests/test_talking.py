@@ -1,0 +1,123 @@
+"""`--quiet` and `--json`: what is said, and in which form, by the commands that train."""
+
+from __future__ import annotations
+
+import json
+import shutil
+from datetime import datetime
+from pathlib import Path
+from typing import Any
+
+import pytest
+from conftest import RunCli
+
+PARTS = {
+    "say": {"message"},
+    "warning": {"message"},
+    "error": {"message", "hint", "exit_code"},
+    "epoch": {"what", "epoch", "epochs", "lr", "train_loss", "accuracy"},
+    "progress": {
+        *("what", "done", "total", "unit", "per_second", "seconds", "seconds_left", "note", "finished"),
+    },
+}
+
+
+def events(err: str) -> list[dict[str, Any]]:
+    """What was said, of which every line is an event with just the keys that docs/watching.md names."""
+    told = [json.loads(line) for line in err.splitlines()]
+    for one in told:
+        assert set(one) == PARTS[one["event"]] | {"event", "time"}, one
+        assert datetime.fromisoformat(one["time"]).tzinfo is not None
+    return told
+
+
+@pytest.fixture
+def run(tmp_path: Path, finished_run: Path) -> Path:
+    return Path(shutil.copytree(finished_run, tmp_path / "runs" / finished_run.name))
+
+
+def test_a_program_can_follow_stage_one(tmp_path: Path, small_config: Path, run_cli: RunCli) -> None:
+    settings = ("--set", "stage1.evaluate_every=1", "--runs-dir", tmp_path)
+    outcome = run_cli("stage1", small_config, *settings, "--json")
+    assert outcome.code == 0, outcome.err
+    (row,) = json.loads(outcome.out)
+    assert (row["run"], row["stage"]) == ("colours", 1)
+    told = events(outcome.err)
+    epochs = [one for one in told if one["event"] == "epoch"]
+    assert [(one["what"], one["epoch"], one["epochs"]) for one in epochs] == [("stage one", n, 3) for n in (1, 2, 3)]
+    assert all(isinstance(one["accuracy"], float) for one in epochs)
+    bars = [one for one in told if one["event"] == "progress" and one["what"] == "stage one"]
+    assert (bars[0]["done"], bars[0]["finished"], bars[0]["seconds_left"]) == (0, False, None)
+    assert (bars[-1]["done"], bars[-1]["total"], bars[-1]["finished"]) == (201, 201, True)
+    assert bars[-1]["unit"] == "images"
+    assert any(one["event"] == "say" and one["message"].startswith("next: gol-decouple stage2") for one in told)
+
+
+def test_the_result_of_stage_two_is_what_the_report_prints(run: Path, run_cli: RunCli) -> None:
+    outcome = run_cli("stage2", run, "--method", "gumbel", "--set", "stage2.epochs=2", "--json")
+    assert outcome.code == 0, outcome.err
+    events(outcome.err)
+    assert outcome.out == run_cli("report", run, "--format", "json").out
+    assert [row["method"] for row in json.loads(outcome.out)] == ["softmax", "gumbel"]
+
+
+def test_quiet_prints_results_and_says_nothing(run: Path, run_cli: RunCli) -> None:
+    command = ("stage2", run, "--method", "softmax", "--set", "stage2.epochs=1", "--set", "stage2.q_min=-3")
+    outcome = run_cli(*command, "--quiet")
+    assert outcome.code == 0
+    assert outcome.err == "warning: stage2.q_min has no effect on softmax\n"
+    assert "softmax" in outcome.out
+    both = run_cli(*command, "--quiet", "--json", "--overwrite")
+    (warning,) = events(both.err)
+    assert warning["message"] == "stage2.q_min has no effect on softmax"
+    assert len(json.loads(both.out)) == 2
+    assert "memory: " in run_cli(*command, "--overwrite").err, "and only where it was asked for"
+
+
+def test_tune_and_rerun_print_their_own_outcome(run: Path, run_cli: RunCli) -> None:
+    tuned = run_cli("tune", run, "--method", "ncm", "--minutes", "0.01", "--json")
+    assert tuned.code == 0, tuned.err
+    events(tuned.err)
+    assert json.loads(tuned.out)["methods"][0]["method"] == "ncm"
+    again = run_cli("rerun", run, "--json")
+    events(again.err)
+    outcome = json.loads(again.out)
+    assert outcome["of"] == str(run.resolve())
+    assert Path(outcome["out"]).is_dir()
+
+
+@pytest.mark.parametrize(
+    ("arguments", "message", "hint"),
+    [
+        (["stage2", "RUN"], "stage2 needs something to train", "--activation gumbel, or --method gumbel_paper"),
+        (["stage2", "RUN", "--sed", "3"], "no such option: --sed", "gol-decouple stage2 --help"),
+        (["stage2"], "missing argument 'RUN'", "gol-decouple stage2 --help"),
+        (["stage1", "cifar10_tl"], "unknown config 'cifar10_tl'", "did you mean 'cifar10_lt'?"),
+    ],
+)
+def test_an_error_is_an_event(run: Path, run_cli: RunCli, arguments: list[str], message: str, hint: str) -> None:
+    outcome = run_cli(*(run if argument == "RUN" else argument for argument in arguments), "--json")
+    assert (outcome.code, outcome.out) == (2, "")
+    (error,) = events(outcome.err)
+    assert error["event"] == "error"
+    assert error["message"].startswith(message)
+    assert error["hint"].startswith(hint)
+    assert error["exit_code"] == 2
+    plain = run_cli("stage1", "cifar10_tl")
+    assert plain.err.startswith("error: "), "the next command talks as usual"
+
+
+def test_what_is_finished_is_printed_where_some_failed(run: Path, run_cli: RunCli) -> None:
+    settings = ("--set", "stage2.lr=[0.01,1e38]", "--set", "stage2.epochs=2", "--keep-grid")
+    outcome = run_cli("stage2", run, "--method", "softmax", *settings, "--json")
+    assert outcome.code == 2
+    assert [row["lr"] for row in json.loads(outcome.out) if row["stage"] == 2] == [0.01]
+    assert events(outcome.err)[-1]["event"] == "error"
+
+
+def test_names_cannot_leave_their_line(tmp_path: Path, run_cli: RunCli) -> None:
+    outcome = run_cli("stage1", "a\n\x1b[31m{}\u2028.toml", "--json")
+    (error,) = events(outcome.err)
+    assert "a\n\x1b[31m{}\u2028.toml" in error["message"]
+    assert outcome.err.isascii()
+    assert "\x1b" not in outcome.err
