@@ -65,7 +65,7 @@ def _array(archive: zipfile.ZipFile, entry: zipfile.ZipInfo) -> NDArray[Any]:
         warnings.simplefilter("ignore")  # of headers that older versions of NumPy wrote
         shape, by_column, dtype = _header(file)
         if dtype.hasobject:
-            raise InputError(f"Object arrays cannot be loaded, which would run code ({entry.filename})")
+            raise InputError(f"object arrays cannot be loaded, which would run code ({entry.filename})")
         if dtype.kind not in _KINDS or dtype.itemsize == 0:
             raise InputError(f"{entry.filename} is of {dtype!s:.50}, and only numbers and texts are read")
         if any(side < 0 for side in shape) or len(shape) > 32:

@@ -255,7 +255,7 @@ def demo(
         run_stage2(target, ["softmax", "gumbel"], [0], [resolved.stage2], resolved.device, progress=progress)
     print_report([folder], runs_dir, _format(as_json))
     progress.say(
-        f"Everything lies in {folder}: model.safetensors, features.h5, stage2/. Next:\n"
+        f"everything lies in {folder}: model.safetensors, features.h5, stage2/\nnext:\n"
         f"  gol-decouple stage2 {folder} --activation sigmoid --seeds 5\n"
         "  gol-decouple stage1 cifar100_lt    (downloads CIFAR-100; hours on a CPU)"
     )

@@ -75,7 +75,7 @@ class Outcome:
                 f"{apart}, which is expected {self.by_chance}", "--deterministic makes them equal"
             )
         told = f"{apart}, though inputs, settings and environment are the same"
-        return GolDecoupleError(told, f"this should not be: please report it, with {self.out / RERUN}")
+        return GolDecoupleError(told, f"this should not be: report it, with {self.out / RERUN}")
 
 
 def rerun(path: Path, out: Path | None = None, device: str | None = None, progress: Progress = SILENT) -> Outcome:

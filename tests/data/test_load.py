@@ -125,7 +125,7 @@ def test_npz_that_cannot_be_used_is_refused_with_what_and_where(
 
 def test_pickled_arrays_are_refused_and_never_run(tmp_path: Path) -> None:
     path = save(tmp_path / "my.npz", class_names=np.array([{"a": 1}, None], dtype=object))
-    with pytest.raises(InputError, match="not a readable .npz file: Object arrays cannot be loaded"):
+    with pytest.raises(InputError, match="not a readable .npz file: object arrays cannot be loaded"):
         load_data(npz(path))
 
 
