@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import json
 import shutil
+import warnings
 from datetime import datetime
 from pathlib import Path
 from typing import Any
@@ -121,3 +122,24 @@ def test_names_cannot_leave_their_line(tmp_path: Path, run_cli: RunCli) -> None:
     assert "a\n\x1b[31m{}\u2028.toml" in error["message"]
     assert outcome.err.isascii()
     assert "\x1b" not in outcome.err
+
+
+def test_warnings_of_libraries_and_bugs_are_events(
+    run: Path, run_cli: RunCli, monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture[str]
+) -> None:
+    from gol_decouple.stages import classifier
+
+    def broken(*_: object, **__: object) -> None:
+        with warnings.catch_warnings():
+            warnings.simplefilter("always")
+            warnings.warn("soon gone", UserWarning, stacklevel=1)
+        raise ZeroDivisionError("by zero")
+
+    monkeypatch.setattr(classifier, "run_stage2", broken)
+    with pytest.raises(ZeroDivisionError):
+        run_cli("stage2", run, "--method", "gumbel", "--json")
+    warning, error = events(capsys.readouterr().err)
+    assert warning["message"] == "UserWarning: soon gone"
+    assert (error["message"], error["exit_code"]) == ("ZeroDivisionError: by zero", 1)
+    with pytest.raises(ZeroDivisionError), pytest.warns(UserWarning, match="soon gone"):
+        run_cli("stage2", run, "--method", "gumbel")

@@ -6,7 +6,8 @@ import contextlib
 import os
 import signal
 import sys
-from collections.abc import Callable
+import warnings
+from collections.abc import Callable, Iterator
 from functools import partial
 from types import FrameType
 from typing import cast
@@ -51,7 +52,7 @@ def main() -> int:
     sys.unraisablehook = partial(_raise_again, hook)
     # What torch's libraries say of processes that have left is for those who mend them; ours is told below.
     os.environ.setdefault("TORCH_CPP_LOG_LEVEL", "ERROR")
-    speak(as_json="--json" in sys.argv)  # of mistakes in the options; the command says how it talks itself
+    speak(as_json=_as_json())  # of mistakes in the options; the command says how it talks itself
     try:
         check_environment()
         return _run(sys.argv[1:] or ["--help"])
@@ -67,6 +68,8 @@ def main() -> int:
     except Exception as error:
         failure = error if isinstance(error, GolDecoupleError) else machine_failure(error, *sys.argv[1:2])
         if failure is None:
+            if _as_json():  # a bug of ours, which people see by its traceback
+                _tell(f"{type(error).__name__}: {error}", "this should not be: report it, with what follows", 1)
             raise
         return _fail(failure)
     finally:
@@ -78,7 +81,7 @@ def main() -> int:
 def _run(arguments: list[str]) -> int:
     command = typer.main.get_command(app)
     try:
-        with commanded(arguments):
+        with commanded(arguments), _warnings_told():
             code = command.main(arguments, prog_name=PROGRAM, standalone_mode=False)
     except SystemExit as leaving:
         # Typer and rich leave so when the reader of our output (head, less) has seen enough.
@@ -88,6 +91,21 @@ def _run(arguments: list[str]) -> int:
     if code == 130:  # what Typer makes of a KeyboardInterrupt
         raise KeyboardInterrupt
     return code or 0
+
+
+def _as_json() -> bool:
+    return "--json" in sys.argv
+
+
+@contextlib.contextmanager
+def _warnings_told() -> Iterator[None]:
+    """What libraries warn of is an event too, where a program reads what is said."""
+    if not _as_json():
+        yield
+        return
+    with warnings.catch_warnings():
+        warnings.showwarning = lambda message, kind, *_: to_stderr().warn(f"{kind.__name__}: {message}")
+        yield
 
 
 class _Terminated(BaseException):
