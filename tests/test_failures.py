@@ -416,7 +416,7 @@ def test_signals_raise_no_more_once_the_program_has_told_of_one(
     for stop in both:
         monkeypatch.setattr(report_command, "print_report", lambda *_, stop=stop: signal.raise_signal(stop))
         with monkeypatch.context() as patch:
-            patch.setattr(program, "_print_error", lambda *_: told.extend(map(signal.getsignal, both)))
+            patch.setattr(program, "_tell", lambda *_: told.extend(map(signal.getsignal, both)))
             run_cli("report")
     assert told == 4 * [signal.SIG_DFL]
 

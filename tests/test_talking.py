@@ -12,6 +12,8 @@ from typing import Any
 import pytest
 from conftest import RunCli
 
+from gol_decouple.progress import to_stderr
+
 PARTS = {
     "say": {"message"},
     "warning": {"message"},
@@ -104,8 +106,13 @@ def test_an_error_is_an_event(run: Path, run_cli: RunCli, arguments: list[str], 
     assert error["message"].startswith(message)
     assert error["hint"].startswith(hint)
     assert error["exit_code"] == 2
-    plain = run_cli("stage1", "cifar10_tl")
-    assert plain.err.startswith("error: "), "the next command talks as usual"
+
+
+def test_what_comes_after_a_command_talks_as_usual(run_cli: RunCli, capsys: pytest.CaptureFixture[str]) -> None:
+    run_cli("stage1", "cifar10_tl", "--json")
+    to_stderr().say("news")
+    assert capsys.readouterr().err == "news\n"
+    assert run_cli("stage1", "cifar10_tl").err.startswith("error: ")
 
 
 def test_what_is_finished_is_printed_where_some_failed(run: Path, run_cli: RunCli) -> None:

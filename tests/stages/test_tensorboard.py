@@ -61,6 +61,19 @@ def test_it_changes_nothing_of_a_classifier(run: Path, run_cli: RunCli) -> None:
     assert run_cli("doctor", run).code == 0
 
 
+def test_epochs_that_are_trained_again_are_shown_once(tmp_path: Path) -> None:
+    pytest.importorskip("tensorboard")
+    from gol_decouple.stages.tensorboard import Boards
+
+    for losses in ((3.0, 2.0, 1.0), (3.0, 2.5)):  # the second takes up what was saved after the first epoch
+        boards = Boards()
+        first = 1 if len(losses) == 3 else 2
+        for done in range(first, len(losses) + 1):
+            rows = [{"epoch": epoch + 1, "lr": 0.1, "loss": loss} for epoch, loss in enumerate(losses[:done])]
+            boards.epoch(tmp_path, rows)
+    assert scalars(tmp_path)["stage2/loss"] == {1: 3.0, 2: 2.5}
+
+
 def test_candidates_of_a_choice_have_theirs(run: Path, run_cli: RunCli) -> None:
     made = run_cli("stage2", run, "--method", "gumbel", "--set", "stage2.lr=[1e-5,1e-4]", *ON)
     assert made.code == 0, made.err
