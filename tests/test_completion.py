@@ -56,6 +56,7 @@ def folder(tmp_path: Path) -> Path:
         ("gol-decouple stage2 runs/m", ["runs/mine"]),
         ("gol-decouple stage2 --runs-dir elsewhere ", ["elsewhere/other"]),
         ("gol-decouple stage2 --runs-dir nowhere ", []),
+        ("gol-decouple report runs/d", ["runs/digits_lt"]),
         ("gol-decouple predict runs/", ["runs/digits_lt", "runs/mine"]),
         ("gol-decouple stage2 runs/mine --activation ", ["softmax", "sigmoid", "gumbel", "gumbel_published"]),
         ("gol-decouple stage2 runs/mine --method gumbel_p", ["gumbel_paper", "gumbel_published"]),

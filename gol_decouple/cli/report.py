@@ -11,6 +11,7 @@ import typer
 from rich.console import Console
 
 from gol_decouple import provenance
+from gol_decouple.cli import completion
 from gol_decouple.cli.app import RUNS_DIR, RunsDir, app, echo
 from gol_decouple.errors import InputError
 from gol_decouple.files import write_text
@@ -33,7 +34,12 @@ class Format(StrEnum):
 @app.command()
 def report(
     run: Annotated[
-        list[Path] | None, typer.Argument(metavar="RUN", help="Run folders, features files or any folders above.")
+        list[Path] | None,
+        typer.Argument(
+            metavar="RUN",
+            help="Run folders, features files or any folders above.",
+            autocompletion=completion.run_folders,
+        ),
     ] = None,
     format_: Annotated[Format, typer.Option("--format", help="How to print it.")] = Format.table,
     baseline: Annotated[
