@@ -104,8 +104,13 @@ def _warnings_told() -> Iterator[None]:
         yield
         return
     with warnings.catch_warnings():
-        warnings.showwarning = lambda message, kind, *_: to_stderr().warn(f"{kind.__name__}: {message}")
+        warnings.showwarning = lambda message, kind, *_: _tell_warning(f"{kind.__name__}: {message}")
         yield
+
+
+def _tell_warning(message: str) -> None:
+    if _is_main_process():
+        to_stderr().warn(message)
 
 
 class _Terminated(BaseException):
