@@ -9,15 +9,18 @@ from gol_decouple import runs
 from gol_decouple.files import make_folder
 from gol_decouple.progress import Progress
 from gol_decouple.report.figures.by_class import by_class
+from gol_decouple.report.figures.confusion import confusion
 from gol_decouple.report.figures.drawn import Drawn
 from gol_decouple.report.figures.files import write_drawn
+from gol_decouple.report.figures.reliability import reliability
 from gol_decouple.report.figures.studies import Study, studies
+from gol_decouple.report.figures.weight_norms import weight_norms
 from gol_decouple.report.rows import Row
 
 __all__ = ["Drawn", "figures", "write_figures"]
 
 # In the order in which they are shown; each gives None where there is nothing to draw, and says what is missing.
-_FIGURES: tuple[Callable[[Study, Progress], Drawn | None], ...] = (by_class,)
+_FIGURES: tuple[Callable[[Study, Progress], Drawn | None], ...] = (by_class, weight_norms, reliability, confusion)
 
 
 def figures(found: Sequence[Row], progress: Progress) -> list[Drawn]:
