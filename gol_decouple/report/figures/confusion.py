@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import itertools
 import math
 from dataclasses import dataclass
 from pathlib import Path
@@ -17,12 +18,12 @@ from gol_decouple.progress import Progress
 from gol_decouple.report.figures.drawn import Drawn
 from gol_decouple.report.figures.studies import Setting, Study
 from gol_decouple.report.figures.style import COLOURS, INK, PANEL, new_figure, settled, style, text
-from gol_decouple.report.layout import EMPTY
 from gol_decouple.report.rows import train_counts
 from gol_decouple.runs import PREDICTIONS
 
 COLUMNS = ("method", "of", "taken_for", "samples", "percent", "right_percent")
 _PANELS = 4  # in a row
+_DEPTH = 0.0075  # how far a cell is covered, for each percent in it
 
 
 @dataclass(frozen=True, eq=False)
@@ -43,6 +44,11 @@ class Confusion:
         with np.errstate(invalid="ignore"):
             shares: NDArray[np.float64] = 100.0 * self.samples / self.samples.sum(axis=1, keepdims=True)
         return shares
+
+    @property
+    def present(self) -> list[int]:
+        """The groups that have samples."""
+        return [int(place) for place in np.flatnonzero(self.samples.sum(axis=1))]
 
     @property
     def accuracies(self) -> NDArray[np.float64]:
@@ -83,14 +89,18 @@ def confusion(study: Study, progress: Progress) -> Drawn | None:
         for axes in panels[len(found) :]:
             axes.remove()
         settled(figure)
-    few = len(GROUPS) - 1
+    there = found[0][1].present
+    groups = ", ".join(GROUPS[place] for place in there)
     return Drawn(
         study.name("confusion"),
         study.title("Confusion between many, medium and few"),
         "Percent of the test samples of the classes of each group (rows, which sum up to 100) that are taken for a "
         "class of many, medium or few; in brackets those that are right. All seeds together." + study.left_out,
-        "Of test samples of few, percent taken for classes of many, medium and few: "
-        + "; ".join(f"{setting.name} {', '.join(f'{v:.0f}' for v in one.shares[few])}" for setting, one in found)
+        f"Of test samples of {GROUPS[there[-1]]}, percent taken for classes of {groups}: "
+        + "; ".join(
+            f"{setting.name} {', '.join(f'{one.shares[there[-1], place]:.0f}' for place in there)}"
+            for setting, one in found
+        )
         + ".",
         figure,
         COLUMNS,
@@ -100,22 +110,20 @@ def confusion(study: Study, progress: Progress) -> Drawn | None:
 
 def _matrix(axes: Axes, one: Confusion) -> None:
     """Cells, darker the more of their row is in them, with their numbers."""
-    size = len(GROUPS)
-    shares = one.shares
-    for row in range(size):
-        for column in range(size):
-            share = shares[row, column]
-            is_empty = bool(np.isnan(share))
-            depth = 0.0 if is_empty else 0.9 * float(share) / 100.0
-            axes.add_patch(Rectangle((column - 0.5, row - 0.5), 1, 1, facecolor=COLOURS[0], alpha=depth, linewidth=0))
-            told = EMPTY if is_empty else f"{share:.0f}"
-            told += f"\n({one.accuracies[row]:.0f})" if row == column and not is_empty else ""
-            axes.text(column, row, told, ha="center", va="center", color=INK)
+    there = one.present
+    size = len(there)
+    for (row, of), (column, taken_for) in itertools.product(enumerate(there), enumerate(there)):
+        share = float(one.shares[of, taken_for])
+        axes.add_patch(
+            Rectangle((column - 0.5, row - 0.5), 1, 1, facecolor=COLOURS[0], alpha=_DEPTH * share, linewidth=0)
+        )
+        told = f"{share:.0f}" + (f"\n({one.accuracies[of]:.0f})" if of == taken_for else "")
+        axes.text(column, row, told, ha="center", va="center", color=INK)
     axes.set_xlim(-0.5, size - 0.5)
     axes.set_ylim(size - 0.5, -0.5)
     axes.set_aspect(1.0)
-    axes.set_xticks(range(size), GROUPS)
-    axes.set_yticks(range(size), GROUPS)
+    axes.set_xticks(range(size), [GROUPS[place] for place in there])
+    axes.set_yticks(range(size), [GROUPS[place] for place in there])
     axes.tick_params(length=0)
     axes.spines[:].set_visible(False)
 
@@ -145,4 +153,5 @@ def _rows(name: str, one: Confusion) -> list[tuple[object, ...]]:
         )
         for row, of in enumerate(GROUPS)
         for column, taken_for in enumerate(GROUPS)
+        if row in one.present
     ]

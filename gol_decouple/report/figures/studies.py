@@ -95,7 +95,8 @@ class Study:
         if not names:
             return ""
         measure = "AP" if self.is_detection else "mean accuracy over classes"
-        return f" Shown are stage one and the {SHOWN} methods of the best {measure}; left out: {', '.join(names)}."
+        others = ", ".join(names) if len(names) <= SHOWN else f"{len(names)} others"
+        return f" Shown are stage one and the {SHOWN} methods of the best {measure}, not {others}."
 
     def look(self, setting: Setting) -> Look:
         """That of a setting that is shown: ink for stage one, for others colours, markers and lines of their own."""

@@ -8,25 +8,35 @@ from pathlib import Path
 from gol_decouple import runs
 from gol_decouple.files import make_folder
 from gol_decouple.progress import Progress
+from gol_decouple.report.figures.activations import activation_curves
 from gol_decouple.report.figures.by_class import by_class
 from gol_decouple.report.figures.confusion import confusion
 from gol_decouple.report.figures.drawn import Drawn
 from gol_decouple.report.figures.files import write_drawn
 from gol_decouple.report.figures.reliability import reliability
 from gol_decouple.report.figures.studies import Study, studies
+from gol_decouple.report.figures.trade_off import trade_off
+from gol_decouple.report.figures.training import training
 from gol_decouple.report.figures.weight_norms import weight_norms
 from gol_decouple.report.rows import Row
 
 __all__ = ["Drawn", "figures", "write_figures"]
 
 # In the order in which they are shown; each gives None where there is nothing to draw, and says what is missing.
-_FIGURES: tuple[Callable[[Study, Progress], Drawn | None], ...] = (by_class, weight_norms, reliability, confusion)
+_FIGURES: tuple[Callable[[Study, Progress], Drawn | None], ...] = (
+    by_class,
+    trade_off,
+    confusion,
+    reliability,
+    weight_norms,
+    training,
+)
 
 
 def figures(found: Sequence[Row], progress: Progress) -> list[Drawn]:
     """Every figure that the runs have what is needed for; what is missing is told."""
     drawn = [draw(study, progress) for study in studies(found) for draw in _FIGURES]
-    return [one for one in drawn if one is not None]
+    return [one for one in (*drawn, activation_curves(found)) if one is not None]
 
 
 def write_figures(found: Sequence[Row], folder: Path, progress: Progress) -> list[Path]:
