@@ -57,10 +57,10 @@ def gumbel_published(q: Floats) -> Values:
 
 
 ACTIVATIONS: dict[str, Callable[[Floats], Values]] = {
-    "softmax": sigmoid,
     "sigmoid": sigmoid,
     "gumbel": gumbel,
     "gumbel_published": gumbel_published,
+    "softmax": sigmoid,
 }
 
 

@@ -23,7 +23,8 @@ def on_front(values: NDArray[np.float64]) -> NDArray[np.bool_]:
     at_least = np.all(values[None] >= values[:, None], axis=2)
     better = np.any(values[None] > values[:, None], axis=2)
     bettered = np.any(np.logical_and(at_least, better), axis=1)
-    return np.logical_not(bettered)
+    front: NDArray[np.bool_] = np.logical_not(bettered)
+    return front
 
 
 def trade_off(study: Study, progress: Progress) -> Drawn | None:
@@ -67,7 +68,8 @@ def trade_off(study: Study, progress: Progress) -> Drawn | None:
         study.name("trade_off"),
         study.title(f"Trade-off between {frequent} and {rare}"),
         f"Each point is a method (mean over seeds). The dashed line is the front: for a method on it no other one is "
-        f"better in both, for {frequent} and for {rare} classes; up and to the right is better.",
+        f"better in both, for {frequent} and for {rare} classes; up and to the right is better. "
+        "Methods in grey are not in the other figures.",
         f"{'AP' if study.is_detection else 'Accuracy'} of {frequent} against {rare} classes. On the front: "
         + "; ".join(best)
         + ".",
