@@ -6,7 +6,6 @@ import csv
 import io
 import math
 import re
-import warnings
 from collections.abc import Iterator
 from contextlib import contextmanager
 from pathlib import Path
@@ -41,7 +40,7 @@ def save(figure: Figure, path: Path, salt: str = "") -> None:
         salt: what ids in an SVG are made of, besides what they are of.
     """
     kind = path.suffix[1:]
-    with _quiet_style(salt), atomic_path(path) as temporary:
+    with _salted(salt), atomic_path(path) as temporary:
         figure.savefig(temporary, format=kind, dpi=_DOTS_PER_INCH, metadata=_METADATA[kind], transparent=kind == "svg")
 
 
@@ -51,7 +50,7 @@ def to_svg(drawn: Drawn) -> str:
     It has no background; texts and axes are `#000000`, by the root where nothing else is said.
     """
     buffer = io.StringIO()
-    with _quiet_style(drawn.name):
+    with _salted(drawn.name):
         drawn.figure.savefig(buffer, format="svg", dpi=_DOTS_PER_INCH, metadata=_METADATA["svg"], transparent=True)
     content = _AROUND.sub("", buffer.getvalue())
     used = {found[2] for found in _REFERENCE.finditer(content)}
@@ -77,10 +76,9 @@ def write_drawn(drawn: Drawn, folder: Path) -> list[Path]:
 
 
 @contextmanager
-def _quiet_style(salt: str) -> Iterator[None]:
-    with style(), warnings.catch_warnings():
+def _salted(salt: str) -> Iterator[None]:
+    with style():
         matplotlib.rcParams["svg.hashsalt"] = salt
-        warnings.filterwarnings("ignore", "Glyph .* missing from")  # names can be of any script; the csv has them
         yield
 
 

@@ -10,6 +10,7 @@ from statistics import fmean
 from typing import Any, TypeVar
 
 from gol_decouple.errors import InputError
+from gol_decouple.plain_text import plain_line
 from gol_decouple.progress import Progress
 from gol_decouple.report.figures.style import COLOURS, INK, LINES, MARKERS
 from gol_decouple.report.names import setting_names
@@ -17,7 +18,7 @@ from gol_decouple.report.rows import Row, by_setting
 
 # So many methods can be told apart in a figure, besides stage one.
 SHOWN = 6
-_LONGEST_NAME = 60  # of a file, of what is from the run's name
+_LONGEST_NAME = 60  # characters of a run or a setting, as it is shown
 
 T = TypeVar("T")
 
@@ -36,7 +37,7 @@ class Setting:
     """Rows that differ in the seed alone.
 
     Attributes:
-        name: in its study no other one has it.
+        name: what it is called, without what is not seen; cut off where it is long.
     """
 
     name: str
@@ -139,10 +140,11 @@ def studies(found: Sequence[Row]) -> list[Study]:
     told = []
     for rows in groups.values():
         settings = by_setting(rows)
-        named = [Setting(name, seeds) for name, seeds in zip(setting_names(settings), settings, strict=True)]
+        names = [plain_line(name, _LONGEST_NAME) for name in setting_names(settings)]
+        named = [Setting(name, seeds) for name, seeds in zip(names, settings, strict=True)]
         named.sort(key=lambda setting: not setting.is_stage_one)
         run = str(rows[0]["run"])
-        told.append(Study(run, _suffix(run, taken) if len(groups) > 1 else "", named))
+        told.append(Study(plain_line(run, _LONGEST_NAME), _suffix(run, taken) if len(groups) > 1 else "", named))
     return told
 
 

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import textwrap
+import warnings
 from collections.abc import Iterator
 from contextlib import contextmanager
 from typing import Any
@@ -38,7 +39,8 @@ _OWN: Any = {  # whose type is every setting of matplotlib
 @contextmanager
 def style() -> Iterator[None]:
     """Figures are made and written within; whatever the user's own matplotlibrc says, they look the same."""
-    with matplotlib.rc_context():
+    with matplotlib.rc_context(), warnings.catch_warnings():
+        warnings.filterwarnings("ignore", "Glyph .* missing from")  # names can be of any script; the csv has them
         matplotlib.rcdefaults()
         matplotlib.rcParams.update(_OWN)
         yield

@@ -6,6 +6,7 @@ import csv
 import math
 from dataclasses import dataclass
 from pathlib import Path
+from typing import Any
 
 import numpy as np
 from numpy.typing import NDArray
@@ -59,9 +60,8 @@ def weight_norms(study: Study, progress: Progress) -> Drawn | None:
             look = study.look(setting)
             colour = GREY if setting.is_stage_one else look.colour
             rasterized = len(found) * len(one.norms) > _MOST_DOTS
-            axes.scatter(
-                np.maximum(one.counts, 1), one.norms, 8.0, colour, look.marker, linewidths=0, rasterized=rasterized
-            )
+            shown: Any = {"s": 8.0, "color": colour, "marker": look.marker, "linewidths": 0}
+            axes.scatter(np.maximum(one.counts, 1), one.norms, **shown, rasterized=rasterized)
             axes.set_title(f"{text(setting.name)}\nrank correlation {_signed(one.correlation)}")
             axes.set_ylim(0.0, 1.08 * float(one.norms.max()) or 1.0)
             logarithmic_x(axes)
