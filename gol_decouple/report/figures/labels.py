@@ -35,11 +35,11 @@ def place_labels(figure: Figure, axes: Axes, points: Sequence[tuple[float, float
     scale = figure.dpi / 72.0
     pixels = axes.transData.transform(list(points))
     taken = np.concatenate([pixels - _CLEAR * scale / 2, pixels + _CLEAR * scale / 2], axis=1)
-    inside = axes.bbox.expanded(1.15, 1.1).extents[None]
+    inside = np.array([axes.bbox.expanded(1.15, 1.1).extents])
     tried = [(distance, x, y) for distance in _DISTANCES for x, y in _DIRECTIONS]
     for point, pixel, name in zip(points, pixels, names, strict=True):
         sized = axes.text(*point, name, fontsize=_SMALL)
-        size = sized.get_window_extent(renderer).size
+        size = np.asarray(sized.get_window_extent(renderer).size)
         sized.remove()
         boxes = np.array([_box(pixel, distance * scale, x, y, size) for distance, x, y in tried])
         covered = np.prod(size) - _common(boxes, inside) + _common(boxes, taken)

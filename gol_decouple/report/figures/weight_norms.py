@@ -93,14 +93,14 @@ def weight_norms(study: Study, progress: Progress) -> Drawn | None:
 
 
 def norms_of(setting: Setting) -> Norms | None:
-    """The norms that tables of classes tell of a setting; None where a seed has none.
+    """The norms that tables of classes tell of a setting, of the seeds that have them; None where none has.
 
     Raises:
         InputError: a table is damaged.
     """
     norms = [_read(row) for row in setting.seeds]
     present = [one for one in norms if one is not None]
-    if not present or len(present) < len(norms):
+    if not present:
         return None
     counts = np.array(frequency_counts(setting.seeds[0]), np.int64)
     correlations = [rank_correlation(one, counts) for one in present]

@@ -13,6 +13,7 @@ from gol_decouple.report.figures.by_class import by_class
 from gol_decouple.report.figures.confusion import confusion
 from gol_decouple.report.figures.drawn import Drawn
 from gol_decouple.report.figures.files import write_drawn
+from gol_decouple.report.figures.objects import distributions, divergences
 from gol_decouple.report.figures.reliability import reliability
 from gol_decouple.report.figures.studies import Study, studies
 from gol_decouple.report.figures.trade_off import trade_off
@@ -30,6 +31,8 @@ _FIGURES: tuple[Callable[[Study, Progress], Drawn | None], ...] = (
     reliability,
     weight_norms,
     training,
+    divergences,
+    distributions,
 )
 
 
