@@ -182,3 +182,68 @@ def test_a_file_in_the_place_of_the_folder(tmp_path: Path) -> None:
     (tmp_path / "file").write_text("")
     with pytest.raises(InputError, match="is not a folder"):
         write_figures(found, tmp_path / "file", SILENT)
+
+
+KL = "method,group,categories,kl_obj,kl_joint,kl_mean\n"
+CELLS = "method,category,row,column,objects,p_obj,p_y_given_obj,p_y\n"
+
+
+def detector(root: Path, analyses: dict[str, str]) -> list[Any]:
+    """Rows of a detector with what `analyze` wrote."""
+    points = dict.fromkeys(("ap", "ap50", "ap75", "ap_r", "ap_c", "ap_f"), 10.0)
+    settings = {"score_threshold": 1e-4, "nms_threshold": 0.5, "max_detections": 300}
+    numbers = {"num_r": 2, "num_c": 2, "num_f": 2}
+    of = {"settings": settings, "annotations": "val.json", "images": 5, **numbers, "boxes": points, "masks": None}
+    images = {"image_counts": [200, 120, 50, 20, 5, 2], "detection": of}
+    table = "class,category_id,name,frequency,ap,ap_box,weight_norm\n"
+    table += "".join(
+        f"{label},{label},class {label},{'ffccrr'[label]},,{20 - label},{9 - label}\n" for label in range(6)
+    )
+    for folder in (base(root, **images), method(root, "gumbel", **images)):
+        (folder / "predictions.npz").unlink()
+        (folder / "per_class.csv").unlink()
+        (folder / "per_class_ap.csv").write_text(table)
+    (root / "lt" / "analyses").mkdir()
+    for name, text in analyses.items():
+        (root / "lt" / "analyses" / name).write_text(text)
+    return collect(root)
+
+
+def test_figures_of_a_detector(tmp_path: Path) -> None:
+    kl = KL + "stage_one,all,6,1.0,2.5,3\ngumbel-seed0,all,6,,1.0,\ngumbel-seed1,all,6,,2.0,\n"
+    cells = CELLS + "".join(
+        f"{name},cat,{place // 2},{place % 2},1,0.25,{'' if place else 0.5},0.125\n"
+        for name in ("ground_truth", "gumbel-seed0", "gumbel-seed1")
+        for place in range(4)
+    )
+    drawn = figures(detector(tmp_path, {"objects_kl.csv": kl, "objects.csv": cells}), SILENT)
+    names = ["by_class", "trade_off", "weight_norms", "training", "objects_kl", "objects", "activations"]
+    assert [one.name for one in drawn] == names
+    of = dict(zip(names, drawn, strict=True))
+    assert "Smoothed, at 2 and at 200 train images" in of["by_class"].alt
+    assert "gumbel 1.500" in of["objects_kl"].alt
+    assert "ground_truth 0.12; gumbel 0.12" in of["objects"].alt
+    assert "gumbel +1.00" in of["weight_norms"].alt
+
+
+def test_a_detector_without_analyses_says_how_to_make_them(tmp_path: Path) -> None:
+    found = detector(tmp_path, {})
+    assert f"gol-decouple analyze {tmp_path / 'lt'} --what objects" in told(lambda progress: figures(found, progress))
+
+
+@pytest.mark.parametrize(
+    "analyses",
+    [
+        {"objects_kl.csv": "method,group\nx,y\n"},
+        {"objects_kl.csv": KL + "a,all,1,1,x,1\n"},
+        {"objects_kl.csv": KL},
+        {"objects.csv": CELLS + "a,cat,7,1,1,1,1,1\n"},
+        {"objects.csv": CELLS + "a,cat,x,1,1,1,1,1\n"},
+    ],
+)
+def test_damaged_analyses_are_told(tmp_path: Path, analyses: dict[str, str]) -> None:
+    found, drawn = detector(tmp_path, analyses), []
+    said = told(lambda progress: drawn.extend(figures(found, progress)))
+    assert "warning: left out of figures: " in said
+    assert next(iter(analyses)) in said
+    assert [one.name for one in drawn] == ["by_class", "trade_off", "weight_norms", "training", "activations"]

@@ -35,7 +35,7 @@ def place_labels(figure: Figure, axes: Axes, points: Sequence[tuple[float, float
     scale = figure.dpi / 72.0
     pixels = axes.transData.transform(list(points))
     taken = np.concatenate([pixels - _CLEAR * scale / 2, pixels + _CLEAR * scale / 2], axis=1)
-    inside = np.array([axes.bbox.expanded(1.15, 1.1).extents])
+    inside = np.array([[axes.bbox.x0, axes.bbox.y0, figure.bbox.x1, figure.bbox.y1]])
     tried = [(distance, x, y) for distance in _DISTANCES for x, y in _DIRECTIONS]
     for point, pixel, name in zip(points, pixels, names, strict=True):
         sized = axes.text(*point, name, fontsize=_SMALL)

@@ -8,6 +8,7 @@ from pathlib import Path
 
 import numpy as np
 from matplotlib.axes import Axes
+from matplotlib.ticker import MaxNLocator
 from numpy.typing import NDArray
 
 from gol_decouple.progress import Progress
@@ -101,6 +102,7 @@ def _draw(study: Study, panels: Sequence[Axes], part: Sequence[tuple[Setting, Cu
                 markersize=3.0,
                 label=text(setting.name),
             )
+        axes.xaxis.set_major_locator(MaxNLocator(5, integer=True))
         shown = np.concatenate([log[name] for _, log in part if name in log])
         if not is_first and (shown > 0).all():
             logarithmic(axes)
