@@ -11,6 +11,7 @@ import torch
 from figure_runs import base, method, study
 from test_report import collect
 
+from gol_decouple import predictions
 from gol_decouple.analyses.curves import SOFTMAX, curves
 from gol_decouple.report.figures.activations import ACTIVATIONS, HIGHEST, LOWEST, STEPS
 from gol_decouple.report.figures.by_class import BANDWIDTH, smoothed
@@ -127,3 +128,15 @@ class TestStudies:
         assert [one.suffix for one in told] == ["a-b", "a-b-2", "run"]
         assert told[0].title("Training") == "a b: Training"
         assert studies(found[:1])[0].name("training") == "training"
+
+
+def test_errors_are_those_of_the_rows_of_a_real_run(retrained_run: Path) -> None:
+    compared = 0
+    for row in collect(retrained_run):
+        if row["ece"] is None or not (path := Path(row["path"]) / "predictions.npz").is_file():
+            continue
+        found = predictions.read(path)
+        assert found.scores is not None
+        assert reliability_of(found.scores[:, 0], found.hits).ece == pytest.approx(row["ece"], abs=1e-4)
+        compared += 1
+    assert compared > 10

@@ -5,6 +5,8 @@ from __future__ import annotations
 import csv
 import io
 import re
+import subprocess
+import sys
 import xml.etree.ElementTree as ET
 from collections.abc import Callable
 from pathlib import Path
@@ -253,3 +255,8 @@ def test_damaged_analyses_are_told(tmp_path: Path, analyses: dict[str, str]) -> 
     assert "warning: left out of figures: " in said
     assert next(iter(analyses)) in said
     assert drawn == [None, None]
+
+
+def test_drawing_needs_no_torch() -> None:
+    lines = "import sys, gol_decouple.report.figures.write; assert not {'torch', 'h5py'} & set(sys.modules)"
+    subprocess.run([sys.executable, "-c", lines], check=True)
