@@ -1,6 +1,11 @@
-"""Accuracies of a classifier on labelled samples, in percent. NumPy only: the report uses it without torch."""
+"""Accuracies of a classifier on labelled samples, in percent, and rank correlation.
+
+NumPy only: the report uses it without torch.
+"""
 
 from __future__ import annotations
+
+from typing import Any
 
 import numpy as np
 from numpy.typing import NDArray
@@ -49,6 +54,21 @@ def no_metrics(train_counts: NDArray[np.int64]) -> Metrics:
     """The metrics where there is no classifier to measure: accuracies are None, group sizes as ever."""
     metrics: Metrics = dict.fromkeys((*ACCURACIES, *CALIBRATION))
     return metrics | {f"num_{group}": int(mask.sum()) for group, mask in group_masks(train_counts).items()}
+
+
+def rank_correlation(values: NDArray[Any], others: NDArray[Any]) -> float:
+    """Spearman's: the correlation of ranks, equal values sharing their mean rank; NaN where either is constant."""
+    ranks = [_ranks(each) for each in (values, others)]
+    a, b = (each - each.mean() for each in ranks)
+    scale = float(np.sqrt((a @ a) * (b @ b)))
+    return float(a @ b) / scale if scale > 0 else float("nan")
+
+
+def _ranks(values: NDArray[Any]) -> NDArray[np.float64]:
+    _, place, counts = np.unique(values, return_inverse=True, return_counts=True)
+    ends = np.cumsum(counts)
+    ranks: NDArray[np.float64] = ((ends - counts + ends - 1) / 2.0)[place]
+    return ranks
 
 
 def _mean(values: NDArray[np.float64]) -> float | None:

@@ -25,11 +25,30 @@ LEAST_SCORE, LEAST_ONE_VS_ALL = 0.3, 0.1
 
 @dataclass(frozen=True)
 class Predictions:
-    """Of N samples their ids and labels, int64 [N], and whether the best class is the label, bool [N]."""
+    """Of N samples the K likeliest classes, best first.
+
+    Attributes:
+        ids, labels: int64 [N].
+        classes: int64 [N, K].
+        scores: as the classifier gave them, float32 [N, K]; None where the file has none.
+    """
 
     ids: NDArray[np.int64]
     labels: NDArray[np.int64]
-    hits: NDArray[np.bool_]
+    classes: NDArray[np.int64]
+    scores: NDArray[np.float32] | None
+
+    @property
+    def predicted(self) -> NDArray[np.int64]:
+        """The best class of each, [N]."""
+        best: NDArray[np.int64] = self.classes[:, 0]
+        return best
+
+    @property
+    def hits(self) -> NDArray[np.bool_]:
+        """Whether the best class is the label, [N]."""
+        hits: NDArray[np.bool_] = self.predicted == self.labels
+        return hits
 
 
 @dataclass(frozen=True)
@@ -108,7 +127,11 @@ def read(path: Path) -> Predictions:
         raise damaged(path, "id, label and classes must be integers")
     if not (ids.shape == labels.shape == classes.shape[:1] and classes.ndim == 2 and classes.size):
         raise damaged(path, f"id {list(ids.shape)}, label {list(labels.shape)}, classes {list(classes.shape)}")
-    return Predictions(ids.astype(np.int64), labels.astype(np.int64), classes[:, 0] == labels)
+    scores = arrays.get("scores")
+    if scores is not None and (scores.dtype.kind != "f" or scores.shape != classes.shape):
+        raise damaged(path, f"scores of {scores.dtype} {list(scores.shape)}, classes {list(classes.shape)}")
+    ids, labels, classes = (each.astype(np.int64) for each in (ids, labels, classes))
+    return Predictions(ids, labels, classes, None if scores is None else scores.astype(np.float32))
 
 
 def damaged(path: Path, reason: str) -> InputError:

@@ -4,8 +4,9 @@ A manifest is written last, so a folder that has one is finished:
 
     RUNS_DIR/<name>/               config.toml, last.pt, previous.pt, log.csv, model.safetensors, features.h5,
                                    per_class.csv, predictions.npz, manifest.json; checkpoint.json of a model loaded
-    RUNS_DIR/<name>/stage2/<key>/  classifier.safetensors, per_class.csv, predictions.npz, manifest.json; choice.json of
-                                   a classifier that was chosen; gradients.csv (stage2.gradients)
+    RUNS_DIR/<name>/stage2/<key>/  classifier.safetensors, per_class.csv, predictions.npz, manifest.json; log.csv of one
+                                   that was trained; choice.json of one that was chosen; gradients.csv of one trained
+                                   with stage2.gradients
                                    (of a cascade, manifest.json and per_class_ap.csv: classifiers are its members')
     RUNS_DIR/<name>/features.json  where there is no run: which features the results are of (see `belonging`)
     RUNS_DIR/<name>/analyses/      what `analyze` made
@@ -44,6 +45,8 @@ PREDICTIONS = "predictions.npz"
 FEATURES = "features.h5"
 MODEL = "model.safetensors"
 PER_CLASS = "per_class.csv"
+WEIGHT_NORM = "weight_norm"  # a column of it, and of what it is of detection
+LOG = "log.csv"
 HDF5_SIGNATURE = b"\x89HDF\r\n\x1a\n"
 RENAME = "choose another --name or --runs-dir"
 

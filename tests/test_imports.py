@@ -46,7 +46,7 @@ ONLY_IN = {
     "typer": ("cli/",),
     "h5py": ("features/",),
     "lvis": ("detection/",),
-    "matplotlib": ("analyses/",),
+    "matplotlib": ("analyses/", "report/figures/"),
     "pycocotools": ("detection/", "data/"),
     "timm": ("backbones/",),
     "torchvision": ("data/", "backbones/"),

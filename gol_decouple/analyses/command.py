@@ -147,7 +147,7 @@ def _objects(outputs: Outputs, run: Run, wanted: Wanted, progress: Progress) -> 
     told, labels = divergences(run, found), choose_categories(run, found, wanted.categories)
     write_objects(outputs, run, found, told, labels, detections)
     from gol_decouple.analyses.drawing.objects import draw_category, draw_divergences
-    from gol_decouple.analyses.drawing.style import drawn
+    from gol_decouple.analyses.drawing.shown import drawn
 
     names = [one.source.name for one in drawn(told)]
     for label in labels:

@@ -3,14 +3,13 @@
 from __future__ import annotations
 
 from dataclasses import dataclass
-from typing import Any
 
 import numpy as np
-from numpy.typing import NDArray
 
 from gol_decouple.analyses.object_grid import Floats, mean_of
 from gol_decouple.analyses.outputs import Outputs
 from gol_decouple.analyses.sources import Run, Source, by_setting, seeds_note
+from gol_decouple.metrics import rank_correlation
 from gol_decouple.report.layout import EMPTY, TextTable
 
 COLUMNS = ("method", "class", "name", "count", "group", "norm")
@@ -34,18 +33,9 @@ def weight_norms(run: Run) -> list[Norms]:
     """Of every classifier of a run."""
     found = []
     for source in run.sources:
-        weight = source.classifier.weight[: len(run.features.classes)].double().numpy()
-        norms = np.linalg.norm(weight, axis=1)
+        norms = source.classifier.class_norms(len(run.features.classes))
         found.append(Norms(source, norms, rank_correlation(norms, run.frequencies.counts)))
     return found
-
-
-def rank_correlation(values: NDArray[Any], others: NDArray[Any]) -> float:
-    """Spearman's: the correlation of ranks, equal values sharing their mean rank; NaN where either is constant."""
-    ranks = [_ranks(each) for each in (values, others)]
-    a, b = (each - each.mean() for each in ranks)
-    scale = float(np.sqrt((a @ a) * (b @ b)))
-    return float(a @ b) / scale if scale > 0 else float("nan")
 
 
 def write_norms(outputs: Outputs, run: Run, found: list[Norms]) -> None:
@@ -78,10 +68,3 @@ def norms_table(run: Run, found: list[Norms]) -> TextTable:
 
 def _signed(value: float) -> str:
     return EMPTY if np.isnan(value) else f"{value:+.2f}"
-
-
-def _ranks(values: NDArray[Any]) -> Floats:
-    _, place, counts = np.unique(values, return_inverse=True, return_counts=True)
-    ends = np.cumsum(counts)
-    ranks: Floats = ((ends - counts + ends - 1) / 2.0)[place]
-    return ranks

@@ -45,7 +45,7 @@ class Outputs:
 
     def png(self, name: str, figure: Figure) -> None:
         """A picture."""
-        from gol_decouple.analyses.drawing.style import save
+        from gol_decouple.report.figures.files import save
 
         save(figure, self._path(name))
 

@@ -6,7 +6,9 @@ from collections.abc import Mapping
 from dataclasses import dataclass, fields
 from typing import Any
 
+import numpy as np
 import torch
+from numpy.typing import NDArray
 from torch import nn
 from torch.nn import functional as F
 
@@ -71,6 +73,11 @@ class Classifier:
         if self.alignment is not None:
             found |= {field.name: getattr(self.alignment, field.name) for field in fields(Alignment)}
         return found
+
+    def class_norms(self, num_classes: int) -> NDArray[np.float64]:
+        """The Euclidean norm of each class's weight, without its bias, [C]; other columns are left out."""
+        norms: NDArray[np.float64] = np.linalg.norm(self.weight[:num_classes].cpu().double().numpy(), axis=1)
+        return norms
 
     def to_linear(self) -> nn.Linear:
         """An ordinary layer, D to the columns, that gives the logits of x, or of x with length 1 (`normalise`).

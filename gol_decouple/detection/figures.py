@@ -14,9 +14,10 @@ from typing import Any
 
 from gol_decouple.data.lvis_json import FREQUENCIES
 from gol_decouple.data.lvis_records import positions
-from gol_decouple.detection.ground_truth import GroundTruth, Ints
+from gol_decouple.detection.ground_truth import Floats, GroundTruth, Ints
 from gol_decouple.detection.settings import DetectionSettings
 from gol_decouple.files import write_text
+from gol_decouple.runs import WEIGHT_NORM
 
 Figures = Mapping[str, Any]
 
@@ -53,23 +54,32 @@ def manifest_of(
     }
 
 
-def save_class_ap(folder: Path, truth: GroundTruth, category_ids: Ints, boxes: Figures, masks: Figures | None) -> None:
+def save_class_ap(
+    folder: Path,
+    truth: GroundTruth,
+    category_ids: Ints,
+    boxes: Figures,
+    masks: Figures | None,
+    norms: Floats | None = None,
+) -> None:
     """Write `per_class_ap.csv` into `folder`: the AP of every class in points; empty where nothing defines it.
 
     Args:
         category_ids: [C], of the labels.
+        norms: of each class's weight, [C]; None: there is no single classifier.
 
-    Its columns are class (the label), category_id, name, frequency, ap (of masks) and ap_box.
+    Its columns are class (the label), category_id, name, frequency, ap (of masks), ap_box and weight_norm.
     """
     text = io.StringIO()
     table = csv.writer(text, lineterminator="\n")
-    table.writerow(("class", "category_id", "name", "frequency", "ap", "ap_box"))
+    table.writerow(("class", "category_id", "name", "frequency", "ap", "ap_box", WEIGHT_NORM))
     letters = truth.frequencies
     places = positions(truth.category_ids, category_ids).tolist()
     for label, (category_id, place) in enumerate(zip(category_ids.tolist(), places, strict=True)):
         points = [None if figures is None else figures["per_class"][category_id] for figures in (masks, boxes)]
         row = (truth.category_names[place], "" if letters is None else letters[place])
-        table.writerow((label, category_id, *row, *("" if value is None else f"{value:.4f}" for value in points)))
+        told = ["" if value is None else f"{value:.4f}" for value in points]
+        table.writerow((label, category_id, *row, *told, "" if norms is None else f"{norms[label]:.6g}"))
     write_text(folder / CLASS_AP, text.getvalue())
 
 

@@ -27,7 +27,7 @@ from gol_decouple.stages.gradients import GRADIENTS, read_gradients
 from gol_decouple.stages.rerun import RERUN
 from gol_decouple.stages.restored import read_classes, retrained
 from gol_decouple.stages.states import STATE, read_state
-from gol_decouple.stages.training_log import LOG, seconds_of
+from gol_decouple.stages.training_log import read_log, seconds_of
 from gol_decouple.stages.training_state import LAST, PREVIOUS, read_checkpoint
 
 _TENSORS = (".safetensors", ".pth", ".pt", ".pkl", ".tar", ".bin", ".ckpt")
@@ -69,6 +69,13 @@ def _training(path: Path) -> str:
         if runs.is_finished(path.parent):
             hint = f"the run is finished and does not need it: rm {shlex.quote(str(path))}"
         raise InputError(error.message, hint) from None
+
+
+def _log(path: Path) -> str:
+    """That of stage one, beside its config, tells times too."""
+    if (path.parent / runs.CONFIG).is_file():
+        return f"{seconds_of(path.parent):,.0f} seconds"
+    return f"{len(read_log(path)['epoch'])} epochs"
 
 
 def _state(path: Path) -> str:
@@ -135,7 +142,7 @@ MEMBERS: dict[str, tuple[str, Callable[[Path], str]]] = {
     runs.MANIFEST: ("manifest", _manifest),
     LAST: ("checkpoint of stage one", _training),
     PREVIOUS: ("checkpoint of stage one", _training),
-    LOG: ("log of the training", lambda path: f"{seconds_of(path.parent):,.0f} seconds"),
+    runs.LOG: ("log of the training", _log),
     runs.MODEL: ("model", _model),
     CLASSIFIER: ("classifier", _classifier),
     STATE: ("state of a training", _state),

@@ -147,7 +147,9 @@ class DetectionEvaluation:
             if id(classifier) not in self._found:
                 self.evaluate_together([(classifier, loss)])
             boxes, masks = self._found.pop(id(classifier))
-        save_class_ap(folder, self._boxes.truth, self._category_ids, boxes, masks)
+        alone = classifier is not None and not isinstance(loss, Sequence)
+        norms = classifiers.of(classifier).class_norms(len(self._category_ids)) if alone else None
+        save_class_ap(folder, self._boxes.truth, self._category_ids, boxes, masks, norms)
         return manifest_of(self._boxes.truth, self.settings, boxes, masks)
 
     def _figures(self, scorers: Sequence[Scorer]) -> Sequence[tuple[Figures, Figures | None]]:

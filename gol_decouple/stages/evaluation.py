@@ -163,8 +163,12 @@ def metrics_of(predictions: Predictions, classes: Classes) -> Metrics:
     return top1 | predictions.calibration
 
 
-def save_predictions(folder: Path, predictions: Predictions, classes: Classes) -> None:
-    """Write `predictions.npz` (id, label, classes, scores) and `per_class.csv` into `folder`."""
+def save_predictions(folder: Path, predictions: Predictions, classes: Classes, norms: NDArray[np.float64]) -> None:
+    """Write `predictions.npz` (id, label, classes, scores) and `per_class.csv` into `folder`.
+
+    Args:
+        norms: of each class's weight, [C].
+    """
     with atomic_path(folder / runs.PREDICTIONS) as temporary, temporary.open("wb") as file:
         np.savez_compressed(
             file,
@@ -178,9 +182,10 @@ def save_predictions(folder: Path, predictions: Predictions, classes: Classes) -
     masks = group_masks(classes.train_counts)
     text = io.StringIO()
     table = csv.writer(text, lineterminator="\n")
-    table.writerow(("class", "name", "train_count", "group", "samples", "accuracy"))
+    table.writerow(("class", "name", "train_count", "group", "samples", "accuracy", runs.WEIGHT_NORM))
     for label, name in enumerate(classes.names):
         group = next(group for group in GROUPS if masks[group][label])
         accuracy = "" if np.isnan(accuracies[label]) else f"{accuracies[label]:.4f}"
-        table.writerow((label, name, classes.train_counts[label], group, samples[label], accuracy))
+        row = (label, name, classes.train_counts[label], group, samples[label], accuracy)
+        table.writerow((*row, f"{norms[label]:.6g}"))
     write_text(folder / runs.PER_CLASS, text.getvalue())

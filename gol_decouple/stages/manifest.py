@@ -49,7 +49,8 @@ def finish(
     elif classifier is not None:
         assert isinstance(loss, Loss)  # several are of a cascade
         predictions = predict(classifier, features, split, loss, device, temperature, positions)
-        save_predictions(folder, predictions, features.classes)
+        norms = classifiers.of(classifier).class_norms(len(features.classes))
+        save_predictions(folder, predictions, features.classes, norms)
         metrics = metrics_of(predictions, features.classes)
     manifest = {
         **_describe(features),

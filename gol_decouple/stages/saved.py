@@ -31,6 +31,7 @@ from gol_decouple.stages.samples import Samples
 from gol_decouple.stages.states import STATE, LastStates, read_state
 from gol_decouple.stages.tensorboard import Boards
 from gol_decouple.stages.together import train_together
+from gol_decouple.stages.training_log import write_history
 from gol_decouple.stopping import deferred
 from gol_decouple.targets import Target
 
@@ -281,9 +282,11 @@ class Saved:
     def _save(self, job: Job, result: Retrained) -> InputError | None:
         """Write all of a classifier's folder; returns why it could not be evaluated, if that is so."""
         folder = make_folder(self.folder(job))
-        for old in (runs.MANIFEST, runs.CHOICE, GRADIENTS):
+        for old in (runs.MANIFEST, runs.CHOICE, runs.LOG, GRADIENTS):
             (folder / old).unlink(missing_ok=True)
         save_classifier(folder, result.classifier)
+        if result.history:
+            write_history(folder, result.history)
         if result.gradients is not None:
             write_gradients(folder, result.gradients, self._work.features.is_detection)
         facts = {
@@ -297,7 +300,7 @@ class Saved:
         try:
             self._finish(folder, job, result, facts)
         except NotFinite as error:
-            for left in (CLASSIFIER, GRADIENTS, runs.PREDICTIONS, runs.PER_CLASS):
+            for left in (CLASSIFIER, runs.LOG, GRADIENTS, runs.PREDICTIONS, runs.PER_CLASS):
                 (folder / left).unlink(missing_ok=True)
             return InputError(f"{job}: {error.message}", error.hint)
         self._unevaluated.append(folder)

@@ -1,18 +1,19 @@
-"""What stage one tells of each epoch: log.csv, and TensorBoard's files where they are asked for."""
+"""What is told of each epoch: log.csv, and of stage one TensorBoard's files where they are asked for."""
 
 from __future__ import annotations
 
 import csv
 import io
 import math
+from collections.abc import Sequence
 from pathlib import Path
 from typing import Any
 
 from gol_decouple.errors import InputError
 from gol_decouple.files import write_text
+from gol_decouple.runs import LOG
 from gol_decouple.stages.tensorboard import TENSORBOARD, summary_writer
 
-LOG = "log.csv"
 BEFORE, AFTER = ("epoch", "lr", "train_loss"), ("images_per_second", "seconds")
 FIELDS = (*BEFORE, "accuracy", *AFTER)  # of an image classifier
 
@@ -86,17 +87,56 @@ def seconds_of(folder: Path) -> float:
     if not path.is_file():
         return 0.0
     try:
-        with path.open(encoding="utf-8", newline="") as file:
-            table = csv.DictReader(file, strict=True)
-            columns, rows = set(table.fieldnames or ()), list(table)
-        if missing := {*BEFORE, *AFTER} - columns:
-            raise ValueError(f"it has no column {min(missing)}")
-        if [int(row["epoch"]) for row in rows] != list(range(1, len(rows) + 1)):
-            raise ValueError("it does not have every epoch, from 1 on")
-        seconds = sum(float(row["seconds"]) for row in rows)
+        seconds = sum(float(row["seconds"]) for row in _rows(path, (*BEFORE, *AFTER)))
         if not (math.isfinite(seconds) and seconds >= 0):
             raise ValueError(f"its seconds sum up to {seconds}")
         return seconds
     except (OSError, ValueError, TypeError, csv.Error) as error:
         hint = f"remove {path} to go without: it is only told in the report how long the training took"
-        raise InputError(f"{path} is not a readable log of a training: {error}", hint) from None
+        raise _unreadable(path, error, hint) from None
+
+
+def write_history(folder: Path, history: Sequence[dict[str, Any]]) -> None:
+    """Write the `log.csv` of a retrained classifier, with the columns BEFORE; the numbers with all their digits.
+
+    Args:
+        history: see `jobs.Retrained`.
+    """
+    text = io.StringIO()
+    table = csv.writer(text, lineterminator="\n")
+    table.writerow(BEFORE)
+    table.writerows((row["epoch"], row["lr"], row["loss"]) for row in history)
+    write_text(folder / LOG, text.getvalue())
+
+
+def read_log(path: Path) -> dict[str, list[float]]:
+    """The columns of the `log.csv` of either stage, by name; NaN where nothing was measured.
+
+    Raises:
+        InputError: it cannot be read, or does not have every epoch.
+    """
+    try:
+        rows = _rows(path, BEFORE)
+        if any(None in row.values() for row in rows):
+            raise ValueError("a line ends early")
+        return {name: [float(row[name] or math.nan) for row in rows] for name in (rows[0] if rows else BEFORE)}
+    except (OSError, ValueError, TypeError, csv.Error) as error:
+        hint = f"remove {path} to go without: only curves of the training are drawn from it"
+        raise _unreadable(path, error, hint) from None
+
+
+def _rows(path: Path, columns: Sequence[str]) -> list[dict[str, str]]:
+    with path.open(encoding="utf-8", newline="") as file:
+        table = csv.DictReader(file, strict=True)
+        there, rows = set(table.fieldnames or ()), list(table)
+    if missing := set(columns) - there:
+        raise ValueError(f"it has no column {min(missing)}")
+    if any(None in row for row in rows):
+        raise ValueError("a line has more values than there are columns")
+    if [int(row["epoch"]) for row in rows] != list(range(1, len(rows) + 1)):
+        raise ValueError("it does not have every epoch, from 1 on")
+    return rows
+
+
+def _unreadable(path: Path, error: Exception, hint: str) -> InputError:
+    return InputError(f"{path} is not a readable log of a training: {error}", hint)

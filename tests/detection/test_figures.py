@@ -58,7 +58,7 @@ def test_a_file_is_called_by_its_name_and_may_say_nothing_of_frequencies(tmp_pat
     assert told["annotations"] == "val.json"
     assert told["num_r"] is told["boxes"]["ap_r"] is None
     save_class_ap(tmp_path, prepared.truth, prepared.truth.category_ids, prepared.evaluate([]), None)
-    assert (tmp_path / CLASS_AP).read_text().splitlines()[1] == "0,3,three,,,0.0000"
+    assert (tmp_path / CLASS_AP).read_text().splitlines()[1] == "0,3,three,,,0.0000,"
 
 
 def test_every_class_is_in_the_file(tmp_path: Path) -> None:
@@ -77,4 +77,8 @@ def test_classes_are_in_the_order_of_labels(tmp_path: Path) -> None:
     annotations, boxes, _ = evaluated()
     save_class_ap(tmp_path, annotations, np.array([9, 3]), boxes, None)
     lines = (tmp_path / CLASS_AP).read_text().splitlines()
-    assert lines[1:] == ["0,9,nine,f,,0.0000", '1,3,"three, or more",r,,100.0000']
+    assert lines[1:] == ["0,9,nine,f,,0.0000,", '1,3,"three, or more",r,,100.0000,']
+    save_class_ap(tmp_path, annotations, np.array([9, 3]), boxes, None, np.array([1.0 / 3.0, 2.0]))
+    lines = (tmp_path / CLASS_AP).read_text().splitlines()
+    assert lines[0].endswith("ap,ap_box,weight_norm")
+    assert lines[1:] == ["0,9,nine,f,,0.0000,0.333333", '1,3,"three, or more",r,,100.0000,2']

@@ -39,6 +39,7 @@ FILES: dict[str, set[str]] = {
     "stage2/*/classifier.safetensors": {"predict retrained"},
     "stage2/*/per_class.csv": {"predict retrained"},
     "stage2/*/predictions.npz": {"stage2", "report"},
+    "stage2/*/log.csv": set(),
     "stage2/*/choice.json": {"stage2"},
 }
 

@@ -244,6 +244,8 @@ DAMAGES: dict[str, Callable[[Path], Any]] = {
     "objects": lambda path: predicted(path.parent, BASE, id=np.array([None] * 18)),
     "texts": lambda path: predicted(path.parent, BASE, label=np.array(["a"] * 18)),
     "of other sizes": lambda path: predicted(path.parent, BASE, label=LABELS[1:]),
+    "scores of other classes": lambda path: predicted(path.parent, BASE, scores=np.zeros((18, 3), np.float32)),
+    "scores that are texts": lambda path: predicted(path.parent, BASE, scores=np.full((18, 2), "a")),
     "without ranks": lambda path: predicted(path.parent, BASE, classes=LABELS),
     "of no sample": lambda path: np.savez(path, id=LABELS[:0], label=LABELS[:0], classes=np.zeros((0, 5), int)),
 }

@@ -18,7 +18,7 @@ from safetensors.torch import load_file, save_file
 from gol_decouple import sealed_tensors
 from gol_decouple.errors import EnvironmentFailure
 from gol_decouple.progress import Progress
-from gol_decouple.runs import CHOICE, MANIFEST, is_finished, read_manifest
+from gol_decouple.runs import CHOICE, LOG, MANIFEST, is_finished, read_manifest
 from gol_decouple.settings import Stage2Config
 from gol_decouple.stages import manifest, saved, states
 from gol_decouple.stages.classifier import run_stage2
@@ -97,10 +97,11 @@ def assert_equal_results(runs_dir: Path, wanted: Path, chosen: bool = False) -> 
     """The same classifiers, to the last bit, from the same histories; and nothing is left over."""
     assert [path.name for path in folders(runs_dir)] == [path.name for path in folders(wanted)]
     for folder, other in zip(folders(runs_dir), folders(wanted), strict=True):
-        names = [*([CHOICE] if chosen else []), CLASSIFIER, MANIFEST, "per_class.csv", "predictions.npz"]
+        names = [*([CHOICE] if chosen else []), CLASSIFIER, LOG, MANIFEST, "per_class.csv", "predictions.npz"]
         assert names_of_files(folder) == names
         assert all((folder / name).read_bytes() == (other / name).read_bytes() for name in names[:chosen])
-        assert (folder / CLASSIFIER).read_bytes() == (other / CLASSIFIER).read_bytes(), folder.name
+        for name in (CLASSIFIER, LOG):
+            assert (folder / name).read_bytes() == (other / name).read_bytes(), folder.name
         manifest, other_manifest = read_manifest(folder), read_manifest(other)
         # The folder is named in the command, and what was finished before a stop is not trained beside the rest again.
         for told in (manifest, other_manifest):

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import builtins
 import csv
+import math
 from pathlib import Path
 from typing import Any
 
@@ -16,7 +17,7 @@ from gol_decouple.data import load_data
 from gol_decouple.errors import InputError
 from gol_decouple.progress import SILENT
 from gol_decouple.stages.training import Trainer
-from gol_decouple.stages.training_log import FIELDS, TrainingLog, seconds_of
+from gol_decouple.stages.training_log import FIELDS, TrainingLog, read_log, seconds_of, write_history
 
 ROW = {"epoch": 1, "lr": 0.1, "train_loss": 2.5, "accuracy": None, "images_per_second": 10.0, "seconds": 1.5}
 
@@ -125,4 +126,37 @@ def test_a_damaged_log(tmp_path: Path, content: bytes, message: str) -> None:
     with pytest.raises(InputError, match=message) as caught:
         seconds_of(tmp_path)
     assert caught.value.message.startswith(f"{tmp_path / 'log.csv'} is not a readable log of a training: ")
+    assert f"remove {tmp_path / 'log.csv'} to go without" in str(caught.value.hint)
+
+
+def test_the_log_of_a_retrained_classifier(tmp_path: Path) -> None:
+    history = [{"epoch": 1, "lr": 0.1, "loss": 1 / 3}, {"epoch": 2, "lr": 1e-05, "loss": 0.25}]
+    write_history(tmp_path, history)
+    assert (tmp_path / "log.csv").read_text() == f"epoch,lr,train_loss\n1,0.1,{1 / 3}\n2,1e-05,0.25\n"
+    assert read_log(tmp_path / "log.csv") == {"epoch": [1.0, 2.0], "lr": [0.1, 1e-05], "train_loss": [1 / 3, 0.25]}
+
+
+def test_what_was_not_measured_is_nan(tmp_path: Path) -> None:
+    (tmp_path / "log.csv").write_text(LOG_LINES)
+    found = read_log(tmp_path / "log.csv")
+    assert list(found) == ["epoch", "lr", "train_loss", "accuracy", "images_per_second", "seconds"]
+    assert math.isnan(found["accuracy"][0])
+    assert found["accuracy"][1] == 50.0
+
+
+@pytest.mark.parametrize(
+    ("content", "message"),
+    [
+        (b"", "it has no column epoch"),
+        (b"epoch,lr,train_loss\n2,0.1,1\n", "every epoch"),
+        (b"epoch,lr,train_loss\n1,0.1\n", "ends early"),
+        (b"epoch,lr,train_loss\n1,0.1,2,3\n", "more values"),
+        (b"epoch,lr,train_loss\n1,0.1,x\n", "could not convert"),
+        (b"\xff" * 50, "decode"),
+    ],
+)
+def test_a_damaged_log_of_curves(tmp_path: Path, content: bytes, message: str) -> None:
+    (tmp_path / "log.csv").write_bytes(content)
+    with pytest.raises(InputError, match=message) as caught:
+        read_log(tmp_path / "log.csv")
     assert f"remove {tmp_path / 'log.csv'} to go without" in str(caught.value.hint)

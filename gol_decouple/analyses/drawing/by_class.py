@@ -9,21 +9,21 @@ import numpy as np
 from matplotlib.axes import Axes
 from matplotlib.figure import Figure
 
-from gol_decouple.analyses.drawing.style import (
+from gol_decouple.analyses.drawing.shown import drawn
+from gol_decouple.analyses.gradients import Mass
+from gol_decouple.analyses.norms import Norms
+from gol_decouple.analyses.object_grid import Floats, Ints
+from gol_decouple.analyses.sources import Frequencies
+from gol_decouple.report.figures.style import (
     COLOURS,
     MARKERS,
     PANEL,
-    drawn,
     legend_below,
     logarithmic,
     new_figure,
     style,
     text,
 )
-from gol_decouple.analyses.gradients import Mass
-from gol_decouple.analyses.norms import Norms
-from gol_decouple.analyses.object_grid import Floats, Ints
-from gol_decouple.analyses.sources import Frequencies
 from gol_decouple.report.layout import EMPTY
 
 _COLUMNS = 3

@@ -8,7 +8,7 @@ import numpy as np
 from matplotlib.figure import Figure
 
 from gol_decouple.analyses.curves import SOFTMAX, Curve
-from gol_decouple.analyses.drawing.style import COLOURS, PANEL, legend_below, logarithmic, new_figure, style
+from gol_decouple.report.figures.style import COLOURS, PANEL, legend_below, logarithmic, new_figure, style
 
 _STYLES = {"sigmoid": "-", "gumbel": "-", "gumbel_published": "--", SOFTMAX: ":"}
 _POSITIVE = (1e-3, 2e2)  # what is shown of the gradients of positives; those of gumbel_published vanish

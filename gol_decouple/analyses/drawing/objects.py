@@ -7,8 +7,8 @@ from collections.abc import Sequence
 import numpy as np
 from matplotlib.figure import Figure
 
-from gol_decouple.analyses.drawing.style import COLOURS, MARKERS, new_figure, style, text
 from gol_decouple.analyses.objects import ALL, TRUTH, Divergence, Objects
+from gol_decouple.report.figures.style import COLOURS, MARKERS, new_figure, style, text
 
 _MAP = 1.45  # inches, the side of a map
 _TITLES = ("P(obj, u)", "P(y | obj, u)", "P(y, u)")

@@ -1,4 +1,4 @@
-"""Rank correlations of weight norms."""
+"""Rank correlations, against SciPy's."""
 
 from __future__ import annotations
 
@@ -6,7 +6,7 @@ import numpy as np
 import pytest
 from scipy.stats import spearmanr
 
-from gol_decouple.analyses.norms import rank_correlation
+from gol_decouple.metrics import rank_correlation
 
 
 def test_limits() -> None:

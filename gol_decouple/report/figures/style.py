@@ -1,29 +1,29 @@
-"""What all figures share: sizes, colours that colour-blind people can tell apart, and how they are written."""
+"""What all figures share: sizes, colours that colour-blind people can tell apart, and how texts are set."""
 
 from __future__ import annotations
 
 import textwrap
 import warnings
-from collections.abc import Iterator, Sequence
+from collections.abc import Iterator
 from contextlib import contextmanager
-from pathlib import Path
-from typing import Any, TypeVar
+from typing import Any
 
 import matplotlib
 from matplotlib.axes import Axes
 from matplotlib.figure import Figure
 from matplotlib.ticker import LogFormatter
 
-from gol_decouple.analyses.sources import OfSetting, by_setting
-from gol_decouple.files import atomic_path
+from gol_decouple.plain_text import plain_line
 
+# Texts, axes and what is neutral, and nothing else: a page can give it the colour of its own texts.
+INK = "#000000"
+GREY = "#808080"  # is seen on white and on black
 # Okabe and Ito's.
-COLOURS = ("#0072B2", "#D55E00", "#009E73", "#CC79A7", "#E69F00", "#56B4E9", "#000000")
+COLOURS = ("#0072B2", "#D55E00", "#009E73", "#CC79A7", "#E69F00", "#56B4E9", INK)
 MARKERS = ("o", "^", "s", "D", "v", "P", "X")
+LINES: tuple[Any, ...] = ("-", "--", "-.", ":", (0, (5, 1, 1, 1, 1, 1)), (0, (8, 2)), (0, (1, 1)))
 PANEL = 2.2  # inches, the side of a panel
-# So many classifiers can be told apart in a figure.
-DRAWN = 6
-_DOTS_PER_INCH = 200
+_MOST_LINES = 3  # of a name
 _OWN: Any = {  # whose type is every setting of matplotlib
     "font.size": 8.0,
     "axes.titlesize": 8.0,
@@ -31,23 +31,16 @@ _OWN: Any = {  # whose type is every setting of matplotlib
     "axes.spines.right": False,
     "legend.frameon": False,
     "lines.linewidth": 1.2,
+    "svg.fonttype": "none",  # texts stay texts
+    "pdf.fonttype": 42,  # fonts that can be embedded and edited
 }
-
-
-T = TypeVar("T", bound=OfSetting)
-
-
-def drawn(found: Sequence[T]) -> list[T]:
-    """Those that a figure shows: all if there is room, else the first of each setting, as far as there is."""
-    if len(found) > DRAWN:
-        found = [members[0] for members in by_setting(found).values()]
-    return list(found[:DRAWN])
 
 
 @contextmanager
 def style() -> Iterator[None]:
     """Figures are made and written within; whatever the user's own matplotlibrc says, they look the same."""
-    with matplotlib.rc_context():
+    with matplotlib.rc_context(), warnings.catch_warnings():
+        warnings.filterwarnings("ignore", "Glyph .* missing from")  # names can be of any script; the csv has them
         matplotlib.rcdefaults()
         matplotlib.rcParams.update(_OWN)
         yield
@@ -59,9 +52,9 @@ def new_figure(width: float, height: float) -> Figure:
 
 
 def text(name: str, width: int = 24) -> str:
-    """A name as it is, and never as a formula; in lines of a width."""
-    lines = textwrap.wrap(name, width, break_on_hyphens=True) or [name]
-    return "\n".join(lines).replace("$", r"\$")
+    """A name as it is, and never as a formula; in a few lines of a width, what is not seen of it written out."""
+    lines = textwrap.wrap(plain_line(name, width * _MOST_LINES), width, break_on_hyphens=True) or [""]
+    return "\n".join(lines[:_MOST_LINES]).replace("$", r"\$")
 
 
 class _Plain(LogFormatter):
@@ -78,14 +71,20 @@ def logarithmic(axes: Axes) -> None:
     axes.yaxis.set_minor_formatter(_Plain(minor_thresholds=(1.0, 0.4)))
 
 
+def logarithmic_x(axes: Axes) -> None:
+    """A logarithmic x axis with plain numbers."""
+    axes.set_xscale("log")
+    axes.xaxis.set_major_formatter(_Plain())
+    axes.xaxis.set_minor_formatter(_Plain(minor_thresholds=(1.0, 0.4)))
+
+
 def legend_below(figure: Figure, axes: Axes, columns: int) -> None:
     """One legend for all panels, that of `axes`, below them."""
     handles, names = axes.get_legend_handles_labels()
     figure.legend(handles, names, loc="outside lower center", ncols=columns)
 
 
-def save(figure: Figure, path: Path) -> None:
-    """Write a PNG, the same bytes for the same figure."""
-    with style(), atomic_path(path) as temporary, warnings.catch_warnings():
-        warnings.filterwarnings("ignore", "Glyph .* missing from")  # names can be of any script; the csv has them
-        figure.savefig(temporary, format="png", dpi=_DOTS_PER_INCH, metadata={"Software": None})
+def settled(figure: Figure) -> None:
+    """Place all parts of a figure for good, so that every file of it is the same."""
+    figure.draw_without_rendering()
+    figure.set_layout_engine("none")
