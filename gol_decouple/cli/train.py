@@ -23,7 +23,7 @@ from gol_decouple.cli.app import (
     app,
     overrides,
 )
-from gol_decouple.cli.report import Format, print_report
+from gol_decouple.cli.report import print_report
 from gol_decouple.config import load_config, override_section
 from gol_decouple.errors import FailedElsewhere, InputError, SomeFailed, unknown
 from gol_decouple.launch import find_place
@@ -81,7 +81,7 @@ def merge(
 
 def _tell_stage1(folder: Path, runs_dir: Path) -> None:
     to_stderr().say(f"next: gol-decouple stage2 {shlex.quote(str(folder))} --activation gumbel")
-    print_report([folder], runs_dir, Format.table)
+    print_report([folder], runs_dir)
 
 
 @app.command()
@@ -146,10 +146,10 @@ def _tell_stage2(folders: list[Path], runs_dir: Path, failed: SomeFailed | None)
     report = shlex.join(["gol-decouple", "report", *map(str, folders), "--format", "markdown"])
     if failed is None:
         to_stderr().say(f"next: {report}")
-        print_report(folders, runs_dir, Format.table)
+        print_report(folders, runs_dir)
         return
     try:
-        print_report([each for each in folders if each.is_dir()], runs_dir, Format.table)
+        print_report([each for each in folders if each.is_dir()], runs_dir)
     except InputError as error:
         to_stderr().warn(error.message)
     raise failed
@@ -184,7 +184,7 @@ def tune_methods(
     print_table(table(told), console)
     console.print(f"In {', '.join(told['classifiers'])}", soft_wrap=True, markup=False, highlight=False)
     console.print()
-    print_report([target.folder], runs_dir, Format.table)
+    print_report([target.folder], runs_dir)
 
 
 @app.command()
@@ -204,7 +204,7 @@ def demo(
     target = find_target(folder, runs_dir)
     with _as_the_run(target, deterministic):
         run_stage2(target, ["softmax", "gumbel"], [0], [resolved.stage2], resolved.device, progress=progress)
-    print_report([folder], runs_dir, Format.table)
+    print_report([folder], runs_dir)
     progress.say(
         f"Everything lies in {folder}: model.safetensors, features.h5, stage2/. Next:\n"
         f"  gol-decouple stage2 {folder} --activation sigmoid --seeds 5\n"
