@@ -11,8 +11,10 @@ from gol_decouple.report.layout import TEXT_COLUMNS, TextTable, plain_table
 HEADER = r"""% Made by gol-decouple report --format latex. Needs \usepackage{booktabs}.
 % What pdflatex has no letters for, such as Chinese, stands as its code points: \texttt{U+4E2D}."""
 _FIGURE = re.compile(r"([+-]?)(\d+(?:\.\d+)?)(\*?)(?:±([\d.]+)| \[([^\]]*)\])?")
-# Above so many characters a table is wider than the text of LaTeX's article class, and recipes are told below it.
-_WIDEST = 66
+# The width of the text in LaTeX's article class, and about what a character takes of it, and a column's gap, in points.
+_TEXT_WIDTH, _CHARACTER, _SMALL_CHARACTER, _GAP = 345.0, 4.7, 3.9, 8.0
+# Sizes of the letters, and how wide these are beside those of the first.
+_SIZES = {r"\small": 1.0, r"\footnotesize": 0.89, r"\scriptsize": 0.78}
 _LONGEST_LABEL = 60
 
 
@@ -32,9 +34,13 @@ def latex(tables: Iterable[tuple[int, TextTable]]) -> str:
 
 def _float(table: TextTable, title: str, label: str) -> Iterator[str]:
     kinds = "".join("l" if name in TEXT_COLUMNS else "r" for name in table.columns)
+    two_lines = table.has_intervals or _width(table, two_lines=False) > _TEXT_WIDTH
+    width = _width(table, two_lines)
+    size = next((name for name, factor in _SIZES.items() if width * factor <= _TEXT_WIDTH), list(_SIZES)[-1])
     yield from (r"\begin{table}[htbp]", r"\centering", rf"\caption{{{escaped(title)}}}", rf"\label{{{label}}}")
-    yield from (r"\small", r"\setlength{\tabcolsep}{4pt}", rf"\begin{{tabular}}{{@{{}}{kinds}@{{}}}}", r"\toprule")
-    headings = [re.split(r"(?= \(\d+\)$)", name) for name in table.columns]
+    yield from (r"\smallskip", size, r"\setlength{\tabcolsep}{4pt}", rf"\begin{{tabular}}{{@{{}}{kinds}@{{}}}}")
+    yield r"\toprule"
+    headings = [re.split(r"(?= \([^()]*\)$)", name) for name in table.columns]
     yield _line([escaped(parts[0]) for parts in headings])
     if any(len(parts) > 1 for parts in headings):
         yield _line([escaped(parts[1].strip()) if len(parts) > 1 else "" for parts in headings])
@@ -42,45 +48,57 @@ def _float(table: TextTable, title: str, label: str) -> Iterator[str]:
     for number, cells in enumerate(table.cells):
         if table.quoted and number == len(table.cells) - table.quoted:
             yield r"\midrule"
-        bold = [(number, name) in table.best for name in table.columns]
-        yield from _row(table, cells, bold)
+        elif number and two_lines:
+            yield r"\addlinespace[2pt]"
+        yield from _row(table, cells, [(number, name) in table.best for name in table.columns], two_lines)
     yield from (r"\bottomrule", r"\end{tabular}")
     if table.notes:
-        yield ""
-        yield r"\smallskip"
         notes = r" \\ ".join(map(escaped, table.notes))
-        yield rf"\parbox{{\linewidth}}{{\footnotesize\raggedright {notes}}}"
+        yield from ("", r"\smallskip", rf"\parbox{{\linewidth}}{{\footnotesize\raggedright {notes}}}")
     yield r"\end{table}"
 
 
-def _row(table: TextTable, cells: list[str], bold: list[bool]) -> Iterator[str]:
-    """A line of figures and, where they have intervals, one of these below it."""
-    set_, below = [], []
+def _row(table: TextTable, cells: list[str], bold: list[bool], two_lines: bool) -> Iterator[str]:
+    """A line of figures; their intervals or deviations stand beside them, or in a second line."""
+    figures, below = [], []
     for name, cell, best in zip(table.columns, cells, bold, strict=True):
-        text, interval = (escaped(cell), "") if name in TEXT_COLUMNS else _figure(cell)
-        set_.append(rf"\textbf{{{text}}}" if best else text)
-        below.append(rf"{{\scriptsize [{interval}]}}" if interval else "")
-    yield _line(set_)
-    if any(below):
+        text, small = (escaped(cell), "") if name in TEXT_COLUMNS else _figure(cell)
+        text = rf"\textbf{{{text}}}" if best else text
+        figures.append(text if two_lines or not small else rf"{text}\,{small}")
+        below.append(small)
+    yield _line(figures)
+    if two_lines and any(below):
         yield _line(below)
 
 
 def _figure(cell: str) -> tuple[str, str]:
-    """A figure, and its interval if it has one."""
+    """A figure, and its interval or deviation if it has one, in small letters."""
     found = _FIGURE.fullmatch(cell)
     if found is None:
         return escaped(cell), ""
     sign, number, star, deviation, interval = found.groups()
-    text = f"${sign}${number}" if sign else number
-    text += "$^{*}$" if star else ""
-    text += rf"{{\scriptsize\,$\pm$\,{deviation}}}" if deviation else ""
-    return text, re.sub("-", "$-$", interval or "")
+    text = (f"${sign}$" if sign else "") + number + ("$^{*}$" if star else "")
+    if deviation:
+        return text, rf"{{\scriptsize$\pm$\,{deviation}}}"
+    return text, rf"{{\scriptsize [{interval.replace('-', '$-$')}]}}" if interval else ""
+
+
+def _width(table: TextTable, two_lines: bool) -> float:
+    """About what a table takes in points, in the largest of its sizes."""
+    total = 0.0
+    for name, *cells in zip(table.columns, *table.cells, strict=True):
+        widths = [_CHARACTER * max(map(len, name.split(" (")))]
+        for cell in cells:
+            figure, mark, small = cell.replace(" [", "±").partition("±") if name not in TEXT_COLUMNS else (cell, "", "")
+            own, extra = _CHARACTER * len(figure), _SMALL_CHARACTER * len(mark + small)
+            widths.append(max(own, extra) if two_lines else own + extra)
+        total += max(widths) + _GAP
+    return total
 
 
 def _with_recipes_below(table: TextTable) -> TextTable:
     """The table with a letter for each recipe, which is told below it, where it would be wider than the text."""
-    widths = [max(map(len, column)) + 2 for column in zip(table.columns, *table.cells, strict=True)]
-    if "recipe" not in table.columns or sum(widths) <= _WIDEST:
+    if "recipe" not in table.columns or _width(table, table.has_intervals) <= _TEXT_WIDTH:
         return table
     at = table.columns.index("recipe")
     letters: dict[str, str] = {}
