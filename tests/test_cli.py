@@ -13,7 +13,7 @@ import pytest
 from conftest import RunCli
 
 import gol_decouple
-from gol_decouple.config import config_names
+from gol_decouple.config_files import config_names
 
 ROOT = Path(gol_decouple.__file__).parents[1]
 LAUNCHERS = {

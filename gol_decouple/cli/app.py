@@ -10,7 +10,7 @@ from typing import Annotated
 import typer
 
 import gol_decouple
-from gol_decouple.config import config_names
+from gol_decouple.config_files import config_names
 from gol_decouple.plain_text import plain
 
 app = typer.Typer(

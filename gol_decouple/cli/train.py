@@ -24,7 +24,6 @@ from gol_decouple.cli.app import (
     overrides,
 )
 from gol_decouple.cli.report import print_report
-from gol_decouple.config import load_config, override_section
 from gol_decouple.errors import FailedElsewhere, InputError, SomeFailed, unknown
 from gol_decouple.launch import find_place
 from gol_decouple.progress import to_stderr
@@ -52,6 +51,8 @@ def stage1(
     deterministic: Deterministic = False,
 ) -> None:
     """Train a Softmax model, or load one, and cache its features; under torchrun or srun, in several processes."""
+    from gol_decouple.config import load_config
+
     changes = overrides(set_, data_root) + ([f"stage1.checkpoint={checkpoint}"] if checkpoint else [])
     resolved = load_config(config, changes, seed=seed, device=device, name=name, deterministic=deterministic or None)
     from gol_decouple.stages.backbone import run_stage1
@@ -111,6 +112,8 @@ def stage2(
 
     Of the features files of a cascade's stages, the scores are averaged then.
     """
+    from gol_decouple.config import override_section
+
     refuse_several_processes("stage2")
     activations = list(map(_activation, activation or []))
     methods.select(method or [], background=None)  # what is not there is told first
@@ -168,6 +171,8 @@ def tune_methods(
     deterministic: Deterministic = False,
 ) -> None:
     """Search methods and their settings on val, say which to ship and why, then evaluate each method's best on test."""
+    from gol_decouple.config import override_section
+
     refuse_several_processes("tune")
     methods.select(method or [], background=None)  # what is not there is told first
     target = find_target(run, runs_dir)
@@ -195,6 +200,8 @@ def demo(
     deterministic: Deterministic = False,
 ) -> None:
     """Both stages and the report on bundled handwritten digits, made long-tailed; minutes on a CPU, offline."""
+    from gol_decouple.config import load_config
+
     resolved = load_config(DEMO_CONFIG, device=device, deterministic=deterministic or None)
     from gol_decouple.stages.backbone import run_stage1
     from gol_decouple.stages.classifier import run_stage2

@@ -8,12 +8,10 @@ from collections.abc import Iterable
 from rich.console import Console
 
 from gol_decouple.progress import Progress
-from gol_decouple.report import per_class_tables, tables
+from gol_decouple.report import tables
 from gol_decouple.report.collected import Collected
 from gol_decouple.report.formats import Format
-from gol_decouple.report.latex import latex
 from gol_decouple.report.layout import TextTable
-from gol_decouple.report.markdown import markdown
 
 _LEAST_WIDTH = 80
 
@@ -39,6 +37,8 @@ def of_classes(
     Raises:
         InputError: what a row says of its classes is damaged.
     """
+    from gol_decouple.report import per_class_tables
+
     every = per_class_tables.classes_of(found.rows, found.of_runs, baseline, progress)
     if format_ is Format.csv:
         return per_class_tables.to_csv(every)
@@ -58,5 +58,11 @@ def as_text(some: Iterable[tuple[int, TextTable]]) -> str:
 
 def _set(some: list[tuple[int, TextTable]], format_: Format) -> str | list[tuple[int, TextTable]]:
     if format_ is Format.markdown:
+        from gol_decouple.report.markdown import markdown
+
         return "\n\n".join(markdown(table, level) for level, table in some)
-    return latex(some) if format_ is Format.latex else some
+    if format_ is Format.latex:
+        from gol_decouple.report.latex import latex
+
+        return latex(some)
+    return some
