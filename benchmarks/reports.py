@@ -12,7 +12,7 @@ import numpy as np
 import typer
 from numpy.typing import NDArray
 
-from benchmarks.timing import rates, report, spread, times
+from benchmarks.timing import rates, report, spread
 from gol_decouple import predictions, runs
 from gol_decouple.class_stats import group_masks, long_tail_counts
 from gol_decouple.metrics import top1_metrics
@@ -55,7 +55,7 @@ def main(
         for each in folders:
             (each / runs.PREDICTIONS).unlink()
         measured["rows without predictions"] = rates({"rows": gains}, rounds)["rows"]
-    seconds = {f"{name}, seconds": _scaled(times(found), finished) for name, found in measured.items()}
+    seconds = {f"{name}, seconds": spread([finished / rate for rate in found]) for name, found in measured.items()}
     reading = zip(measured["manifests"], measured["predictions"], strict=True)
     both = [1 / (1 / one + 1 / other) for one, other in reading]
     figures: dict[str, Any] = {
@@ -67,10 +67,6 @@ def main(
         ),
     }
     report("report", figures, out)
-
-
-def _scaled(seconds: dict[str, float], by: int) -> dict[str, float]:
-    return {name: round(value * by, 2) for name, value in seconds.items()}
 
 
 def _write(root: Path, finished: int, samples: int) -> Iterator[Path]:

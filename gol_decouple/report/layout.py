@@ -57,9 +57,19 @@ def print_table(table: TextTable, console: Console) -> None:
 
 def plain_table(table: TextTable) -> TextTable:
     """The table with names as they can be shown: they are what somebody called a class, a file or a run."""
-    cells = [[plain_line(cell, _LONGEST_CELL) for cell in row] for row in table.cells]
-    title, *columns = (plain_line(text, _LONGEST_CELL) for text in (table.title, *table.columns))
-    return replace(table, title=title, columns=columns, cells=cells, notes=list(map(plain_line, table.notes)))
+    cells = [[_plain(cell) for cell in row] for row in table.cells]
+    title, *columns = (_plain(text) for text in (table.title, *table.columns))
+    return replace(
+        table,
+        title=title,
+        columns=columns,
+        cells=cells,
+        notes=[plain_line(note).replace("\t", " ") for note in table.notes],
+    )
+
+
+def _plain(text: str) -> str:
+    return plain_line(text, _LONGEST_CELL).replace("\t", " ")
 
 
 @dataclass(frozen=True)
