@@ -5,13 +5,15 @@ from __future__ import annotations
 import csv
 import io
 import json
+import re
 from pathlib import Path
 from typing import Any
 
 import pytest
 
-from gol_decouple.report import written
+from gol_decouple.report import per_class_tables, written
 from gol_decouple.report.formats import Format
+from gol_decouple.report.selection import SORT_KEYS
 from tests.conftest import RunCli
 from tests.report.test_gains import base, method
 from tests.report.test_report import manifest, stage_one
@@ -100,3 +102,16 @@ def test_paper_figures_are_shown_on_request_and_always_in_json_and_csv(tmp_path:
     assert "| paper: softmax |" in run_cli("report", tmp_path, "--paper", "--format", "markdown").out
     assert json.loads(run_cli("report", tmp_path, "--format", "json").out)[0]["paper_top1"] == 42.4
     assert csv.DictReader(io.StringIO(run_cli("report", tmp_path, "--format", "csv").out)).__next__()["paper_top1"]
+
+
+def test_the_document_names_every_option_key_and_column(run_cli: RunCli) -> None:
+    text = (Path(__file__).resolve().parents[2] / "docs" / "reports.md").read_text(encoding="utf-8")
+    shown = run_cli("report", "--help").out
+    for option in re.findall(r"--[a-z-]+", shown):
+        assert option in text or option in ("--runs-dir", "--help"), option
+    for option in re.findall(r"`(?:-o`, `)?(--[a-z-]+)", text):
+        assert option in shown, option
+    named = set(re.findall(r"[a-z_0-9]+", text))
+    assert {key for key in SORT_KEYS if not key.startswith(("gain_", "ap"))} <= named
+    assert set(per_class_tables.COLUMNS) <= named
+    assert {each.value for each in Format} <= named
