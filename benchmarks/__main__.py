@@ -13,6 +13,7 @@ from benchmarks import (
     lvis,
     memory,
     published,
+    reports,
     roi_boxes,
     rois,
     streaming,
@@ -27,6 +28,7 @@ app.command("losses")(losses.main)
 app.command("lvis")(lvis.main)
 app.command("memory")(memory.main)
 app.command("published")(published.main)
+app.command("report")(reports.main)
 app.command("roi-boxes")(roi_boxes.main)
 app.command("rois")(rois.main)
 app.command("verifying")(verifying.main)

@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Sequence
+from collections.abc import Iterator, Sequence
 from dataclasses import dataclass
 from itertools import pairwise
 
@@ -18,6 +18,8 @@ _BOUNDS = (0.025, 0.975)
 _DECIMALS = 9
 # Samples times replicates that are worked on at a time; 32 MiB an array.
 _CELLS = 2**22
+# Samples times classifiers, and classifiers, that are; 128 MiB an array.
+_RIGHT, _CLASSIFIERS = 2**24, 2**10
 
 
 @dataclass(frozen=True)
@@ -35,6 +37,26 @@ class Gain:
 
 
 Gains = dict[str, Gain | None]
+
+
+@dataclass(frozen=True, eq=False)
+class Comparison:
+    """Some methods and what they are compared with, on the same N test samples.
+
+    Attributes:
+        baseline: whether each of its S_b seeds is right on each sample, [S_b, N].
+        hits: of each method the same, [S, N].
+        paired: for each method whether its seeds are those of the baseline, in the same order, and drawn as them.
+    """
+
+    baseline: NDArray[np.bool_]
+    hits: Sequence[NDArray[np.bool_]]
+    paired: Sequence[bool]
+
+    @property
+    def classifiers(self) -> int:
+        """How many seeds there are of the baseline and of all methods."""
+        return len(self.baseline) + sum(map(len, self.hits))
 
 
 def gains(
@@ -65,24 +87,77 @@ def gains(
     Returns:
         For each method a gain for each of `metrics.ACCURACIES`, None for a group without a sample.
     """
-    samples = _Samples.sort(np.concatenate([baseline, *hits]), labels, train_counts)
+    comparison = Comparison(baseline, hits, paired)
+    return gains_of_all([comparison], labels, train_counts, replicates, seed)[0]
+
+
+def gains_of_all(
+    comparisons: Sequence[Comparison],
+    labels: NDArray[np.int64],
+    train_counts: NDArray[np.int64],
+    replicates: int = REPLICATES,
+    seed: int = 0,
+) -> list[list[Gains]]:
+    """What `gains` finds of each comparison: they share the draws, which cost more than what is made of them.
+
+    Args:
+        labels: true class of each sample, [N].
+        train_counts: train samples of each class, [C].
+    """
+    return [
+        found
+        for some in _batches(comparisons, len(labels))
+        for found in _gains(some, labels, train_counts, replicates, seed)
+    ]
+
+
+def _batches(comparisons: Sequence[Comparison], samples: int) -> Iterator[list[Comparison]]:
+    """The comparisons in their order, as many at a time as there is room for."""
+    most = min(_CLASSIFIERS, _RIGHT // samples)
+    batch: list[Comparison] = []
+    for comparison in comparisons:
+        if batch and sum(one.classifiers for one in batch) + comparison.classifiers > most:
+            yield batch
+            batch = []
+        batch.append(comparison)
+    if batch:
+        yield batch
+
+
+def _gains(
+    comparisons: Sequence[Comparison],
+    labels: NDArray[np.int64],
+    train_counts: NDArray[np.int64],
+    replicates: int,
+    seed: int,
+) -> list[list[Gains]]:
+    every = [hits for one in comparisons for hits in (one.baseline, *one.hits)]
+    samples = _Samples.sort(np.concatenate(every), labels, train_counts)
     observed = samples.accuracies(np.ones((1, len(labels))))
-    columns = np.split(np.arange(observed.shape[2]), np.cumsum([len(baseline), *map(len, hits)])[:-1])
-    streams = [np.random.default_rng([seed, part]) for part in (0, 1, *[2] * len(hits))]
-    drawn = np.empty((len(hits), len(ACCURACIES), replicates))
+    bounds = iter(pairwise(np.cumsum([0, *map(len, every)]).tolist()))
+    columns = [[slice(*next(bounds)) for _ in (one.baseline, *one.hits)] for one in comparisons]
+    draws = np.random.default_rng([seed, 0])
+    streams = [[np.random.default_rng([seed, part]) for part in (1, *[2] * len(one.hits))] for one in comparisons]
+    drawn = [np.empty((len(one.hits), len(ACCURACIES), replicates)) for one in comparisons]
     at_once = max(_CELLS // len(labels), 1)
     for start in range(0, replicates, at_once):
         stop = min(start + at_once, replicates)
-        accuracies = samples.accuracies(_draws(streams[0], stop - start, len(labels)))
-        base_seeds = _draws(streams[1], stop - start, len(baseline))
-        base = _mean(accuracies[:, :, columns[0]], base_seeds)
-        for method, (own, stream) in enumerate(zip(columns[1:], streams[2:], strict=True)):
-            seeds = base_seeds if paired[method] else _draws(stream, stop - start, len(own))
-            drawn[method, :, start:stop] = _mean(accuracies[:, :, own], seeds) - base
-    means = [observed[:, 0, own].mean(axis=1) - observed[:, 0, columns[0]].mean(axis=1) for own in columns[1:]]
+        accuracies = samples.accuracies(_draws(draws, stop - start, len(labels)))
+        for one, places, own_streams, differences in zip(comparisons, columns, streams, drawn, strict=True):
+            base_seeds = _draws(own_streams[0], stop - start, len(one.baseline))
+            base = _mean(accuracies[:, :, places[0]], base_seeds)
+            for method, (own, stream) in enumerate(zip(places[1:], own_streams[1:], strict=True)):
+                seeds = base_seeds if one.paired[method] else _draws(stream, stop - start, len(one.hits[method]))
+                differences[method, :, start:stop] = _mean(accuracies[:, :, own], seeds) - base
+    return [_of_methods(observed[:, 0], *parts) for parts in zip(columns, drawn, strict=True)]
+
+
+def _of_methods(observed: NDArray[np.float64], places: list[slice], drawn: NDArray[np.float64]) -> list[Gains]:
+    """The gains of a comparison's methods, from the accuracies that were observed, [5, K], and drawn, [M, 5, R]."""
+    base, *own = (observed[:, place].mean(axis=1) for place in places)
     return [
-        {name: _gain(mean, values) for name, mean, values in zip(ACCURACIES, *method, strict=True)}
-        for method in zip(means, drawn, strict=True)
+        {name: _gain(mean, values) for name, mean, values in zip(ACCURACIES, method - base, replicates, strict=True)}
+        for method, replicates in zip(own, drawn, strict=True)
     ]
 
 

@@ -13,6 +13,7 @@ import tomli_w
 from pydantic import BaseModel, ValidationError
 from pydantic_core import ErrorDetails
 
+from gol_decouple.config_files import config_names, configs_dir
 from gol_decouple.errors import EnvironmentFailure, InputError, unknown
 from gol_decouple.files import read_bytes
 from gol_decouple.limits import DEPTH, SETTINGS_BYTES
@@ -34,22 +35,6 @@ EXECUTION_KEYS = frozenset(
         *("features.batch_size", "stage2.memory_gb", "stage2.gradients", "stage2.tensorboard"),
     }
 )
-
-
-def config_names() -> list[str]:
-    """Names of the configs that come with the package."""
-    return sorted(path.stem for path in _configs_dir().glob("*.toml"))
-
-
-def config_text(name: str) -> str:
-    """The file of a config that comes with the package.
-
-    Raises:
-        InputError: there is none of that name.
-    """
-    if name not in config_names():
-        raise unknown("config", name, config_names())
-    return (_configs_dir() / f"{name}.toml").read_text(encoding="utf-8")
 
 
 def load_config(name_or_path: str, overrides: Iterable[str] = (), **settings: Any) -> Config:
@@ -132,17 +117,10 @@ def _differing(old: Config, new: Config) -> dict[str, str]:
     }
 
 
-def _configs_dir() -> Path:
-    """Inside the installed package, or beside it in a checkout."""
-    package = Path(__file__).resolve().parent
-    inside = package / "configs"
-    return inside if inside.is_dir() else package.parent / "configs"
-
-
 def _find(name_or_path: str) -> Path:
     path = Path(name_or_path)
     if name_or_path in config_names():
-        return _configs_dir() / f"{name_or_path}.toml"
+        return configs_dir() / f"{name_or_path}.toml"
     if path.is_file():
         return path
     if path.is_dir():
@@ -158,7 +136,7 @@ def _read_toml(path: Path) -> dict[str, Any]:
     except InputError as error:
         raise InputError(f"{path} cannot be used: {error.message}", error.hint) from None
     except ValueError as error:
-        hint = f'texts need quotes, as in kind = "npz"; examples lie in {_configs_dir()}'
+        hint = f'texts need quotes, as in kind = "npz"; examples lie in {configs_dir()}'
         raise InputError(f"{path} is not valid TOML: {error}", hint) from None
     except OSError as error:
         raise EnvironmentFailure(f"{path} cannot be read: {error.strerror}") from None
@@ -215,7 +193,7 @@ def _validate(model: type[M], tree: Mapping[str, Any], where: str, typed: Mappin
             if problem["type"] == "extra_forbidden":
                 hint = _nearest_key(model, keys)
             elif problem["type"] == "missing" and argument is None:
-                hint = hint or f"examples lie in {_configs_dir()}"
+                hint = hint or f"examples lie in {configs_dir()}"
         lines = [f"{place}: {', '.join(dict.fromkeys(said))}" for place, said in problems.items()]
         lines += [f"and {len(found) - _MOST_PROBLEMS:,} more"] if len(found) > _MOST_PROBLEMS else []
         raise InputError("; ".join(lines), hint) from None

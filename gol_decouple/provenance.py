@@ -12,7 +12,6 @@ import subprocess
 from collections.abc import Iterator, Sequence
 from contextlib import contextmanager
 from functools import cache
-from importlib import metadata
 from pathlib import Path
 from typing import Any
 
@@ -51,6 +50,8 @@ def working_folder() -> str | None:
 
 def versions() -> dict[str, str]:
     """Of this package, Python, and those of `PACKAGES` that are installed."""
+    from importlib import metadata  # with the parser of mails, which no report needs
+
     found = {"gol-decouple": gol_decouple.__version__, "python": platform.python_version()}
     for name in PACKAGES:
         try:

@@ -24,14 +24,15 @@ import shutil
 from collections.abc import Iterator, Mapping
 from contextlib import ExitStack, contextmanager, suppress
 from pathlib import Path
-from typing import Any, Protocol
+from typing import TYPE_CHECKING, Any, Protocol
 
-from gol_decouple.config import differing_fields, load_config, to_toml
 from gol_decouple.errors import EnvironmentFailure, InputError
 from gol_decouple.files import disk_errors, no_file, read_json, remove_leftovers, write_json, write_text
 from gol_decouple.locks import locked
 from gol_decouple.progress import Progress
-from gol_decouple.settings import Config
+
+if TYPE_CHECKING:  # pydantic takes as long to import as a report takes to be made
+    from gol_decouple.settings import Config
 
 MANIFEST = "manifest.json"
 CONFIG = "config.toml"
@@ -57,6 +58,8 @@ def open_run(config: Config, runs_dir: Path, overwrite: bool, progress: Progress
     Raises:
         InputError: the name belongs to a run with another config, or to something else.
     """
+    from gol_decouple.config import differing_fields, load_config
+
     check_runs_dir(runs_dir)
     folder = runs_dir / config.name
     if not (folder / CONFIG).is_file():
@@ -84,6 +87,8 @@ def create_run(folder: Path, config: Config, overwrite: bool = False) -> None:
 
     What is to be overwritten goes only now, after everything that can be wrong with the new run was found.
     """
+    from gol_decouple.config import to_toml
+
     if overwrite and folder.is_dir():
         _remove(folder)
     with disk_errors(folder):
@@ -135,6 +140,8 @@ def read_config(folder: Path) -> Config:
     Raises:
         InputError: the folder is no run, or its config cannot be read.
     """
+    from gol_decouple.config import load_config
+
     if not (folder / CONFIG).is_file():
         if os.path.lexists(path := folder / CONFIG):
             raise InputError(f"{path} {no_file(path)}", "put a copy of it back: it has the settings of the run")

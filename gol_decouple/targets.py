@@ -6,6 +6,7 @@ from collections.abc import Sequence
 from dataclasses import dataclass
 from itertools import takewhile
 from pathlib import Path
+from typing import TYPE_CHECKING
 
 from gol_decouple.errors import InputError
 from gol_decouple.runs import (
@@ -20,7 +21,9 @@ from gol_decouple.runs import (
     read_manifest,
     runs_in,
 )
-from gol_decouple.settings import Config, Stage2Config
+
+if TYPE_CHECKING:
+    from gol_decouple.settings import Config, Stage2Config
 
 
 @dataclass(frozen=True)
@@ -78,6 +81,8 @@ def cascade_folder(stages: Sequence[Target], runs_dir: Path, name: str | None = 
 
 def stage2_settings(target: Target) -> Stage2Config:
     """What the run's config says of stage two; nothing for a features file outside a run."""
+    from gol_decouple.settings import Stage2Config
+
     return target.config.stage2 if target.config else Stage2Config()
 
 

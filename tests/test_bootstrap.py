@@ -229,3 +229,25 @@ def test_results_depend_on_the_seed_alone(monkeypatch: pytest.MonkeyPatch) -> No
     monkeypatch.setattr(bootstrap, "_CELLS", 7 * 150)
     for one, other in zip(gains(hits, baseline, labels, TRAIN_COUNTS, paired, replicates=100), first, strict=True):
         np.testing.assert_allclose(as_array(one), as_array(other), atol=1e-8)
+
+
+@pytest.mark.parametrize("classifiers", [2**10, 4, 1])
+def test_comparisons_beside_each_other_get_what_each_gets_alone(
+    monkeypatch: pytest.MonkeyPatch, classifiers: int
+) -> None:
+    """However many are worked on at a time."""
+    monkeypatch.setattr(bootstrap, "_CLASSIFIERS", classifiers)
+    stream = np.random.default_rng(3)
+    labels, counts = np.repeat([0, 1, 2], 20), np.array([500, 50, 5])
+    comparisons = [
+        bootstrap.Comparison(
+            stream.random((seeds, 60)) < 0.5,
+            [stream.random((own, 60)) < 0.6 for own in (seeds, 3)],
+            [True, False],
+        )
+        for seeds in (1, 2, 3)
+    ]
+    together = bootstrap.gains_of_all(comparisons, labels, counts, replicates=200)
+    for one, found in zip(comparisons, together, strict=True):
+        assert found == gains(one.hits, one.baseline, labels, counts, one.paired, replicates=200)
+    assert bootstrap.gains_of_all([], labels, counts) == []

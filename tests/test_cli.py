@@ -13,7 +13,7 @@ import pytest
 from conftest import RunCli
 
 import gol_decouple
-from gol_decouple.config import config_names
+from gol_decouple.config_files import config_names
 
 ROOT = Path(gol_decouple.__file__).parents[1]
 LAUNCHERS = {
@@ -142,7 +142,7 @@ def test_every_way_to_start_it_behaves_the_same(tmp_path: Path, arguments: list[
         (["stage1", "digits_lt", "--seed", "-1"], "'--seed'", "gol-decouple stage1 --help"),
         (["stage2", "RUN", "--activation", "gumbel", "--seeds", "0"], "'--seeds'", "gol-decouple stage2 --help"),
         (["stage2", "RUN", "--activation", "gumbel", "--seed", "-1"], "'--seed'", "gol-decouple stage2 --help"),
-        (["report", "--format", "html"], "'html' is not one of 'table', 'markdown'", "gol-decouple report --help"),
+        (["report", "--format", "pdf"], "'pdf' is not one of 'table', 'markdown'", "gol-decouple report --help"),
         (["stage1", "cifar10_tl"], "unknown config 'cifar10_tl'", "did you mean 'cifar10_lt'?"),
         (["stage1", "missing.toml"], "config file missing.toml does not exist", "choose one by name"),
         (["stage1", "digits_lt", "--set", "epochs"], "--set 'epochs' is not of the form key=value", "--set stage1."),

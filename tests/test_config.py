@@ -8,7 +8,8 @@ from typing import Any
 
 import pytest
 
-from gol_decouple.config import config_names, differing_fields, load_config, override_section, to_toml
+from gol_decouple.config import differing_fields, load_config, override_section, to_toml
+from gol_decouple.config_files import config_names
 from gol_decouple.errors import InputError
 from gol_decouple.schedules import lr_factor
 from gol_decouple.settings import Config, Stage2Config

@@ -25,17 +25,18 @@ ROWS = (
     ("data", "backbones"),
     ("losses", "classifiers", "samplers", "posthoc"),
     ("activations",),
-    ("methods", "bootstrap", "predictions", "metrics", "class_stats", "schedules"),
+    ("methods", "bootstrap", "predictions", "metrics", "class_stats", "schedules", "reported_ap"),
     ("belonging", "targets"),
     ("config", "runs", "distributed", "runtime", "lanes", "sealed_tensors", "determinism", "provenance"),
     ("settings", "progress", "files", "zip_files", "stopping", "launch", "locks", "zipped_arrays", "toml_texts"),
     ("detector_settings",),
     ("setting_types",),
-    ("limits", "plain_text"),
+    ("limits", "plain_text", "config_files"),
     ("errors", "__init__"),
 )
 ROW_OF = {part: row for row, parts in enumerate(ROWS) for part in parts}
 WITHOUT_TORCH = (
+    *("report.collected", "report.written", "report.latex", "report.markdown", "report.per_class_tables"),
     *("cli", "report.rows", "report.gains", "report.tables", "methods", "bootstrap", "predictions", "metrics"),
     *("class_stats", "detection"),
     *("config", "runs", "errors", "launch", "stopping", "zip_files", "provenance"),
@@ -96,6 +97,14 @@ def test_light_modules_do_not_import_torch() -> None:
         "import sys",
         f"assert not {HEAVY} & set(sys.modules)",
     ]
+    subprocess.run([sys.executable, "-c", "\n".join(lines)], check=True)
+
+
+def test_a_report_reads_no_settings_and_no_data() -> None:
+    """Their imports take as long as all the others of a report."""
+    lines = [f"import gol_decouple.{name}" for name in ("cli", "report.collected", "report.written")]
+    lines += ["import sys", "heavy = {'gol_decouple.settings', 'gol_decouple.data', 'PIL', 'gol_decouple.detection'}"]
+    lines += ["assert not heavy & set(sys.modules), heavy & set(sys.modules)"]
     subprocess.run([sys.executable, "-c", "\n".join(lines)], check=True)
 
 

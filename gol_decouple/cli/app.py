@@ -13,7 +13,7 @@ import typer
 import gol_decouple
 from gol_decouple.cli import completion
 from gol_decouple.cli.help import Group
-from gol_decouple.config import config_names
+from gol_decouple.config_files import config_names
 from gol_decouple.plain_text import plain
 from gol_decouple.progress import Progress, speak, to_stderr
 

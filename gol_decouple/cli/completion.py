@@ -4,14 +4,15 @@ from __future__ import annotations
 
 from collections.abc import Iterable, Iterator
 from pathlib import Path
-from typing import Any
+from typing import TYPE_CHECKING, Any
 
 import typer
-from pydantic import BaseModel
 
 from gol_decouple import methods, runs
-from gol_decouple.config import config_names
-from gol_decouple.settings import Config, Stage2Config
+from gol_decouple.config_files import config_names
+
+if TYPE_CHECKING:
+    from pydantic import BaseModel
 
 RUNS_DIR = Path("runs")
 
@@ -43,12 +44,16 @@ def run_folders(ctx: typer.Context, incomplete: str) -> list[str]:
 
 def settings(ctx: typer.Context, incomplete: str) -> list[str]:
     """Keys of --set, of stage two alone where no other can be set."""
+    from gol_decouple.settings import Config, Stage2Config
+
     stage2_only = ctx.info_name in ("stage2", "tune")
     keys = (f"stage2.{name}" for name in Stage2Config.model_fields) if stage2_only else _keys(Config)
     return _beginning((f"{key}=" for key in keys), incomplete)
 
 
 def _keys(section: type[BaseModel], prefix: str = "") -> Iterator[str]:
+    from pydantic import BaseModel
+
     for name, field in section.model_fields.items():
         inner: Any = field.annotation
         if isinstance(inner, type) and issubclass(inner, BaseModel):

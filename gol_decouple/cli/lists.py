@@ -39,7 +39,7 @@ def list_configs(
 
     Of one config, print the file, as a beginning for one of your own.
     """
-    from gol_decouple.config import config_names, config_text
+    from gol_decouple.config_files import config_names, config_text
     from gol_decouple.report import configs
 
     if config is not None and format_ is ListFormat.text and not short:

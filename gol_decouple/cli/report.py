@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import shlex
-from enum import StrEnum
+from dataclasses import dataclass
 from pathlib import Path
 from typing import TYPE_CHECKING, Annotated
 
@@ -16,19 +16,33 @@ from gol_decouple.cli.app import RUNS_DIR, RunsDir, app, echo
 from gol_decouple.errors import InputError
 from gol_decouple.files import write_text
 from gol_decouple.progress import to_stderr
+from gol_decouple.report.formats import Format
 
 if TYPE_CHECKING:
-    from gol_decouple.report.rows import Row
+    from gol_decouple.report.collected import Collected
+    from gol_decouple.report.layout import TextTable
+    from gol_decouple.report.selection import Selection
 
 
-class Format(StrEnum):
-    """How a report is printed."""
+@dataclass(frozen=True)
+class Wanted:
+    """What a report is asked for beyond its runs.
 
-    table = "table"
-    markdown = "markdown"
-    csv = "csv"
-    json = "json"
-    html = "html"
+    Attributes:
+        selected: None: everything.
+        paper: with the figures that papers print.
+        per_class: of classes, instead of rows.
+        out: where it goes instead of stdout.
+        figures: the folder that figures are drawn into, if any are.
+    """
+
+    format: Format = Format.table
+    selected: Selection | None = None
+    baseline: str | None = None
+    paper: bool = False
+    per_class: bool = False
+    out: Path | None = None
+    figures: Path | None = None
 
 
 @app.command()
@@ -37,15 +51,27 @@ def report(
         list[Path] | None,
         typer.Argument(
             metavar="RUN",
-            help="Run folders, features files or any folders above.",
+            help="Run folders, features files, any folders above, or patterns of them.",
             autocompletion=completion.run_folders,
         ),
     ] = None,
     format_: Annotated[Format, typer.Option("--format", help="How to print it.")] = Format.table,
+    dataset: Annotated[
+        list[str] | None, typer.Option(metavar="NAME", help="Only this dataset, or 'cifar*'; repeatable.")
+    ] = None,
+    method: Annotated[
+        list[str] | None,
+        typer.Option(metavar="PATTERN", help="Only these methods, such as 'gumbel*' or stage_one; repeatable."),
+    ] = None,
+    sort: Annotated[
+        str | None, typer.Option(metavar="KEY", help="The best first by top1, few, gain, ap_r, ece, method, ...")
+    ] = None,
     baseline: Annotated[
         str | None,
         typer.Option(metavar="NAME", help="What gains are over: stage_one (unless given), or a method of stage two."),
     ] = None,
+    paper: Annotated[bool, typer.Option("--paper", help="With the papers' figures, marked as theirs.")] = False,
+    per_class: Annotated[bool, typer.Option("--per-class", help="Every class of every method instead.")] = False,
     out: Annotated[
         Path | None, typer.Option("--out", "-o", metavar="FILE", help="Write it there instead of printing it.")
     ] = None,
@@ -53,55 +79,74 @@ def report(
     runs_dir: RunsDir = RUNS_DIR,
 ) -> None:
     """Print the accuracies of every finished run and classifier, and what is gained: all, many, medium, few classes."""
-    print_report(run or [runs_dir], runs_dir, format_, baseline, out, figures)
+    from gol_decouple.report.selection import Selection, check_sort, expanded
+
+    check_sort(sort)
+    if per_class and format_ is Format.html:
+        raise InputError("--per-class is no part of --format html", "leave it out: the page has every class")
+    if out is not None and (out.is_dir() or not out.parent.is_dir()):
+        what = "is a folder" if out.is_dir() else f"is in {out.parent}, which is no folder"
+        raise InputError(f"--out {out} {what}", "name a file in a folder that is there")
+    selected = Selection(tuple(dataset or ()), tuple(method or ()), sort)
+    wanted = Wanted(format_, selected, baseline, paper, per_class, out, figures)
+    print_report(expanded(run or [runs_dir]), runs_dir, wanted)
 
 
-def print_report(
-    paths: list[Path],
-    runs_dir: Path,
-    format_: Format,
-    baseline: str | None = None,
-    out: Path | None = None,
-    figures: Path | None = None,
-) -> None:
+def print_report(paths: list[Path], runs_dir: Path, wanted: Wanted | None = None) -> None:
     """The report on all that is finished in `paths`, and its gains, to stdout.
 
     Raises:
         InputError: results are damaged. They hide no others, which are printed before; but what was asked for is not
             all there, and programs have to notice.
     """
-    from gol_decouple.report import gains, rows, stale, steady, tables
+    from gol_decouple.report import collected, rows, steady
 
-    def read() -> tuple[list[rows.Row], list[InputError]]:
-        left_out: list[InputError] = []
-        everything = rows.collect_rows(paths, runs_dir, left_out.append)
-        return gains.add_gains(stale.without_stale(everything, paths, runs_dir, to_stderr()), baseline), left_out
+    wanted, progress = wanted or Wanted(), to_stderr()
 
-    found, left_out = steady.steadily(lambda: rows.finished_folders(paths, runs_dir), read)
-    for error in left_out:
-        to_stderr().warn(f"left out: {error.message}")
-    if format_ is Format.table and out is None:
-        tables.print_tables(found, Console())
-    else:
-        text = _write(found, format_)
-        if out is None:
-            echo(text)
-        else:
-            write_text(out, text + "\n")
-    if figures is not None:
-        from gol_decouple.report.figures.write import write_figures
+    def made() -> tuple[Collected, str | list[tuple[int, TextTable]]]:
+        # Inside, since files can be written anew while they are read: for rows as for classes, pages and figures.
+        found = collected.collect(
+            paths, runs_dir, progress, wanted.selected, wanted.baseline, needs_gains=not wanted.per_class
+        )
+        _draw(found, wanted)
+        return found, _rendered(found, wanted)
 
-        write_figures(found, figures, to_stderr())
-    if left_out:
-        told = "1 result is" if len(left_out) == 1 else f"{len(left_out)} results are"
+    found, told = steady.steadily(lambda: rows.finished_folders(paths, runs_dir), made)
+    for error in found.left_out:
+        progress.warn(f"left out: {error.message}")
+    _put(told, wanted.out)
+    if found.left_out:
+        many = len(found.left_out)
+        told = "1 result is" if many == 1 else f"{many} results are"
         raise InputError(f"{told} damaged and left out", f"gol-decouple doctor {shlex.join(map(str, paths))}")
 
 
-def _write(found: list[Row], format_: Format) -> str:
-    from gol_decouple.report import tables
-
-    if format_ is Format.html:
+def _rendered(found: Collected, wanted: Wanted) -> str | list[tuple[int, TextTable]]:
+    if wanted.format is Format.html:
         from gol_decouple.report.page.write import to_html
 
-        return to_html(found, to_stderr(), provenance.command())
-    return {Format.markdown: tables.to_markdown, Format.csv: tables.to_csv, Format.json: tables.to_json}[format_](found)
+        return to_html(found.rows, to_stderr(), provenance.command())
+    from gol_decouple.report import written
+
+    if wanted.per_class:
+        return written.of_classes(found, wanted.format, wanted.baseline, to_stderr())
+    return written.of_rows(found, wanted.format, wanted.paper)
+
+
+def _draw(found: Collected, wanted: Wanted) -> None:
+    if wanted.figures is not None:
+        from gol_decouple.report.figures.write import write_figures
+
+        write_figures(found.rows, wanted.figures, to_stderr())
+
+
+def _put(told: str | list[tuple[int, TextTable]], out: Path | None) -> None:
+    """To stdout, or whole into a file; tables of text as they are in a terminal."""
+    from gol_decouple.report import tables, written
+
+    if out is not None:
+        write_text(out, (told if isinstance(told, str) else written.as_text(told)) + "\n")
+    elif isinstance(told, str):
+        echo(told)
+    else:
+        tables.print_leveled(told, Console())

@@ -28,11 +28,11 @@ from gol_decouple.cli.app import (
     overrides,
     talk,
 )
-from gol_decouple.cli.report import Format, print_report
-from gol_decouple.config import load_config, override_section
+from gol_decouple.cli.report import Wanted, print_report
 from gol_decouple.errors import FailedElsewhere, InputError, SomeFailed, unknown
 from gol_decouple.launch import find_place
 from gol_decouple.progress import Progress
+from gol_decouple.report.formats import Format
 from gol_decouple.targets import Target, cascade_folder, find_target, stage2_settings
 
 DEMO_CONFIG = "digits_lt"
@@ -59,6 +59,8 @@ def stage1(
     as_json: AsJson = False,
 ) -> None:
     """Train a Softmax model, or load one, and cache its features; under torchrun or srun, in several processes."""
+    from gol_decouple.config import load_config
+
     progress = talk(quiet, as_json)
     changes = overrides(set_, data_root) + ([f"stage1.checkpoint={checkpoint}"] if checkpoint else [])
     resolved = load_config(config, changes, seed=seed, device=device, name=name, deterministic=deterministic or None)
@@ -99,7 +101,7 @@ def merge(
 
 def _tell_stage1(folder: Path, runs_dir: Path, as_json: bool, progress: Progress) -> None:
     progress.say(f"next: gol-decouple stage2 {shlex.quote(str(folder))} --activation gumbel")
-    print_report([folder], runs_dir, _format(as_json))
+    print_report([folder], runs_dir, _wanted(as_json))
 
 
 @app.command()
@@ -142,6 +144,8 @@ def stage2(
 
     Of the features files of a cascade's stages, the scores are averaged then.
     """
+    from gol_decouple.config import override_section
+
     progress = talk(quiet, as_json)
     refuse_several_processes("stage2")
     activations = list(map(_activation, activation or []))
@@ -171,20 +175,20 @@ def stage2(
     except SomeFailed as error:
         failed = error
     reported = [*dict.fromkeys(each.folder for each in targets), *([folder] if folder else [])]
-    _tell_stage2(reported, runs_dir, _format(as_json), failed, progress)
+    _tell_stage2(reported, runs_dir, _wanted(as_json), failed, progress)
 
 
 def _tell_stage2(
-    folders: list[Path], runs_dir: Path, format_: Format, failed: SomeFailed | None, progress: Progress
+    folders: list[Path], runs_dir: Path, wanted: Wanted, failed: SomeFailed | None, progress: Progress
 ) -> None:
     """The report on what is finished, and then what failed."""
     report = shlex.join(["gol-decouple", "report", *map(str, folders), "--format", "markdown"])
     if failed is None:
         progress.say(f"next: {report}")
-        print_report(folders, runs_dir, format_)
+        print_report(folders, runs_dir, wanted)
         return
     try:
-        print_report([each for each in folders if each.is_dir()], runs_dir, format_)
+        print_report([each for each in folders if each.is_dir()], runs_dir, wanted)
     except InputError as error:
         progress.warn(error.message)
     raise failed
@@ -211,6 +215,8 @@ def tune_methods(
     as_json: AsJson = False,
 ) -> None:
     """Search methods and their settings on val, say which to ship and why, then evaluate each method's best on test."""
+    from gol_decouple.config import override_section
+
     progress = talk(quiet, as_json)
     refuse_several_processes("tune")
     methods.select(method or [], background=None)  # what is not there is told first
@@ -231,7 +237,7 @@ def tune_methods(
     print_table(table(told), console)
     console.print(f"In {', '.join(told['classifiers'])}", soft_wrap=True, markup=False, highlight=False)
     console.print()
-    print_report([target.folder], runs_dir, Format.table)
+    print_report([target.folder], runs_dir)
 
 
 @app.command()
@@ -244,6 +250,8 @@ def demo(
     as_json: AsJson = False,
 ) -> None:
     """Both stages and the report on bundled handwritten digits, made long-tailed; minutes on a CPU, offline."""
+    from gol_decouple.config import load_config
+
     progress = talk(quiet, as_json)
     resolved = load_config(DEMO_CONFIG, device=device, deterministic=deterministic or None)
     from gol_decouple.stages.backbone import run_stage1
@@ -253,7 +261,7 @@ def demo(
     target = find_target(folder, runs_dir)
     with _as_the_run(target, deterministic):
         run_stage2(target, ["softmax", "gumbel"], [0], [resolved.stage2], resolved.device, progress=progress)
-    print_report([folder], runs_dir, _format(as_json))
+    print_report([folder], runs_dir, _wanted(as_json))
     progress.say(
         f"everything lies in {folder}: model.safetensors, features.h5, stage2/\nnext:\n"
         f"  gol-decouple stage2 {folder} --activation sigmoid --seeds 5\n"
@@ -261,8 +269,8 @@ def demo(
     )
 
 
-def _format(as_json: bool) -> Format:
-    return Format.json if as_json else Format.table
+def _wanted(as_json: bool) -> Wanted:
+    return Wanted(Format.json if as_json else Format.table)
 
 
 def _as_the_run(target: Target, deterministic: bool) -> AbstractContextManager[None]:

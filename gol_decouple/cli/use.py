@@ -20,7 +20,7 @@ from gol_decouple.cli.app import (
     echo,
     overrides,
 )
-from gol_decouple.config import config_names, load_config
+from gol_decouple.config_files import config_names
 from gol_decouple.errors import InputError
 from gol_decouple.plain_text import plain_line
 from gol_decouple.progress import to_stderr
@@ -60,6 +60,8 @@ def check(
 
         lines, failure = check_annotations(Path(config), data_root, to_stderr())
     else:
+        from gol_decouple.config import load_config
+
         resolved = load_config(config, overrides(set_, data_root))
         from gol_decouple.backbones.resolving import resolve
         from gol_decouple.data.checking import check_images

@@ -17,9 +17,9 @@ from numpy.typing import NDArray
 from gol_decouple.data.json_rows import Column, Row, integer_lists, integers, load_json, numbers, shown, text
 from gol_decouple.data.lvis_records import Annotations, Bad, Categories, Images, LvisData, positions
 from gol_decouple.errors import InputError, few
+from gol_decouple.reported_ap import FREQUENCIES
 
 TABLES = ("images", "annotations", "categories")
-FREQUENCIES = ("r", "c", "f")
 NEGATIVE, NOT_EXHAUSTIVE = "neg_category_ids", "not_exhaustive_category_ids"
 NAMELESS = "annotations"  # what an object that is no file is called
 _NOT_LVIS = "it takes LVIS's or COCO's instances json: an object with lists images, annotations and categories"

@@ -8,9 +8,9 @@ from typing import Any
 import numpy as np
 from numpy.typing import NDArray
 
-from gol_decouple.data.lvis_json import FREQUENCIES
 from gol_decouple.detection.ground_truth import Bools, Floats, GroundTruth, Ints
 from gol_decouple.detection.matching import AREAS, IOU_THRESHOLDS, MATCHED, UNMATCHED, Matches
+from gol_decouple.reported_ap import FREQUENCIES
 
 RECALLS = np.linspace(0.0, 1.0, 101)
 ALL, SMALL, MEDIUM, LARGE = range(len(AREAS))

@@ -12,18 +12,16 @@ from dataclasses import asdict
 from pathlib import Path
 from typing import Any
 
-from gol_decouple.data.lvis_json import FREQUENCIES
 from gol_decouple.data.lvis_records import positions
 from gol_decouple.detection.ground_truth import Floats, GroundTruth, Ints
 from gol_decouple.detection.settings import DetectionSettings
 from gol_decouple.files import write_text
+from gol_decouple.reported_ap import CLASS_AP, FREQUENCIES, REPORTED
 from gol_decouple.runs import WEIGHT_NORM
 
-Figures = Mapping[str, Any]
+__all__ = ["CLASS_AP", "REPORTED", "manifest_of", "save_class_ap"]
 
-CLASS_AP = "per_class_ap.csv"
-# What the report prints of boxes and of masks.
-REPORTED = ("ap", "ap50", "ap75", *(f"ap_{letter}" for letter in FREQUENCIES))
+Figures = Mapping[str, Any]
 
 
 def manifest_of(

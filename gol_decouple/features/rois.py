@@ -8,9 +8,9 @@ import numpy as np
 from numpy.typing import NDArray
 
 from gol_decouple.class_stats import class_counts
-from gol_decouple.data.lvis_json import FREQUENCIES
 from gol_decouple.detector_settings import CODER_WEIGHTS
 from gol_decouple.errors import InputError
+from gol_decouple.reported_ap import FREQUENCIES
 
 # The label of rows that are no RoI; that of background is the number of classes.
 UNUSED = -1

@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import statistics
-from collections.abc import Sequence
+from collections.abc import Mapping, Sequence
 
 from gol_decouple.methods import NEAREST_MEAN
 from gol_decouple.report import choices
@@ -42,3 +42,37 @@ def mean_and_deviation(values: Sequence[float | None]) -> str:
         return EMPTY
     mean = f"{statistics.fmean(present):.1f}"
     return f"{mean}±{statistics.stdev(present):.1f}" if len(present) > 1 else mean
+
+
+def setting_cells(settings: Sequence[Sequence[Row]], metrics: Mapping[str, str], with_run: bool) -> list[list[str]]:
+    """A line of a table for each of some settings: run, method, recipe, seeds, and its figures.
+
+    Args:
+        settings: rows that differ in the seed alone, together.
+        metrics: column headings, and the fields whose figures stand below them.
+    """
+    lines = []
+    for seeds in settings:
+        row = seeds[0]
+        names = [*([str(row["run"])] if with_run else []), str(row["method"]), recipe(row), str(len(seeds))]
+        lines.append(names + [mean_and_deviation([seed[name] for seed in seeds]) for name in metrics.values()])
+    return lines
+
+
+def best_cells(settings: Sequence[Sequence[Row]], metrics: Mapping[str, str]) -> frozenset[tuple[int, str]]:
+    """The number of the setting and the heading of what is best of its column, as printed; all that are equally good.
+
+    A column with one figure has no best one.
+    """
+    best: set[tuple[int, str]] = set()
+    for heading, name in metrics.items():
+        means = {place: _printed_mean([seed[name] for seed in seeds]) for place, seeds in enumerate(settings)}
+        present = {place: mean for place, mean in means.items() if mean is not None}
+        if len(present) > 1:
+            best |= {(place, heading) for place, mean in present.items() if mean == max(present.values())}
+    return frozenset(best)
+
+
+def _printed_mean(values: Sequence[float | None]) -> float | None:
+    present = [value for value in values if value is not None]
+    return float(f"{statistics.fmean(present):.1f}") if present else None

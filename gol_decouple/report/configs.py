@@ -7,7 +7,8 @@ from collections.abc import Sequence
 from itertools import takewhile
 from typing import NamedTuple
 
-from gol_decouple.config import config_text, load_config
+from gol_decouple.config import load_config
+from gol_decouple.config_files import config_text
 
 # What a sentence on figures begins with.
 _FIGURES = ("Paper", "Measured", "No paper", "Not measured", "There are no figures")

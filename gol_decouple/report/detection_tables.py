@@ -6,7 +6,7 @@ import json
 from collections.abc import Iterator, Sequence
 from typing import Any
 
-from gol_decouple.report.cells import mean_and_deviation, recipe
+from gol_decouple.report.cells import best_cells, setting_cells
 from gol_decouple.report.layout import EMPTY, TextTable
 from gol_decouple.report.paper_detection import published
 from gol_decouple.report.rows import BOX_AP, MASK_AP, Row, by_setting, tested_with
@@ -14,11 +14,14 @@ from gol_decouple.report.rows import BOX_AP, MASK_AP, Row, by_setting, tested_wi
 _HEADINGS = ("AP", "AP50", "AP75", "APr", "APc", "APf")
 
 
-def detection_tables(rows: Sequence[Row]) -> Iterator[tuple[int, TextTable]]:
+def detection_tables(rows: Sequence[Row], paper: bool = False) -> Iterator[tuple[int, TextTable]]:
     """The tables of the rows that have detections, each with its level of heading.
 
     Figures of other test settings, or of boxes beside those of masks, cannot be compared: such rows have a table of
     their own.
+
+    Args:
+        paper: whether published figures of the same data and tests stand below, where there are any.
     """
     detected = [row for row in rows if row["test_settings"] is not None]
     tables: dict[tuple[Any, ...], list[Row]] = {}
@@ -27,7 +30,7 @@ def detection_tables(rows: Sequence[Row]) -> Iterator[tuple[int, TextTable]]:
     for setting, members in tables.items():
         others = [other for other in tables if other != setting and other[:3] == setting[:3]]
         yield 3, _table(members, bool(others))
-        if quoted := published(members[0]):
+        if paper and (quoted := published(members[0])):
             yield 4, quoted
 
 
@@ -45,15 +48,13 @@ def _table(rows: list[Row], has_others: bool) -> TextTable:
     first, several_runs = rows[0], len({row["run"] for row in rows}) > 1
     metrics = _metrics(first)
     columns = [*(["run"] if several_runs else []), "method", "recipe", "seeds", *metrics]
-    cells = []
-    for seeds in by_setting(rows):
-        row = seeds[0]
-        texts = [*([str(row["run"])] if several_runs else []), row["method"], recipe(row), str(len(seeds))]
-        cells.append(texts + [mean_and_deviation([seed[name] for seed in seeds]) for name in metrics.values()])
+    settings = by_setting(rows)
+    cells = setting_cells(settings, metrics, several_runs)
     run = "" if several_runs else f"{first['run']}: "
     what = "masks" if _has_masks(first) else "boxes"
     title = f"{run}{first['dataset']}, {first['backbone'] or 'unknown backbone'}, {first['split']}, AP of {what}"
-    return TextTable(title, columns, cells, _notes(first, has_others))
+    notes = _notes(first, has_others)
+    return TextTable(title, columns, cells, notes, best=best_cells(settings, metrics))
 
 
 def _metrics(row: Row) -> dict[str, str]:

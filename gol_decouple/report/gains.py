@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import os
-from collections.abc import Iterator, Sequence
+from collections.abc import Iterator, Mapping, Sequence
 from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
@@ -23,7 +23,7 @@ STAGE_ONE = "stage_one"
 DEFAULT_BASELINES = (STAGE_ONE, "softmax")
 
 
-def add_gains(rows: Sequence[Row], baseline: str | None = None) -> list[Row]:
+def add_gains(rows: Sequence[Row], baseline: str | None = None, needed: bool = True) -> list[Row]:
     """The rows with `baseline` and the fields of `rows.GAINS` filled in where there is something to compare.
 
     Rows of one setting have the gain of the setting. The baseline is one of the same run, features and test samples;
@@ -32,6 +32,7 @@ def add_gains(rows: Sequence[Row], baseline: str | None = None) -> list[Row]:
     Args:
         baseline: "stage_one", or a stage-two method; of its settings the one without changes. DEFAULT_BASELINES unless
             given.
+        needed: whether there has to be a gain over the baseline that was asked for; else it only has to be a row.
 
     Raises:
         InputError: no run has predictions of the baseline that was asked for, or predictions are damaged.
@@ -41,28 +42,41 @@ def add_gains(rows: Sequence[Row], baseline: str | None = None) -> list[Row]:
         if os.path.lexists(_predictions_of(row)):
             groups.setdefault((row["run"], row["features"], row["split"]), []).append(row)
     settings_of_runs = [by_setting(members) for members in groups.values()]
-    known = {_name(setting[0]) for settings in settings_of_runs for setting in settings}
+    known = {_name(row) for members in ([*groups.values()] if needed else [rows]) for row in members}
     if baseline is not None and baseline not in known:
         raise unknown("baseline", baseline, known, None if known else f"no result here has a {PREDICTIONS}")
-    filled: dict[str, Row] = {}
+    alike: dict[tuple[bytes, ...], list[_Compared]] = {}
     for settings in settings_of_runs:
-        chosen = _choose(settings, DEFAULT_BASELINES if baseline is None else (baseline,))
+        chosen = choose(settings, baseline)
         others = [setting for setting in settings if setting is not chosen and setting[0]["stage"] == 2]
         if chosen and others:
-            filled |= _compare(chosen, others)
+            compared = _read(chosen, others)
+            alike.setdefault((compared.labels.tobytes(), compared.counts.tobytes()), []).append(compared)
+    filled: dict[str, Row] = {}
+    for some in alike.values():
+        filled |= _compare(some)
     return [row | filled.get(row["path"], {}) for row in rows]
 
 
-def _name(row: Row) -> str:
-    return STAGE_ONE if row["stage"] == 1 else str(row["method"])
+def choose(settings: list[list[Row]], baseline: str | None = None) -> list[Row] | None:
+    """The baseline among the settings of a run: the first of DEFAULT_BASELINES unless one is named; None without one.
 
-
-def _choose(settings: list[list[Row]], names: Sequence[str]) -> list[Row] | None:
-    for name in names:
+    Of its settings it is the one without changes.
+    """
+    for name in DEFAULT_BASELINES if baseline is None else (baseline,):
         called_so = [setting for setting in settings if _name(setting[0]) == name]
         if called_so:
             return min(called_so, key=lambda setting: bool(setting[0]["changed_settings"]))
     return None
+
+
+def told_name(row: Row) -> str:
+    """What a baseline is called in the rows that are compared with it."""
+    return f"{_name(row)} {settings_text(row)}".rstrip()
+
+
+def _name(row: Row) -> str:
+    return STAGE_ONE if row["stage"] == 1 else str(row["method"])
 
 
 @dataclass(frozen=True)
@@ -77,25 +91,47 @@ class _Setting:
         return [row["seed"] for row in self.rows]
 
 
-def _compare(chosen: list[Row], others: list[list[Row]]) -> dict[str, Row]:
-    """The fields of each row of the other settings, by its path."""
-    samples = predictions.read(_predictions_of(chosen[0]))
+@dataclass(frozen=True, eq=False)
+class _Compared:
+    """The baseline of a run, what is compared with it, and the samples that all of them were tested on.
+
+    Attributes:
+        labels: of the samples, [N].
+        counts: train samples of each class, [C].
+    """
+
+    baseline: _Setting
+    others: list[_Setting]
+    labels: NDArray[np.int64]
+    counts: NDArray[np.int64]
+
+
+def _read(chosen: list[Row], others: list[list[Row]]) -> _Compared:
+    first = _predictions_of(chosen[0])
+    found = {row["path"]: predictions.read(_predictions_of(row)) for setting in (chosen, *others) for row in setting}
+    samples = found[chosen[0]["path"]]
     counts = np.array(train_counts(chosen[0]), dtype=np.int64)
     if samples.labels.min() < 0 or samples.labels.max() >= len(counts):
-        raise predictions.damaged(_predictions_of(chosen[0]), f"its labels are not of {len(counts)} classes")
-    baseline = next(_same_samples([chosen], samples))
-    compared = list(_same_samples(others, samples))
-    found = bootstrap.gains(
-        [setting.hits for setting in compared],
-        baseline.hits,
-        samples.labels,
-        counts,
-        [setting.seeds == baseline.seeds for setting in compared],
-    )
-    name = f"{_name(chosen[0])} {settings_text(chosen[0])}".rstrip()
+        raise predictions.damaged(first, f"its labels are not of {len(counts)} classes")
+    baseline, *compared = _same_samples([chosen, *others], found, samples)
+    return _Compared(baseline, compared, samples.labels, counts)
+
+
+def _compare(runs: Sequence[_Compared]) -> dict[str, Row]:
+    """The fields of each row of the settings that were compared in some runs of the same samples, by its path."""
+    comparisons = [
+        bootstrap.Comparison(
+            one.baseline.hits,
+            [setting.hits for setting in one.others],
+            [setting.seeds == one.baseline.seeds for setting in one.others],
+        )
+        for one in runs
+    ]
+    found = bootstrap.gains_of_all(comparisons, runs[0].labels, runs[0].counts)
     return {
-        row["path"]: {"baseline": name} | _fields(gains)
-        for setting, gains in zip(compared, found, strict=True)
+        row["path"]: {"baseline": told_name(one.baseline.rows[0])} | _fields(gains)
+        for one, of_run in zip(runs, found, strict=True)
+        for setting, gains in zip(one.others, of_run, strict=True)
         for row in setting.rows
     }
 
@@ -108,11 +144,13 @@ def _fields(gains: Gains) -> Row:
     return values
 
 
-def _same_samples(settings: list[list[Row]], samples: Predictions) -> Iterator[_Setting]:
+def _same_samples(
+    settings: list[list[Row]], found: Mapping[str, Predictions], samples: Predictions
+) -> Iterator[_Setting]:
     """The settings, each with those of its rows that are predictions of these samples, if there are any."""
     for setting in settings:
-        read = [(row, predictions.read(_predictions_of(row))) for row in sorted(setting, key=lambda row: row["seed"])]
-        same = [(row, found.hits) for row, found in read if _are_same(found, samples)]
+        read = [(row, found[row["path"]]) for row in sorted(setting, key=lambda row: row["seed"])]
+        same = [(row, own.hits) for row, own in read if _are_same(own, samples)]
         if same:
             yield _Setting([row for row, _ in same], np.stack([hits for _, hits in same]))
 

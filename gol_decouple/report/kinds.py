@@ -7,9 +7,8 @@ from collections.abc import Callable, Mapping
 from typing import Any
 
 from gol_decouple.class_stats import GROUPS
-from gol_decouple.data.lvis_json import FREQUENCIES
-from gol_decouple.detection.figures import REPORTED
 from gol_decouple.metrics import ACCURACIES, CALIBRATION
+from gol_decouple.reported_ap import FREQUENCIES, REPORTED
 
 Kind = tuple[str, Callable[[Any], bool]]
 

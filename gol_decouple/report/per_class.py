@@ -11,9 +11,9 @@ import numpy as np
 from numpy.typing import NDArray
 
 from gol_decouple import runs
-from gol_decouple.detection.figures import CLASS_AP
 from gol_decouple.errors import InputError
 from gol_decouple.report.rows import Row, frequency_counts
+from gol_decouple.reported_ap import CLASS_AP
 
 _GROUPS = {"f": "frequent", "c": "common", "r": "rare"}
 

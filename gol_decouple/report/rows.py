@@ -10,13 +10,12 @@ from typing import Any
 
 from gol_decouple import runs
 from gol_decouple.class_stats import GROUPS
-from gol_decouple.data.lvis_json import FREQUENCIES
-from gol_decouple.detection.figures import REPORTED
 from gol_decouple.errors import InputError
 from gol_decouple.files import read_json
 from gol_decouple.metrics import ACCURACIES, CALIBRATION
 from gol_decouple.report.kinds import check_kinds
 from gol_decouple.report.paper import paper_top1
+from gol_decouple.reported_ap import FREQUENCIES, REPORTED
 from gol_decouple.targets import find_target
 
 Row = dict[str, Any]

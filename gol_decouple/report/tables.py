@@ -5,17 +5,18 @@ from __future__ import annotations
 import csv
 import io
 import json
-from collections.abc import Iterator, Sequence
+from collections.abc import Iterable, Iterator, Sequence
 from typing import Any
 
 from rich.console import Console
 
 from gol_decouple.class_stats import GROUPS
 from gol_decouple.report import choices
-from gol_decouple.report.cells import mean_and_deviation, recipe
+from gol_decouple.report.cells import best_cells, setting_cells
 from gol_decouple.report.detection_tables import detection_tables
 from gol_decouple.report.gain_tables import gain_tables
-from gol_decouple.report.layout import EMPTY, TextTable, markdown, print_table
+from gol_decouple.report.layout import EMPTY, TextTable, print_table
+from gol_decouple.report.markdown import markdown
 from gol_decouple.report.paper import SOURCE
 from gol_decouple.report.rows import FIELDS, Row, by_setting, settings_text, tested_with
 
@@ -42,33 +43,43 @@ def to_csv(rows: Sequence[Row]) -> str:
     return text.getvalue().rstrip("\n")
 
 
-def to_markdown(rows: Sequence[Row]) -> str:
+def to_markdown(rows: Sequence[Row], paper: bool = False) -> str:
     """A section a dataset, each with a table, and one of gains where rows have them."""
-    return "\n\n".join(markdown(table, level) for level, table in _all_tables(rows))
+    return "\n\n".join(markdown(table, level) for level, table in leveled_tables(rows, paper))
 
 
-def print_tables(rows: Sequence[Row], console: Console) -> None:
+def print_tables(rows: Sequence[Row], console: Console, paper: bool = False) -> None:
     """Tables for a person to read; in a narrow terminal the recipe wraps, numbers never do."""
-    for place, (_, table) in enumerate(_all_tables(rows)):
+    print_leveled(leveled_tables(rows, paper), console)
+
+
+def print_leveled(tables: Iterable[tuple[int, TextTable]], console: Console) -> None:
+    """Tables one below the other, with an empty line between them."""
+    for place, (_, table) in enumerate(tables):
         if place:
             console.print()
         print_table(table, console)
 
 
-def dataset_tables(rows: Sequence[Row]) -> list[TextTable]:
+def dataset_tables(rows: Sequence[Row], paper: bool = False) -> list[TextTable]:
     """Rows that can be compared, those with the same data, backbone and group sizes, as one table each.
 
     Rows of detections have tables of their own (see `detection_tables`).
     """
-    return [_table(members) for members in _comparable(rows)] + [table for _, table in detection_tables(rows)]
+    own = [_table(members, paper) for members in _comparable(rows)]
+    return own + [table for _, table in detection_tables(rows, paper)]
 
 
-def _all_tables(rows: Sequence[Row]) -> Iterator[tuple[int, TextTable]]:
-    """The table of each dataset and, a level below, those of gains."""
+def leveled_tables(rows: Sequence[Row], paper: bool = False) -> Iterator[tuple[int, TextTable]]:
+    """The table of each dataset and, a level below, those of gains, each with the level of its heading.
+
+    Args:
+        paper: whether figures that papers print stand there too, where what was done is the same.
+    """
     for members in _comparable(rows):
-        yield 3, _table(members)
+        yield 3, _table(members, paper)
         yield from ((4, table) for table in gain_tables(members, _metrics(members)))
-    yield from detection_tables(rows)
+    yield from detection_tables(rows, paper)
 
 
 def _comparable(rows: Sequence[Row]) -> list[list[Row]]:
@@ -82,27 +93,28 @@ def _comparable(rows: Sequence[Row]) -> list[list[Row]]:
     return list(groups.values())
 
 
-def _table(rows: list[Row]) -> TextTable:
+def _table(rows: list[Row], paper: bool) -> TextTable:
     """Columns that would say the same in every row are left out."""
-    first, metrics = rows[0], _metrics(rows)
+    first, metrics, settings = rows[0], _metrics(rows), by_setting(rows)
     several_runs = len({row["run"] for row in rows}) > 1
-    has_paper = any(row["paper_top1"] is not None for row in rows)
     columns = [*(["run"] if several_runs else []), "method", "recipe", "seeds", *metrics]
-    columns += ["paper"] if has_paper else []
-    cells = []
-    for seeds in by_setting(rows):
-        row = seeds[0]
-        texts = [*([str(row["run"])] if several_runs else []), row["method"], recipe(row), str(len(seeds))]
-        texts += [mean_and_deviation([seed[name] for seed in seeds]) for name in metrics.values()]
-        texts += [EMPTY if row["paper_top1"] is None else f"{row['paper_top1']:.1f}"] if has_paper else []
-        cells.append(texts)
+    cells = setting_cells(settings, metrics, several_runs)
+    quoted = _quoted(rows, columns) if paper else []
     run = "" if several_runs else f"{first['run']}: "
     backbone = first["backbone"] or "unknown backbone"
     title = f"{run}{first['dataset']}, imbalance factor {first['imbalance_factor']:g}, {backbone}, {first['split']} (%)"
     notes = ["many: > 100 train images, medium: 20 to 100, few: < 20 (number of classes); mean ± deviation over seeds"]
-    notes += choices.notes([seeds[0] for seeds in by_setting(rows)])
-    notes += [f"paper: {SOURCE}; quoted, not measured here"] if has_paper else []
-    return TextTable(title, columns, cells, notes)
+    notes += choices.notes([seeds[0] for seeds in settings])
+    notes += [f"paper: {SOURCE}; quoted, not measured here"] if quoted else []
+    best = best_cells(settings, metrics)
+    return TextTable(title, columns, cells + quoted, notes, best=best, quoted=len(quoted))
+
+
+def _quoted(rows: Sequence[Row], columns: Sequence[str]) -> list[list[str]]:
+    """A line for each figure that the paper has of what some rows did."""
+    figures = {(str(row["activation"]), row["paper_top1"]): None for row in rows if row["paper_top1"] is not None}
+    known = [{"method": f"paper: {name}", "recipe": SOURCE, "top-1": f"{top1:.1f}"} for name, top1 in figures]
+    return [[one.get(column, EMPTY) for column in columns] for one in known]
 
 
 def _metrics(rows: Sequence[Row]) -> dict[str, str]:

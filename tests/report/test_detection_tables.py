@@ -139,7 +139,7 @@ def test_other_data_detectors_and_splits_are_no_other_test(tmp_path: Path) -> No
 def test_detections_and_classification_stand_in_one_report(tmp_path: Path) -> None:
     detected(tmp_path / "a", run="boxes", metrics={"top1": None})
     manifest(tmp_path / "b")
-    text = tables.to_markdown(collect(tmp_path))
+    text = tables.to_markdown(collect(tmp_path), paper=True)
     assert [line for line in text.splitlines() if line.startswith("#")] == [
         "### lt: cifar100, imbalance factor 100, resnet32, test (%)",
         "### boxes: lvis_v1, torchvision:resnet50, val, AP of masks",
@@ -147,8 +147,15 @@ def test_detections_and_classification_stand_in_one_report(tmp_path: Path) -> No
     ]
 
 
+def test_published_figures_are_shown_on_request(tmp_path: Path, run_cli: RunCli) -> None:
+    detected(tmp_path / "a")
+    assert len(tables.dataset_tables(collect(tmp_path))) == 1
+    assert "published" not in run_cli("report", tmp_path).out
+    assert "published for these classes" in run_cli("report", tmp_path, "--paper").out
+
+
 def quoted(tmp_path: Path) -> list[list[str]]:
-    found = tables.dataset_tables(collect(tmp_path))
+    found = tables.dataset_tables(collect(tmp_path), paper=True)
     return found[1].cells if len(found) > 1 else []
 
 
@@ -164,7 +171,7 @@ def test_published_rows_stand_below_their_classes_and_detector(tmp_path: Path, b
     assert [row[2:] for row in rows if row[0] == "Balanced Sigmoid"] == [["25.1", "18.3", "24.0", "29.3", "26.7"]]
     assert [row[2:] for row in rows if row[0] == "DropLoss"] == [["19.8", *"––––"], ["22.3", *"––––"]]
     assert "GOL" not in {row[0] for row in rows}, "it was tested with another NMS"
-    assert "quoted, not measured here" in shown(collect(tmp_path))
+    assert "quoted, not measured here" in shown(collect(tmp_path), paper=True)
 
 
 def test_gol_stands_below_its_own_nms(tmp_path: Path) -> None:

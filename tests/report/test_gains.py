@@ -390,10 +390,13 @@ def test_intervals_stand_beside_their_gains_where_there_is_room_and_else_below(t
     beside = [" ".join(line.split()) for line in shown(rows, 160).splitlines()]
     assert any(line.startswith("gumbel lr 0.5 -33.3* [-5") for line in beside)
     below = [" ".join(line.split()) for line in shown(rows, 70).splitlines()]
-    place = below.index("gumbel -33.3* -50.0 -50.0 +0.0", below.index("gain over stage one, points, 95 % intervals"))
-    assert below[place + 1].startswith("defaults [-5")
-    assert below[place + 2] == below[place]
-    assert below[place + 3].startswith("lr 0.5 [-5")
+    heading = below.index("gain over stage one, points, 95 % intervals")
+    place = below.index("gumbel -33.3* -50.0 -50.0 +0.0", heading)
+    assert below[place + 1].startswith("[-5")
+    assert below[place + 2] == "defaults"
+    assert below[place + 3] == below[place]
+    assert below[place + 4].startswith("[-5")
+    assert below[place + 5] == "lr 0.5"
 
 
 # The command line
