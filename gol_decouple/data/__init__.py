@@ -19,10 +19,10 @@ IN_FILES = ("folder", "list")  # kinds of the user's own image files
 DEFAULT_SHARES = {"test": 0.2, "val": 0.1}  # held out of train where these have no such split
 
 
-def _cifar(config: DataConfig) -> Dataset:
+def _cifar(config: DataConfig, download: bool = True) -> Dataset:
     from gol_decouple.data import cifar  # imports torchvision: seconds that the other kinds need not spend
 
-    return cifar.load(config)
+    return cifar.load(config, download)
 
 
 _LOADERS: dict[str, Callable[[DataConfig], Dataset]] = {
@@ -35,7 +35,7 @@ _LOADERS: dict[str, Callable[[DataConfig], Dataset]] = {
 }
 
 
-def load_data(config: DataConfig, look: bool = True) -> Dataset:
+def load_data(config: DataConfig, look: bool = True, download: bool = True) -> Dataset:
     """The dataset a config names, checked.
 
     Images that `data.skip` names are left out. Missing splits are held out of train where the config asks for it, then
@@ -44,6 +44,7 @@ def load_data(config: DataConfig, look: bool = True) -> Dataset:
 
     Args:
         look: at every image file, of which none may be missing or damaged; False opens none of them.
+        download: what is not at hand; False: that is an error.
 
     Raises:
         InputError: data that is missing, malformed, or too small for the imbalance factor.
@@ -52,7 +53,8 @@ def load_data(config: DataConfig, look: bool = True) -> Dataset:
     if config.kind == "lvis":
         raise InputError(f"{where} has images with boxes, not with one label", "data.lvis.load_annotated loads them")
     _refuse_unused(config, where)
-    dataset = _LOADERS[config.kind](config)
+    loader = _LOADERS[config.kind]
+    dataset = _cifar(config, download) if loader is _cifar else loader(config)
     if config.skip:
         dataset = without_skipped(dataset, Path(config.skip))
     for split in dataset.splits.values():

@@ -1,0 +1,135 @@
+"""What a page compares: rows of the same data, network and test, their settings, and the best of them."""
+
+from __future__ import annotations
+
+import json
+import statistics
+from collections.abc import Sequence
+from dataclasses import dataclass
+from typing import Any
+
+from gol_decouple.bootstrap import Gain
+from gol_decouple.class_stats import GROUPS
+from gol_decouple.data.lvis_json import FREQUENCIES
+from gol_decouple.report.gains import DEFAULT_BASELINES, STAGE_ONE
+from gol_decouple.report.names import setting_names
+from gol_decouple.report.rows import Row, by_setting, settings_text
+from gol_decouple.report.tables import SAME_POINTS
+
+_GROUPING = (
+    *("dataset", "imbalance_factor", "backbone", "split"),
+    *(f"num_{group}" for group in (*GROUPS, *FREQUENCIES)),
+)
+
+
+@dataclass(frozen=True, eq=False)
+class Study:
+    """The S settings that can be compared.
+
+    Attributes:
+        title: dataset, backbone and split.
+        rows: of all settings.
+        settings: rows that differ in the seed alone, in the order of their seeds, [S].
+        names: of each setting, no two the same, [S].
+        baselines: of each setting, which one of its run it is compared with; None: it is that, or there is none, [S].
+        metric, metric_name, unit: the field of rows that says which is best, what people call it, and what it counts.
+        best: the best setting of stage two; None: there is none.
+    """
+
+    title: str
+    rows: list[Row]
+    settings: list[list[Row]]
+    names: list[str]
+    baselines: list[int | None]
+    metric: str
+    metric_name: str
+    unit: str
+    best: int | None
+
+    @property
+    def is_detection(self) -> bool:
+        """Whether it is of objects in images."""
+        return is_detection(self.rows[0])
+
+    def value(self, setting: int, metric: str | None = None) -> float | None:
+        """The mean over seeds."""
+        values = [row[metric or self.metric] for row in self.settings[setting]]
+        present = [value for value in values if value is not None]
+        return statistics.fmean(present) if present else None
+
+    def gain(self, setting: int, of: str | None = None) -> Gain | None:
+        """What it gains over its baseline, of all classes or of those of a group; None: nothing says it."""
+        row = self.settings[setting][0]
+        mean, low, high = (row.get(f"gain_{of or self.metric}{part}") for part in ("", "_low", "_high"))
+        return None if mean is None or low is None or high is None else Gain(mean, low, high)
+
+
+def studies(rows: Sequence[Row]) -> list[Study]:
+    """Those of some rows, in their order."""
+    groups: dict[tuple[Any, ...], list[Row]] = {}
+    for row in rows:
+        tested = json.dumps(row["test_settings"], sort_keys=True)
+        groups.setdefault((*(row[name] for name in _GROUPING), tested), []).append(row)
+    return [_study(members) for members in groups.values()]
+
+
+def is_detection(row: Row) -> bool:
+    """Whether a row is of objects in images."""
+    return row["test_settings"] is not None
+
+
+def _study(rows: list[Row]) -> Study:
+    settings = [sorted(seeds, key=_seed) for seeds in by_setting(rows)]
+    metric, metric_name, unit = _metric(rows)
+    first = rows[0]
+    title = f"{first['dataset']}, {first['backbone'] or 'unknown backbone'}, {first['split']}"
+    baselines = [_baseline(place, settings) for place in range(len(settings))]
+    study = Study(title, rows, settings, setting_names(settings), baselines, metric, metric_name, unit, None)
+    values = {place: study.value(place) for place, seeds in enumerate(settings) if seeds[0]["stage"] == 2}
+    present = {place: value for place, value in values.items() if value is not None}
+    best = max(present, key=lambda place: present[place]) if present else None
+    return Study(title, rows, settings, study.names, baselines, metric, metric_name, unit, best)
+
+
+def _seed(row: Row) -> int:
+    return row["seed"] if row["seed"] is not None else -1
+
+
+def _metric(rows: Sequence[Row]) -> tuple[str, str, str]:
+    if is_detection(rows[0]):
+        has_masks = any(row["ap"] is not None for row in rows)
+        return ("ap", "AP of masks", "points") if has_masks else ("ap_box", "AP of boxes", "points")
+    balanced = [row for row in rows if row["top1_balanced"] is not None]
+    if any(abs(row["top1"] - row["top1_balanced"]) > SAME_POINTS for row in balanced):
+        return "top1_balanced", "mean accuracy over classes", "%"
+    return "top1", "top-1 accuracy", "%"
+
+
+def _baseline(place: int, settings: Sequence[Sequence[Row]]) -> int | None:
+    """Of the settings of the same run that which its gains are over, or would be."""
+    row = settings[place][0]
+    own = [index for index, seeds in enumerate(settings) if seeds[0]["run"] == row["run"]]
+    told = {seeds[0]["baseline"] for seeds in (settings[index] for index in own)} - {None}
+    if told:
+        named = [index for index in own if _named(settings[index][0]) in told]
+        chosen = named[0] if named else None
+    else:
+        chosen = _default(own, settings)
+    return None if chosen == place else chosen
+
+
+def _default(own: Sequence[int], settings: Sequence[Sequence[Row]]) -> int | None:
+    for name in DEFAULT_BASELINES:
+        called_so = [index for index in own if _method(settings[index][0]) == name]
+        if called_so:
+            return min(called_so, key=lambda index: bool(settings[index][0]["changed_settings"]))
+    return None
+
+
+def _method(row: Row) -> str:
+    return STAGE_ONE if row["stage"] == 1 else str(row["method"])
+
+
+def _named(row: Row) -> str:
+    """As `gains.add_gains` names baselines."""
+    return f"{_method(row)} {settings_text(row)}".rstrip()
