@@ -27,7 +27,7 @@ _DECIMALS = 1
 
 @dataclass(frozen=True)
 class ClassRow:
-    """A class as it is printed: its name, train count and group, the baseline's figure, the method's, and the change."""
+    """A class as it is printed: name, train count and group, the baseline's figure, the method's, and the change."""
 
     name: str
     count: str

@@ -240,8 +240,10 @@
         const line = make("tr");
         parts.forEach((column, place) => {
           const value = column.of(row);
-          const cell = make(place ? "td" : "th", column.show ? column.show(value) : value, column.isNumber ? "number" : "");
-          if (!place) cell.scope = "row";
+          const cell = place
+            ? make("td", column.show ? column.show(value) : value, column.isNumber ? "number" : "")
+            : make("th");
+          if (!place) { cell.scope = "row"; cell.append(make("span", value, "label")); }
           if (column.name === "change" && direction(value)) cell.classList.add(direction(value));
           line.append(cell);
         });

@@ -54,6 +54,11 @@ class Sample:
     before: str
     after: str
 
+    @property
+    def is_large(self) -> bool:
+        """Whether it is shown as it is; the pixels of a small one are."""
+        return max(self.width, self.height) > _LOSSLESS_UP_TO
+
 
 @dataclass(frozen=True)
 class Samples:

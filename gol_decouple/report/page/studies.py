@@ -27,7 +27,7 @@ class Study:
     """The S settings that can be compared.
 
     Attributes:
-        title: dataset, backbone and split.
+        title: dataset, backbone and split; no two are the same.
         rows: of all settings.
         settings: rows that differ in the seed alone, in the order of their seeds, [S].
         names: of each setting, no two the same, [S].
@@ -65,12 +65,17 @@ class Study:
 
 
 def studies(rows: Sequence[Row]) -> list[Study]:
-    """Those of some rows, in their order."""
+    """Those of some rows, in the order of the report's tables: detections last."""
     groups: dict[tuple[Any, ...], list[Row]] = {}
     for row in rows:
         tested = json.dumps(row["test_settings"], sort_keys=True)
         groups.setdefault((*(row[name] for name in _GROUPING), tested), []).append(row)
-    return [_study(members) for members in groups.values()]
+    ordered = sorted(groups.values(), key=lambda members: is_detection(members[0]))
+    titles = list(map(_title, ordered))
+    return [
+        _study(members, f"{title} ({titles[:place].count(title) + 1})" if titles.count(title) > 1 else title)
+        for place, (members, title) in enumerate(zip(ordered, titles, strict=True))
+    ]
 
 
 def is_detection(row: Row) -> bool:
@@ -78,11 +83,15 @@ def is_detection(row: Row) -> bool:
     return row["test_settings"] is not None
 
 
-def _study(rows: list[Row]) -> Study:
+def _title(rows: Sequence[Row]) -> str:
+    first = rows[0]
+    factor = "" if is_detection(first) else f", imbalance factor {first['imbalance_factor']:g}"
+    return f"{first['dataset']}{factor}, {first['backbone'] or 'unknown backbone'}, {first['split']}"
+
+
+def _study(rows: list[Row], title: str) -> Study:
     settings = [sorted(seeds, key=_seed) for seeds in by_setting(rows)]
     metric, metric_name, unit = _metric(rows)
-    first = rows[0]
-    title = f"{first['dataset']}, {first['backbone'] or 'unknown backbone'}, {first['split']}"
     baselines = [_baseline(place, settings) for place in range(len(settings))]
     study = Study(title, rows, settings, setting_names(settings), baselines, metric, metric_name, unit, None)
     values = {place: study.value(place) for place, seeds in enumerate(settings) if seeds[0]["stage"] == 2}

@@ -12,7 +12,7 @@ from gol_decouple.report.tables import all_tables
 
 _NOT_COMPARED = ("seeds", "paper")
 _NUMBER = re.compile(r"[+-]?\d[\d,]*(?:\.\d+)?")
-_MARKDOWN_LEVEL = 3
+_TOP = 3
 
 
 @dataclass(frozen=True)
@@ -22,14 +22,16 @@ class Cell:
     text: str
     kind: str
     is_name: bool
+    is_recipe: bool
     is_best: bool
 
 
 @dataclass(frozen=True)
 class PageRow:
-    """Cells, the method that they are of, if the table has methods, and whether somebody else measured them."""
+    """Cells, the method and recipe that they are of, if the table has them, and whether somebody else measured them."""
 
     method: str | None
+    recipe: str | None
     cells: list[Cell]
     is_quoted: bool
 
@@ -40,6 +42,7 @@ class PageTable:
 
     Attributes:
         level: of its heading.
+        label: names it among all of the page.
         columns: headings, and whether below them stand texts or numbers.
         rows: below the headings.
         has_methods: whether its rows are of methods.
@@ -48,6 +51,7 @@ class PageTable:
 
     level: int
     title: str
+    label: str
     columns: list[tuple[str, str]]
     rows: list[PageRow]
     has_methods: bool
@@ -58,22 +62,30 @@ class PageTable:
 
 def page_tables(rows: Sequence[Row]) -> list[PageTable]:
     """The tables of each dataset and, a level below, those of gains and of papers."""
-    return [_page_table(level, table) for level, table in all_tables(rows)]
+    shown: list[PageTable] = []
+    above = ""
+    for level, table in all_tables(rows):
+        above = table.title if level == _TOP else above
+        label = table.title if level == _TOP else f"{above}: {table.title}"
+        repeated = sum(other.label.startswith(label) for other in shown)
+        shown.append(_page_table(level, f"{label} ({repeated + 1})" if repeated else label, table))
+    return shown
 
 
-def _page_table(level: int, table: TextTable) -> PageTable:
+def _page_table(level: int, label: str, table: TextTable) -> PageTable:
     columns = [(name, "text" if name in TEXT_COLUMNS else "number") for name in table.columns]
     best = _best(table)
-    method = table.columns.index("method") if "method" in table.columns else None
+    method, recipe = (table.columns.index(name) if name in table.columns else None for name in ("method", "recipe"))
     rows = []
     for number, cells in enumerate(table.cells):
         shown = [
-            Cell(text, kind, column == (method or 0), (number, column) in best)
-            for column, (text, (_, kind)) in enumerate(zip(cells, columns, strict=True))
+            Cell(text, kind, column == (method or 0), name == "recipe", (number, column) in best)
+            for column, (text, (name, kind)) in enumerate(zip(cells, columns, strict=True))
         ]
-        rows.append(PageRow(None if method is None else cells[method], shown, False))
-    texts = markdown(table, _MARKDOWN_LEVEL), _latex(table)
-    return PageTable(level, table.title, columns, rows, method is not None, table.notes, *texts)
+        told = (None if column is None else cells[column] for column in (method, recipe))
+        rows.append(PageRow(*told, shown, False))
+    texts = markdown(table, _TOP), _latex(table)
+    return PageTable(level, table.title, label, columns, rows, method is not None, table.notes, *texts)
 
 
 def _latex(table: TextTable) -> str:
