@@ -47,6 +47,8 @@ ONLY_IN = {
     "typer": ("cli/",),
     "h5py": ("features/",),
     "lvis": ("detection/",),
+    "jinja2": ("report/page/",),
+    "markupsafe": ("report/page/",),
     "matplotlib": ("analyses/", "report/figures/"),
     "pycocotools": ("detection/", "data/"),
     "timm": ("backbones/",),

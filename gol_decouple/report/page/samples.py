@@ -106,12 +106,12 @@ def _samples(study: Study) -> Samples:
     if dataset.num_classes != len(groups["few"]):
         raise InputError(f"the images are of {dataset.num_classes} classes, and the run of {len(groups['few'])}")
     mended, lost = ~before.hits & after.hits, before.hits & ~after.hits
-    shown = []
-    for chosen in (mended, lost):
-        places = _chosen(chosen, after.labels, groups)
-        shown.append(tuple(_sample(place, dataset, split, before, after, groups) for place in places))
+    first, second = (
+        tuple(_sample(place, dataset, split, before, after, groups) for place in _chosen(some, after.labels, groups))
+        for some in (mended, lost)
+    )
     names = study.names[baseline], study.names[study.best]
-    return Samples(study.title, *names, *shown, int(mended.sum()), int(lost.sum()), len(after.labels))
+    return Samples(study.title, *names, first, second, int(mended.sum()), int(lost.sum()), len(after.labels))
 
 
 def _predictions(row: Row) -> Predictions:
@@ -159,7 +159,7 @@ def _chosen(
     places = np.random.default_rng(0).permutation(np.flatnonzero(candidates))
     rank = {label: place for place, name in enumerate(_GROUPS) for label in np.flatnonzero(groups[name]).tolist()}
     seen: dict[int, int] = {}
-    keys = []
+    keys: list[tuple[int, int, int, int]] = []
     for place in places.tolist():
         label = int(labels[place])
         seen[label] = seen.get(label, 0) + 1

@@ -64,6 +64,14 @@ class Study:
         return None if mean is None or low is None or high is None else Gain(mean, low, high)
 
 
+def with_baselines(rows: Sequence[Row], of_runs: Sequence[Row]) -> list[Row]:
+    """The rows and, of all that their runs have, what their gains are over: it may not have been asked for."""
+    needed = {(row["run"], row["features"], row["baseline"]) for row in rows if row["baseline"] is not None}
+    present = {row["path"] for row in rows}
+    others = [row for row in of_runs if row["path"] not in present]
+    return [*rows, *(row for row in others if (row["run"], row["features"], _named(row)) in needed)]
+
+
 def studies(rows: Sequence[Row]) -> list[Study]:
     """Those of some rows, in the order of the report's tables: detections last."""
     groups: dict[tuple[Any, ...], list[Row]] = {}
@@ -117,7 +125,8 @@ def _metric(rows: Sequence[Row]) -> tuple[str, str, str]:
 def _baseline(place: int, settings: Sequence[Sequence[Row]]) -> int | None:
     """Of the settings of the same run that which its gains are over, or would be."""
     row = settings[place][0]
-    own = [index for index, seeds in enumerate(settings) if seeds[0]["run"] == row["run"]]
+    run = row["run"], row["features"]
+    own = [index for index, seeds in enumerate(settings) if (seeds[0]["run"], seeds[0]["features"]) == run]
     told = {seeds[0]["baseline"] for seeds in (settings[index] for index in own)} - {None}
     if told:
         named = [index for index in own if _named(settings[index][0]) in told]

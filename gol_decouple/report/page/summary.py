@@ -51,12 +51,12 @@ def interval(gain: Gain) -> str:
 
 
 def _gains(study: Study, best: int) -> list[str]:
-    baseline = study.baselines[best]
+    baseline, gain = study.baselines[best], study.gain(best)
     if baseline is None:
         return ["There is no baseline in its run to compare it with."]
-    over, gain = study.names[baseline], study.gain(best)
     if gain is None:
         return [_difference(study, best, baseline)]
+    over = study.names[baseline]
     others = [study.gain(place) for place, seeds in enumerate(study.settings) if seeds[0]["stage"] == 2]
     if not any(other is not None and other.is_more_than_chance and other.mean > 0 for other in others):
         told = f"No method gains more than chance over {over}: its own gain is {interval(gain)} points."

@@ -2,16 +2,15 @@
 
 from __future__ import annotations
 
-import re
 from collections.abc import Sequence
 from dataclasses import dataclass
 
-from gol_decouple.report.layout import TEXT_COLUMNS, TextTable, markdown
+from gol_decouple.report.latex import latex
+from gol_decouple.report.layout import TEXT_COLUMNS, TextTable
+from gol_decouple.report.markdown import markdown
 from gol_decouple.report.rows import Row
-from gol_decouple.report.tables import all_tables
+from gol_decouple.report.tables import leveled_tables
 
-_NOT_COMPARED = ("seeds", "paper")
-_NUMBER = re.compile(r"[+-]?\d[\d,]*(?:\.\d+)?")
 _TOP = 3
 
 
@@ -60,11 +59,11 @@ class PageTable:
     latex: str
 
 
-def page_tables(rows: Sequence[Row]) -> list[PageTable]:
-    """The tables of each dataset and, a level below, those of gains and of papers."""
+def page_tables(rows: Sequence[Row], paper: bool) -> list[PageTable]:
+    """The tables of each dataset and, a level below, those of gains and, if wanted, of papers."""
     shown: list[PageTable] = []
     above = ""
-    for level, table in all_tables(rows):
+    for level, table in leveled_tables(rows, paper):
         above = table.title if level == _TOP else above
         label = table.title if level == _TOP else f"{above}: {table.title}"
         repeated = sum(other.label.startswith(label) for other in shown)
@@ -74,35 +73,14 @@ def page_tables(rows: Sequence[Row]) -> list[PageTable]:
 
 def _page_table(level: int, label: str, table: TextTable) -> PageTable:
     columns = [(name, "text" if name in TEXT_COLUMNS else "number") for name in table.columns]
-    best = _best(table)
     method, recipe = (table.columns.index(name) if name in table.columns else None for name in ("method", "recipe"))
     rows = []
     for number, cells in enumerate(table.cells):
         shown = [
-            Cell(text, kind, column == (method or 0), name == "recipe", (number, column) in best)
+            Cell(text, kind, column == (method or 0), name == "recipe", (number, name) in table.best)
             for column, (text, (name, kind)) in enumerate(zip(cells, columns, strict=True))
         ]
-        told = (None if column is None else cells[column] for column in (method, recipe))
-        rows.append(PageRow(*told, shown, False))
-    texts = markdown(table, _TOP), _latex(table)
+        of_method, of_recipe = (None if column is None else cells[column] for column in (method, recipe))
+        rows.append(PageRow(of_method, of_recipe, shown, number >= len(table.cells) - table.quoted))
+    texts = markdown(table, _TOP), latex([(_TOP, table)])
     return PageTable(level, table.title, label, columns, rows, method is not None, table.notes, *texts)
-
-
-def _latex(table: TextTable) -> str:
-    return "latex"
-
-
-def _best(table: TextTable) -> set[tuple[int, int]]:
-    """Row and column of the largest number of each column, also where several rows have it."""
-    found: set[tuple[int, int]] = set()
-    for column, name in enumerate(table.columns):
-        if name in TEXT_COLUMNS or name in _NOT_COMPARED or table.has_intervals or len(table.cells) < 2:
-            continue
-        values = {
-            row: float(match[0].replace(",", ""))
-            for row, cells in enumerate(table.cells)
-            if (match := _NUMBER.match(cells[column]))
-        }
-        if len(set(values.values())) > 1:
-            found |= {(row, column) for row, value in values.items() if value == max(values.values())}
-    return found

@@ -20,9 +20,8 @@ from gol_decouple.plain_text import plain
 from gol_decouple.progress import Progress
 from gol_decouple.report.page.classes import classes
 from gol_decouple.report.page.origins import origins, run_configs
-from gol_decouple.report.page.pictures import inline
 from gol_decouple.report.page.samples import samples
-from gol_decouple.report.page.studies import Study, studies
+from gol_decouple.report.page.studies import Study, studies, with_baselines
 from gol_decouple.report.page.summary import summary
 from gol_decouple.report.page.tables import page_tables
 from gol_decouple.report.rows import Row
@@ -41,15 +40,24 @@ class Picture:
     svg: Markup
 
 
-def to_html(found: Sequence[Row], progress: Progress, command: list[str] | None = None) -> str:
+def to_html(
+    found: Sequence[Row],
+    progress: Progress,
+    command: list[str] | None = None,
+    paper: bool = False,
+    of_runs: Sequence[Row] = (),
+) -> str:
     """One self-contained page of rows with their gains (see `gains.add_gains`): it asks no other machine for anything.
 
     Args:
         progress: is told what is left out.
         command: that asked for it, as it was typed.
+        paper: whether figures that papers print stand in its tables.
+        of_runs: all rows of their runs, among them baselines that were not asked for.
     """
-    compared = studies(found)
-    configs = run_configs(found)
+    known = with_baselines(found, of_runs)
+    compared = studies(known)
+    configs = run_configs(known)
     context = {
         "title": f"Report on {few(list(dict.fromkeys(row['dataset'] for row in found)), _NAMED)}",
         "lead": _lead(found, compared),
@@ -57,7 +65,7 @@ def to_html(found: Sequence[Row], progress: Progress, command: list[str] | None 
         "version": gol_decouple.__version__,
         "command": None if command is None else shlex.join(command),
         "summaries": [summary(study) for study in compared],
-        "tables": page_tables(found),
+        "tables": page_tables(found, paper),
         "pictures": _pictures(found, progress),
         "classes": [shown for study in compared if (shown := classes(study, progress)) is not None],
         "samples": [samples(study) for study in compared],
@@ -88,11 +96,14 @@ def _number(count: int, what: str) -> str:
 
 
 def _pictures(found: Sequence[Row], progress: Progress) -> list[Picture]:
-    from gol_decouple.report.figures.write import figures, to_svg
+    from gol_decouple.report.figures.files import to_svg  # with matplotlib, which other reports do without
+    from gol_decouple.report.figures.style import INK
+    from gol_decouple.report.figures.write import figures
 
     return [
-        Picture(drawn.name, drawn.title, drawn.caption, inline(to_svg(drawn), f"f{place}-", drawn.alt))
-        for place, drawn in enumerate(figures(found, progress))
+        # In the colour of the page's text, light or dark. Of matplotlib's own making: it escapes what names hold.
+        Picture(drawn.name, drawn.title, drawn.caption, Markup(to_svg(drawn).replace(INK, "currentColor")))
+        for drawn in figures(found, progress)
     ]
 
 
