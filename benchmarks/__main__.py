@@ -12,6 +12,7 @@ from benchmarks import (
     losses,
     lvis,
     memory,
+    page,
     published,
     reports,
     roi_boxes,
@@ -27,6 +28,7 @@ app.command("extraction")(extraction.main)
 app.command("losses")(losses.main)
 app.command("lvis")(lvis.main)
 app.command("memory")(memory.main)
+app.command("page")(page.main)
 app.command("published")(published.main)
 app.command("report")(reports.main)
 app.command("roi-boxes")(roi_boxes.main)

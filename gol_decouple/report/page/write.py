@@ -100,11 +100,12 @@ def _pictures(found: Sequence[Row], progress: Progress) -> list[Picture]:
     from gol_decouple.report.figures.style import INK
     from gol_decouple.report.figures.write import figures
 
-    return [
-        # In the colour of the page's text, light or dark. Of matplotlib's own making: it escapes what names hold.
-        Picture(drawn.name, drawn.title, drawn.caption, Markup(to_svg(drawn).replace(INK, "currentColor")))
-        for drawn in figures(found, progress)
-    ]
+    shown = []
+    for drawn in figures(found, progress):
+        # An element of matplotlib's making, in which names are escaped; it is of the colour of the page's text.
+        svg = Markup(_shown(to_svg(drawn)).replace(INK, "currentColor"))
+        shown.append(Picture(drawn.name, drawn.title, drawn.caption, svg))
+    return shown
 
 
 def _render(context: dict[str, Any]) -> str:
