@@ -28,6 +28,7 @@ from gol_decouple.report.rows import Row
 
 _FOLDER = Path(__file__).parent
 _NAMED = 3
+_SCRIPTS = ("page.js", "tables.js", "classes.js")  # one function: what the first define the others use
 
 
 @dataclass(frozen=True)
@@ -109,7 +110,8 @@ def _pictures(found: Sequence[Row], progress: Progress) -> list[Picture]:
 
 
 def _render(context: dict[str, Any]) -> str:
-    early, script, style = (_file(name) for name in ("early.js", "page.js", "page.css"))
+    early, style = _file("early.js"), _file("page.css")
+    script = f'"use strict";\n(() => {{\n{"".join(map(_file, _SCRIPTS))}}})();\n'
     environment = jinja2.Environment(
         loader=jinja2.FileSystemLoader(_FOLDER),
         autoescape=True,
