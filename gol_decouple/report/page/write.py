@@ -74,6 +74,7 @@ def to_html(
         "configs": configs,
         "has_gains": any(row["baseline"] is not None for row in found),
         "has_detection": any(study.is_detection for study in compared),
+        "has_accuracies": not all(study.is_detection for study in compared),
     }
     return _render(context)
 
