@@ -125,7 +125,7 @@ def _rendered(found: Collected, wanted: Wanted) -> str | list[tuple[int, TextTab
     if wanted.format is Format.html:
         from gol_decouple.report.page.write import to_html
 
-        return to_html(found.rows, to_stderr(), provenance.command())
+        return to_html(found.rows, to_stderr(), provenance.command(), wanted.paper, found.of_runs)
     from gol_decouple.report import written
 
     if wanted.per_class:
