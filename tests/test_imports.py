@@ -36,7 +36,17 @@ ROWS = (
 )
 ROW_OF = {part: row for row, parts in enumerate(ROWS) for part in parts}
 WITHOUT_TORCH = (
-    *("cli", "report.rows", "report.gains", "report.tables", "methods", "bootstrap", "predictions", "metrics"),
+    *(
+        "cli",
+        "report.rows",
+        "report.gains",
+        "report.tables",
+        "report.study_tables",
+        "methods",
+        "bootstrap",
+        "predictions",
+        "metrics",
+    ),
     *("class_stats", "detection"),
     *("config", "runs", "errors", "launch", "stopping", "zip_files", "provenance"),
 )

@@ -15,6 +15,7 @@ import typer
 
 from gol_decouple.cli import (  # noqa: F401  # their commands register themselves
     analyze,
+    compare,
     doctor,
     predict,
     report,
@@ -32,7 +33,7 @@ from gol_decouple.provenance import commanded
 
 PROGRAM = "gol-decouple"
 # Commands with nothing to continue.
-ONE_GO = {"check", "convert", "evaluate", "predict", "export", "report", "methods", "analyze", "doctor"}
+ONE_GO = {"check", "convert", "evaluate", "predict", "export", "report", "compare", "methods", "analyze", "doctor"}
 _COMES_AGAIN = 0.05  # seconds after which a signal that was lost does
 # The class of all errors in how arguments are written, of which Typer exports only this subclass.
 UsageError = cast("type[typer.BadParameter]", typer.BadParameter.__base__)

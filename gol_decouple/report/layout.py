@@ -13,7 +13,7 @@ from rich.text import Text
 from gol_decouple.plain_text import plain_line
 
 EMPTY = "–"
-TEXT_COLUMNS = ("run", "method", "recipe", "image", "class")
+TEXT_COLUMNS = ("run", "method", "recipe", "image", "class", "metric")
 WRAPPED = ("recipe", "image")
 _UNBOUNDED = 10_000
 _LONGEST_CELL = 500  # characters
