@@ -104,6 +104,17 @@ def test_runs_that_differ_in_the_seed_of_stage_one_are_seeds_and_count_once() ->
     assert (interval.low, interval.high) == (pytest.approx(expected.low), pytest.approx(expected.high))
 
 
+def test_runs_of_the_same_seed_are_no_seeds_of_one_study() -> None:
+    # They differ in what a report does not say, such as mixup.
+    def study(features: str) -> list[Row]:
+        rows = [{"run": run, "features": f"{run}{features}"} for run in ("plain", "mixed")]
+        return [made for own in rows for made in (stage_one(**own), row(**own))]
+
+    found = compare(study("a"), study("b"))
+    assert [(pair.a.family, len(pair.a.rows)) for pair in found.pairs] == [(("plain",), 1)] * 2 + [(("mixed",), 1)] * 2
+    assert all(pair.a.family == pair.b.family for pair in found.pairs)
+
+
 def test_runs_of_one_seed_and_another_recipe_are_told_apart_by_name_else_by_stage_one() -> None:
     def study(short: str, long: str, gain: float) -> list[Row]:
         rows = []
