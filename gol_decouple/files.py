@@ -175,6 +175,14 @@ def read_json(path: Path, hint: str | None = None) -> dict[str, Any]:
     Raises:
         InputError: the file is not one.
     """
+    tree = read_json_tree(path, hint)
+    if not isinstance(tree, dict):
+        raise InputError(f"{path} does not hold a JSON object", hint)
+    return tree
+
+
+def read_json_tree(path: Path, hint: str | None = None) -> Any:
+    """What the JSON in `path` holds, an object or anything else; the same otherwise as `read_json`."""
     if path.exists() and not path.is_file():
         raise InputError(f"{path} is not a file", hint)
     try:
@@ -184,8 +192,6 @@ def read_json(path: Path, hint: str | None = None) -> dict[str, Any]:
         raise InputError(f"{path} is not readable JSON: {error.message}", error.hint or hint) from None
     except (ValueError, OSError, RecursionError) as error:
         raise InputError(f"{path} is not readable JSON: {error}", hint) from None
-    if not isinstance(tree, dict):
-        raise InputError(f"{path} does not hold a JSON object", hint)
     return tree
 
 

@@ -37,7 +37,8 @@ ROWS = (
 ROW_OF = {part: row for row, parts in enumerate(ROWS) for part in parts}
 WITHOUT_TORCH = (
     *("report.collected", "report.written", "report.latex", "report.markdown", "report.per_class_tables"),
-    *("cli", "report.rows", "report.gains", "report.tables", "methods", "bootstrap", "predictions", "metrics"),
+    *("cli", "report.rows", "report.gains", "report.tables", "report.study_tables", "methods", "bootstrap"),
+    *("predictions", "metrics"),
     *("class_stats", "detection"),
     *("config", "runs", "errors", "launch", "stopping", "zip_files", "provenance"),
 )

@@ -16,6 +16,7 @@ import typer
 
 from gol_decouple.cli import (  # noqa: F401  # their commands register themselves
     analyze,
+    compare,
     doctor,
     lists,
     predict,
@@ -35,7 +36,10 @@ from gol_decouple.provenance import commanded
 
 PROGRAM = "gol-decouple"
 # Commands with nothing to continue.
-ONE_GO = {"check", "convert", "evaluate", "predict", "export", "report", "methods", "configs", "analyze", "doctor"}
+ONE_GO = {
+    *("check", "convert", "evaluate", "predict", "export", "report", "compare", "methods", "configs", "analyze"),
+    "doctor",
+}
 _COMES_AGAIN = 0.05  # seconds after which a signal that was lost does
 # The class of all errors in how arguments are written, of which Typer exports only this subclass.
 UsageError = cast("type[typer.BadParameter]", typer.BadParameter.__base__)

@@ -66,6 +66,7 @@ _OR_NONE: dict[str, Kind] = {
     **dict.fromkeys((*REPORTED, *(f"{name}_box" for name in REPORTED)), _NUMBER),
     **dict.fromkeys((*(f"num_{group}" for group in GROUPS), *(f"num_{letter}" for letter in FREQUENCIES)), _WHOLE),
     "seed": _WHOLE,
+    "samples": ("a whole number above 0", lambda value: _is_whole(value) and value > 0),
     "tried": ("a list of settings and values", _is_tried),
     "cascade": ("a list of texts", _is_cascade),
     "test_settings": ("the settings of a test", _is_tested),

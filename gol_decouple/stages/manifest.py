@@ -43,7 +43,7 @@ def finish(
         split, positions: what it is evaluated on (see `evaluation.predict`).
         detections: what it is evaluated with instead where the features are of RoIs, whose accuracy is no result.
     """
-    metrics = no_metrics(features.classes.train_counts)
+    metrics, samples = no_metrics(features.classes.train_counts), None
     if detections is not None:
         facts, split = {**facts, "detection": detections.evaluate(folder, classifier, loss)}, detections.split
     elif classifier is not None:
@@ -51,7 +51,7 @@ def finish(
         predictions = predict(classifier, features, split, loss, device, temperature, positions)
         norms = classifiers.of(classifier).class_norms(len(features.classes))
         save_predictions(folder, predictions, features.classes, norms)
-        metrics = metrics_of(predictions, features.classes)
+        metrics, samples = metrics_of(predictions, features.classes), len(predictions.labels)
     manifest = {
         **_describe(features),
         **facts,
@@ -60,6 +60,7 @@ def finish(
         "split": split,
         "temperature": temperature,
         "metrics": metrics,
+        "samples": samples,
         "version": gol_decouple.__version__,
         "software": runtime.describe(device),
         "environment": environment(device),

@@ -10,11 +10,11 @@ from typing import Any
 
 from gol_decouple.bootstrap import Gain
 from gol_decouple.class_stats import GROUPS
-from gol_decouple.data.lvis_json import FREQUENCIES
 from gol_decouple.report.gains import DEFAULT_BASELINES, STAGE_ONE
 from gol_decouple.report.names import setting_names
 from gol_decouple.report.rows import Row, by_setting, settings_text
 from gol_decouple.report.tables import SAME_POINTS
+from gol_decouple.reported_ap import FREQUENCIES
 
 _GROUPING = (
     *("dataset", "imbalance_factor", "backbone", "split"),
