@@ -100,6 +100,21 @@ COMMANDS: dict[str, Shown] = {
             ("All below runs/", "gol-decouple report"),
             ("One run for a README", "gol-decouple report runs/cifar100_lt --format markdown"),
             ("Gains over another method", "gol-decouple report runs/cifar100_lt --baseline crt"),
+            ("Runs that a pattern names, the best first", "gol-decouple report 'runs/cifar*' --sort few"),
+            ("For a paper, beside what it says", "gol-decouple report --format latex --paper -o table.tex"),
+            ("As a page to read and to send", "gol-decouple report --format html -o report.html"),
+            ("As figures", "gol-decouple report runs/cifar100_lt --figures figures"),
+        ),
+    ),
+    "compare": Shown(
+        REPORT,
+        "Say what moved between two studies, and if beyond noise.",
+        (
+            ("Reports of a colleague and of yours, as JSON", "gol-decouple compare colleague.json mine.json"),
+            (
+                "Folders of runs, for a pull request",
+                "gol-decouple compare runs/before runs/after --format markdown -o moved.md",
+            ),
         ),
     ),
     "analyze": Shown(

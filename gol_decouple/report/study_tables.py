@@ -12,7 +12,8 @@ from rich.console import Console
 
 from gol_decouple.plain_text import plain_line
 from gol_decouple.report import noise
-from gol_decouple.report.layout import EMPTY, TextTable, markdown, print_table
+from gol_decouple.report.layout import EMPTY, TextTable, print_table
+from gol_decouple.report.markdown import markdown
 from gol_decouple.report.rows import settings_text
 from gol_decouple.report.studies import Comparison, Move, Pair
 from gol_decouple.report.study_matching import Setting
