@@ -67,3 +67,9 @@ def test_a_config_that_is_not_there(run_cli: RunCli, more: tuple[str, ...]) -> N
     outcome = run_cli("configs", "cifar10_tl", *more)
     assert (outcome.code, outcome.out) == (2, "")
     assert outcome.err.startswith("error: unknown config 'cifar10_tl'\nhint: did you mean 'cifar10_lt'? ")
+
+
+def test_short_lines_tell_methods_apart(run_cli: RunCli) -> None:
+    lines = run_cli("methods", "--short").out.splitlines()
+    parts = [line.split(maxsplit=1)[1] for line in lines]
+    assert not {part for part in parts if parts.count(part) > 1}

@@ -114,6 +114,18 @@ def test_a_bar_on_a_terminal() -> None:
     assert "took" not in text
 
 
+def test_in_eighty_columns_counts_are_whole_and_the_note_is_cut() -> None:
+    stream = io.StringIO()
+    progress = Progress(Console(file=stream, force_terminal=True, width=80, color_system=None))
+    with progress.bar("stage one", total=1_100_000, unit="images") as bar:
+        bar.advance(550_000, "epoch 6/12, loss 1.798, and what else there may be to say")
+    text = re.sub(r"\x1b\[[0-9;?]*[A-Za-z]", "", stream.getvalue())
+    lines = [line.strip() for line in text.replace("\r", "\n").splitlines() if line.strip()]
+    assert all(line.startswith("stage one") and " images/s" in line for line in lines), lines
+    assert lines[-1].split()[2:4] == ["550,000/1,100,000", "(50%)"]
+    assert "…" in lines[-1]
+
+
 def test_silent_by_default(capfd: pytest.CaptureFixture[str]) -> None:
     for progress in (SILENT, Progress()):
         progress.say("news")

@@ -3,7 +3,12 @@
 from __future__ import annotations
 
 import json
+import math
+import os
+import re
 import shutil
+import subprocess
+import sys
 import warnings
 from datetime import datetime
 from pathlib import Path
@@ -11,8 +16,11 @@ from typing import Any
 
 import pytest
 from conftest import RunCli
+from rich.console import Console
 
+import gol_decouple
 from gol_decouple.progress import to_stderr
+from gol_decouple.progress.events import JsonLines
 
 PARTS = {
     "say": {"message"},
@@ -54,6 +62,35 @@ def test_a_program_can_follow_stage_one(tmp_path: Path, small_config: Path, run_
     assert (bars[-1]["done"], bars[-1]["total"], bars[-1]["finished"]) == (201, 201, True)
     assert bars[-1]["unit"] == "images"
     assert any(one["event"] == "say" and one["message"].startswith("next: gol-decouple stage2") for one in told)
+
+
+def test_the_documents_program_follows_a_command(tmp_path: Path) -> None:
+    page = (Path(gol_decouple.__file__).parents[1] / "docs" / "watching.md").read_text(encoding="utf-8")
+    (program,) = re.findall(r"```python\n(.*?)```", page, re.DOTALL)
+    rows = [{"top1": 40.0, "path": "x" * 100}] * 2_000  # more than a pipe holds
+    (tmp_path / "result.json").write_text(json.dumps(rows))
+    stand_in = tmp_path / "gol-decouple"
+    stand_in.write_text(
+        "#!/bin/sh\necho 'a line of a library' >&2\ncat $(dirname $0)/result.json\n"
+        'echo \'{"event": "epoch", "epoch": 3, "train_loss": 0.5, "accuracy": null}\' >&2\n'
+    )
+    stand_in.chmod(0o755)
+    environment = os.environ | {"PATH": f"{tmp_path}:{os.environ['PATH']}"}
+    command = [sys.executable, "-c", program + "\nprint(len(rows))"]
+    done = subprocess.run(command, env=environment, capture_output=True, text=True, timeout=60, check=True)
+    assert done.stdout.splitlines() == ["3 0.5 None", "2000"]
+
+
+def test_figures_that_are_no_numbers_are_null(capsys: pytest.CaptureFixture[str]) -> None:
+    JsonLines(Console(stderr=True)).epoch("stage one", 1, 2, {"train_loss": math.nan, "accuracy": None}, True)
+    told = json.loads(capsys.readouterr().err)
+    assert (told["train_loss"], told["accuracy"]) == (None, None)
+
+
+def test_results_in_a_log_have_no_control_codes(run: Path, run_cli: RunCli, monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setenv("FORCE_COLOR", "1")
+    outcome = run_cli("report", run)
+    assert (outcome.code, "\x1b" in outcome.out) == (0, False)
 
 
 def test_the_result_of_stage_two_is_what_the_report_prints(run: Path, run_cli: RunCli) -> None:

@@ -7,10 +7,9 @@ from pathlib import Path
 from typing import Annotated
 
 import typer
-from rich.console import Console
 
 from gol_decouple.cli import completion
-from gol_decouple.cli.app import RUNS_DIR, Device, RunsDir, app
+from gol_decouple.cli.app import RUNS_DIR, Device, RunsDir, app, result_console
 from gol_decouple.progress import to_stderr
 
 
@@ -34,7 +33,12 @@ def analyze(
             autocompletion=completion.run_folders,
         ),
     ] = None,
-    what: Annotated[list[What] | None, typer.Option(help="Repeatable; all that the run has unless given.")] = None,
+    what: Annotated[
+        list[What] | None,
+        typer.Option(
+            metavar="WHAT", help="objects, norms, curves or gradients; repeatable; all that the run has unless given."
+        ),
+    ] = None,
     out: Annotated[
         Path | None, typer.Option("--out", "-o", metavar="DIR", help="Folder to write to; RUN/analyses unless given.")
     ] = None,
@@ -59,7 +63,7 @@ def analyze(
     chosen = None if not what or What.all in what else tuple(dict.fromkeys(one.value for one in what))
     wanted = Wanted(chosen, tuple(method or ()), tuple(category or ()), grid, annotations, device)
     made = analyze(run or [], runs_dir, out, wanted, to_stderr())
-    console = Console()
+    console = result_console()
     for table in made.tables:
         print_table(table, console)
         console.print()

@@ -9,6 +9,7 @@ from pathlib import Path
 from typing import Annotated
 
 import typer
+from rich.console import Console
 
 import gol_decouple
 from gol_decouple.cli import completion
@@ -96,9 +97,14 @@ def overrides(set_: list[str] | None, data_root: Path | None) -> list[str]:
     return [*(set_ or []), *([f"data.path={data_root}"] if data_root else [])]
 
 
+def result_console() -> Console:
+    """The console of results. Rich takes FORCE_COLOR, which CI sets, for a terminal, where stdout is a file."""
+    return Console(force_terminal=sys.stdout.isatty())
+
+
 def echo_json(result: object) -> None:
     """Print a result, of plain values, as a JSON document."""
-    typer.echo(json.dumps(result, indent=2))
+    typer.echo(json.dumps(result, indent=2, allow_nan=False))
 
 
 def echo(text: str) -> None:

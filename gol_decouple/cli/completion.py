@@ -27,6 +27,11 @@ def method_names(incomplete: str) -> list[str]:
     return _beginning([*methods.METHODS, "all"], incomplete)
 
 
+def rows(incomplete: str) -> list[str]:
+    """What rows of a report are called: stage one's and methods."""
+    return _beginning(["stage_one", *methods.METHODS], incomplete)
+
+
 def activations(incomplete: str) -> list[str]:
     """Activations that a method is called after."""
     return _beginning((name for name, one in methods.METHODS.items() if name == one.activation), incomplete)

@@ -101,7 +101,7 @@ COMMANDS: dict[str, Shown] = {
             ("One run for a README", "gol-decouple report runs/cifar100_lt --format markdown"),
             ("Gains over another method", "gol-decouple report runs/cifar100_lt --baseline crt"),
             ("Runs that a pattern names, the best first", "gol-decouple report 'runs/cifar*' --sort few"),
-            ("For a paper, beside what it says", "gol-decouple report --format latex --paper -o table.tex"),
+            ("For your paper, with the papers' figures", "gol-decouple report --format latex --paper -o table.tex"),
             ("As a page to read and to send", "gol-decouple report --format html -o report.html"),
             ("As figures", "gol-decouple report runs/cifar100_lt --figures figures"),
         ),
@@ -131,8 +131,8 @@ COMMANDS: dict[str, Shown] = {
         (
             ("Boxes", "gol-decouple evaluate lvis_v1_val.json results.json"),
             (
-                "Masks, with each category's AP",
-                "gol-decouple evaluate val.json results.json --iou-type segm --per-class",
+                "Masks",
+                "gol-decouple evaluate lvis_v1_val.json results.json --iou-type segm",
             ),
         ),
     ),
@@ -172,9 +172,9 @@ COMMANDS: dict[str, Shown] = {
         DATA,
         "Write COCO-format annotations in LVIS's format.",
         (
-            ("Train", "gol-decouple convert instances_train.json lvis_train.json"),
+            ("Train annotations", "gol-decouple convert instances_train.json lvis_train.json"),
             (
-                "Val, where train says what is rare",
+                "Val annotations, with the frequencies of train",
                 "gol-decouple convert val.json lvis_val.json --frequencies-from train.json",
             ),
         ),

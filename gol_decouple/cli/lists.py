@@ -29,7 +29,7 @@ def list_configs(
     config: Annotated[
         str | None,
         typer.Argument(
-            metavar="[CONFIG]", help="Its file is printed; all unless given.", autocompletion=completion.configs
+            metavar="CONFIG", help="Its file is printed; all unless given.", autocompletion=completion.configs
         ),
     ] = None,
     short: Short = False,
@@ -56,7 +56,7 @@ def list_configs(
 def list_methods(
     method: Annotated[
         list[str] | None,
-        typer.Argument(metavar="[METHOD]...", help="Names or patterns.", autocompletion=completion.method_names),
+        typer.Argument(metavar="METHOD", help="Names or patterns.", autocompletion=completion.method_names),
     ] = None,
     short: Short = False,
     format_: AsList = ListFormat.text,

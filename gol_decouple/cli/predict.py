@@ -8,9 +8,8 @@ from pathlib import Path
 from typing import TYPE_CHECKING, Annotated, Generic, TypeVar
 
 import typer
-from rich.console import Console
 
-from gol_decouple.cli.app import DataFormat, Device, OfMethod, OfSeed, Run, app, echo
+from gol_decouple.cli.app import DataFormat, Device, OfMethod, OfSeed, Run, app, echo, result_console
 from gol_decouple.errors import InputError
 from gol_decouple.predictions import LEAST_ONE_VS_ALL, LEAST_SCORE, SHOWN_OBJECTS
 from gol_decouple.progress import SILENT, Progress, to_stderr
@@ -90,7 +89,7 @@ def _classes(found: Found, images: list[Path], top_k: int, format_: DataFormat, 
     note = None if model.sums_to_one else f"scores of {model.name} are one for each class, and do not sum to 1"
     results = _Usable(predict_images(model, images, top_k, device or model.config.device, _bar(progress)), progress)
     if format_ is DataFormat.table:
-        predicted.print_tables(results, str(found), note, Console())
+        predicted.print_tables(results, str(found), note, result_console())
     else:
         lines = predicted.csv_lines if format_ is DataFormat.csv else predicted.json_lines
         for line in lines(results):
@@ -132,7 +131,7 @@ def _objects(
     if format_ is DataFormat.table:
         most = min(shown.top_k or model.settings.max_detections, model.settings.max_detections)
         note = f"at most {most} objects an image, of scores from {shown.min_score:g} (--top-k, --min-score); pixels"
-        detected.print_tables(results, str(found), note, Console())
+        detected.print_tables(results, str(found), note, result_console())
     else:
         lines = detected.csv_lines(results) if format_ is DataFormat.csv else detected.result_lines(results, ids)
         for line in lines:

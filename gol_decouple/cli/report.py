@@ -8,11 +8,10 @@ from pathlib import Path
 from typing import TYPE_CHECKING, Annotated
 
 import typer
-from rich.console import Console
 
 from gol_decouple import provenance
 from gol_decouple.cli import completion
-from gol_decouple.cli.app import RUNS_DIR, RunsDir, app, echo
+from gol_decouple.cli.app import RUNS_DIR, RunsDir, app, echo, result_console
 from gol_decouple.errors import InputError
 from gol_decouple.files import write_text
 from gol_decouple.progress import to_stderr
@@ -55,20 +54,30 @@ def report(
             autocompletion=completion.run_folders,
         ),
     ] = None,
-    format_: Annotated[Format, typer.Option("--format", help="How to print it.")] = Format.table,
+    format_: Annotated[
+        Format, typer.Option("--format", metavar="FORMAT", help="table, markdown, latex, csv, json or html.")
+    ] = Format.table,
     dataset: Annotated[
         list[str] | None, typer.Option(metavar="NAME", help="Only this dataset, or 'cifar*'; repeatable.")
     ] = None,
     method: Annotated[
         list[str] | None,
-        typer.Option(metavar="PATTERN", help="Only these methods, such as 'gumbel*' or stage_one; repeatable."),
+        typer.Option(
+            metavar="PATTERN",
+            help="Only these methods, such as 'gumbel*' or stage_one; repeatable.",
+            autocompletion=completion.rows,
+        ),
     ] = None,
     sort: Annotated[
         str | None, typer.Option(metavar="KEY", help="The best first by top1, few, gain, ap_r, ece, method, ...")
     ] = None,
     baseline: Annotated[
         str | None,
-        typer.Option(metavar="NAME", help="What gains are over: stage_one (unless given), or a method of stage two."),
+        typer.Option(
+            metavar="NAME",
+            help="What gains are over: stage_one (unless given), or a method of stage two.",
+            autocompletion=completion.rows,
+        ),
     ] = None,
     paper: Annotated[bool, typer.Option("--paper", help="With the papers' figures, marked as theirs.")] = False,
     per_class: Annotated[bool, typer.Option("--per-class", help="Every class of every method instead.")] = False,
@@ -149,4 +158,4 @@ def _put(told: str | list[tuple[int, TextTable]], out: Path | None) -> None:
     elif isinstance(told, str):
         echo(told)
     else:
-        tables.print_leveled(told, Console())
+        tables.print_leveled(told, result_console())

@@ -6,9 +6,8 @@ from pathlib import Path
 from typing import Annotated
 
 import typer
-from rich.console import Console
 
-from gol_decouple.cli.app import AsJson, Device, Quiet, Run, app, echo_json, talk
+from gol_decouple.cli.app import AsJson, Device, Quiet, Run, app, echo_json, result_console, talk
 from gol_decouple.cli.train import refuse_several_processes
 
 
@@ -37,7 +36,7 @@ def repeat(
     if as_json:
         echo_json({**outcome.told(), "out": str(outcome.out)})
     else:
-        print_table(table(outcome.told()), Console())
+        print_table(table(outcome.told()), result_console())
     progress.say(f"the repeated run is in {outcome.out}")
     failure = outcome.failure()
     if failure is not None:

@@ -8,7 +8,6 @@ from pathlib import Path
 from typing import Annotated
 
 import typer
-from rich.console import Console
 
 from gol_decouple import methods, runs
 from gol_decouple.cli import completion
@@ -26,6 +25,7 @@ from gol_decouple.cli.app import (
     app,
     echo_json,
     overrides,
+    result_console,
     talk,
 )
 from gol_decouple.cli.report import Wanted, print_report
@@ -233,7 +233,7 @@ def tune_methods(
     if as_json:
         echo_json(told)
         return
-    console = Console()
+    console = result_console()
     print_table(table(told), console)
     console.print(f"In {', '.join(told['classifiers'])}", soft_wrap=True, markup=False, highlight=False)
     console.print()

@@ -97,7 +97,8 @@ def export(
     method: OfMethod = None,
     seed: OfSeed = None,
     format_: Annotated[
-        ExportFormat, typer.Option("--format", help="A file of the model's library, the one loaded, or ONNX.")
+        ExportFormat,
+        typer.Option("--format", metavar="FORMAT", help="safetensors, or checkpoint (as the one loaded), or onnx."),
     ] = ExportFormat.safetensors,
     overwrite: Annotated[bool, typer.Option("--overwrite", help="Write into a folder that is not empty.")] = False,
 ) -> None:

@@ -7,9 +7,8 @@ from pathlib import Path
 from typing import Annotated
 
 import typer
-from rich.console import Console
 
-from gol_decouple.cli.app import DataFormat, app, echo
+from gol_decouple.cli.app import DataFormat, app, echo, result_console
 from gol_decouple.progress import to_stderr
 
 
@@ -59,4 +58,4 @@ def evaluate(
         echo(detection.to_csv(figures, prepared.truth, per_class))
     else:
         title = f"{results.name}: {iou_type.value}, {'Fixed AP' if fixed_ap else 'LVIS'}, in points"
-        detection.print_tables(figures, prepared.truth, title, Console(), per_class)
+        detection.print_tables(figures, prepared.truth, title, result_console(), per_class)

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import json
+import math
 from collections.abc import Iterator, Mapping
 from contextlib import contextmanager
 from datetime import UTC, datetime
@@ -24,7 +25,7 @@ class JsonLines:
     def tell(self, event: str, **parts: Any) -> None:
         """Write one event; all but ASCII is escaped, so nothing in a name ends the line or moves a cursor."""
         now = datetime.now(UTC).isoformat(timespec="milliseconds").replace("+00:00", "Z")
-        line = json.dumps({"event": event, "time": now, **parts})
+        line = json.dumps({"event": event, "time": now, **parts}, allow_nan=False)
         self._console.print(line, markup=False, emoji=False, highlight=False, soft_wrap=True)
 
     def say(self, message: str) -> None:
@@ -41,7 +42,8 @@ class JsonLines:
 
     def epoch(self, what: str, number: int, of: int, figures: Mapping[str, float | None], is_news: bool) -> None:
         """Every epoch."""
-        self.tell("epoch", what=what, epoch=number, epochs=of, **figures)
+        defined = {name: value if value is None or math.isfinite(value) else None for name, value in figures.items()}
+        self.tell("epoch", what=what, epoch=number, epochs=of, **defined)
 
     @contextmanager
     def bar(self, description: str, total: int, unit: str) -> Iterator[Bar]:

@@ -16,9 +16,9 @@ def to_text(methods: Sequence[Method], width: int = 80) -> str:
 
 
 def to_lines(methods: Sequence[Method], width: int = 80) -> str:
-    """A line for each, cut off at the width: its name and parts."""
+    """A line for each, cut off at the width: its name, the parts that are not the usual ones, and how it is trained."""
     pad = max(len(method.name) for method in methods)
-    parts = (textwrap.shorten(_parts(method), width - pad - 2, placeholder=" ...") for method in methods)
+    parts = (textwrap.shorten(_brief(method), width - pad - 2, placeholder=" ...") for method in methods)
     return "\n".join(f"{method.name:{pad}}  {told}" for method, told in zip(methods, parts, strict=True))
 
 
@@ -35,6 +35,14 @@ def _paragraph(method: Method, width: int) -> str:
     lines = (method.paper, _parts(method), " ".join(settings))
     wrapped = (textwrap.fill(line, width, initial_indent="    ", subsequent_indent="    ") for line in lines)
     return "\n".join([method.name, *wrapped])
+
+
+def _brief(method: Method) -> str:
+    usual = {"loss": "cross_entropy", "sampler": "random", "classifier": "linear"}
+    own = [f"{getattr(method, part)} {part}" for part, value in usual.items() if getattr(method, part) != value]
+    own += [f"{method.posthoc} of the logits"] if method.posthoc else []
+    trained = f"lr {method.lr:g}, {method.epochs} epochs" if method.is_trained else "not trained"
+    return ", ".join([method.activation, *own, trained])
 
 
 def _parts(method: Method) -> str:

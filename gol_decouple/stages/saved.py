@@ -29,7 +29,7 @@ from gol_decouple.stages.memory import Memory
 from gol_decouple.stages.rows import open_rows
 from gol_decouple.stages.samples import Samples
 from gol_decouple.stages.states import STATE, LastStates, read_state
-from gol_decouple.stages.tensorboard import Boards
+from gol_decouple.stages.tensorboard import Boards, remove_board
 from gol_decouple.stages.together import train_together
 from gol_decouple.stages.training_log import write_history
 from gol_decouple.stopping import deferred
@@ -284,6 +284,8 @@ class Saved:
         folder = make_folder(self.folder(job))
         for old in (runs.MANIFEST, runs.CHOICE, runs.LOG, GRADIENTS):
             (folder / old).unlink(missing_ok=True)
+        if self._work.boards is None:  # those of a former training
+            remove_board(folder)
         save_classifier(folder, result.classifier)
         if result.history:
             write_history(folder, result.history)
@@ -302,11 +304,13 @@ class Saved:
         except NotFinite as error:
             for left in (CLASSIFIER, runs.LOG, GRADIENTS, runs.PREDICTIONS, runs.PER_CLASS):
                 (folder / left).unlink(missing_ok=True)
+            if self._work.boards is not None:
+                self._work.boards.drop(folder)
             return InputError(f"{job}: {error.message}", error.hint)
         self._unevaluated.append(folder)
         for done in [one for one in self._unevaluated if runs.is_finished(one)]:
             self._unevaluated.remove(done)
             self._states.drop(done)
             if self._work.boards is not None:
-                self._work.boards.finish(done, read_row(done))
+                self._work.boards.finish(done, read_row(done), runs.read_manifest(done).get("history") or [])
         return None

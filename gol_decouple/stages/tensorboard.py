@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import shutil
 from pathlib import Path
 from typing import Any
 
@@ -31,6 +32,11 @@ def summary_writer(section: str, instead: str) -> Any:
     return SummaryWriter
 
 
+def remove_board(folder: Path) -> None:
+    """Remove what a former training wrote of a classifier."""
+    shutil.rmtree(folder / TENSORBOARD, ignore_errors=True)
+
+
 class Boards:
     """Of stage two: the loss and learning rate of each epoch of each classifier, and at its end its accuracies.
 
@@ -44,18 +50,33 @@ class Boards:
 
     def epoch(self, folder: Path, history: History) -> None:
         """The last epoch of a classifier's history."""
-        row = history[-1]
-        if folder not in self._open:
-            # What an interrupted training wrote of this epoch and later ones is no longer shown.
-            self._open[folder] = self._writer(str(folder / TENSORBOARD), purge_step=row["epoch"])
-        for name in ("lr", "loss"):
-            self._open[folder].add_scalar(f"stage2/{name}", row[name], row["epoch"])
+        self._add(folder, history[-1:])
         self._open[folder].flush()
 
-    def finish(self, folder: Path, row: Row) -> None:
-        """A finished classifier's accuracies or AP, of its row of the report; what there is none of is left out."""
-        writer = self._open.pop(folder, None) or self._writer(str(folder / TENSORBOARD))
+    def _add(self, folder: Path, history: History) -> None:
+        for row in history:
+            if folder not in self._open:
+                # What an interrupted training wrote of this epoch and later ones is no longer shown.
+                self._open[folder] = self._writer(str(folder / TENSORBOARD), purge_step=row["epoch"])
+            for name in ("lr", "loss"):
+                self._open[folder].add_scalar(f"stage2/{name}", row[name], row["epoch"])
+
+    def finish(self, folder: Path, row: Row, history: History) -> None:
+        """A finished classifier's accuracies or AP, of its row of the report; what there is none of is left out.
+
+        Args:
+            history: of its training, for one that was trained elsewhere, as candidates are; empty if not trained.
+        """
+        if folder not in self._open:
+            self._add(folder, history)
+        # What is not trained has no epoch that would purge what was written of it before.
+        writer = self._open.pop(folder, None) or self._writer(str(folder / TENSORBOARD), purge_step=0)
         for name in SHOWN:
             if row[name] is not None:
                 writer.add_scalar(f"{row['split']}/{name}", row[name], row["epochs"] or 0)
         writer.close()
+
+    def drop(self, folder: Path) -> None:
+        """A classifier that came to nothing: what was written of its training stays."""
+        if (writer := self._open.pop(folder, None)) is not None:
+            writer.close()

@@ -42,10 +42,9 @@ def test_every_epoch_and_the_accuracies_are_shown(run: Path, run_cli: RunCli) ->
             continue
         assert sorted(shown["stage2/loss"]) == sorted(shown["stage2/lr"]) == [1, 2, 3]
         assert list(shown["stage2/lr"].values()) == pytest.approx([1e-5] * 3)
-        if (folder / "log.csv").is_file():
-            with (folder / "log.csv").open(newline="") as file:
-                losses = {int(row["epoch"]): float(row["loss"]) for row in csv.DictReader(file)}
-            assert shown["stage2/loss"] == pytest.approx(losses, rel=1e-6)
+        with (folder / "log.csv").open(newline="") as file:
+            losses = {int(row["epoch"]): float(row["train_loss"]) for row in csv.DictReader(file)}
+        assert shown["stage2/loss"] == pytest.approx(losses, rel=1e-6)
 
 
 def test_it_changes_nothing_of_a_classifier(run: Path, run_cli: RunCli) -> None:
@@ -72,6 +71,29 @@ def test_epochs_that_are_trained_again_are_shown_once(tmp_path: Path) -> None:
             rows = [{"epoch": epoch + 1, "lr": 0.1, "loss": loss} for epoch, loss in enumerate(losses[:done])]
             boards.epoch(tmp_path, rows)
     assert scalars(tmp_path)["stage2/loss"] == {1: 3.0, 2: 2.5}
+
+
+def test_what_is_not_trained_is_shown_once_and_what_was_trained_elsewhere_whole(tmp_path: Path) -> None:
+    pytest.importorskip("tensorboard")
+    from gol_decouple.stages.tensorboard import SHOWN, Boards
+
+    row = dict.fromkeys(SHOWN) | {"split": "test", "top1": 40.0, "epochs": 0}
+    for top1 in (40.0, 41.0):
+        Boards().finish(tmp_path / "ncm", row | {"top1": top1}, [])
+    assert scalars(tmp_path / "ncm") == {"test/top1": {0: 41.0}}
+    history = [{"epoch": epoch, "lr": 0.5, "loss": 4.0 / epoch} for epoch in (1, 2)]
+    Boards().finish(tmp_path / "gumbel", row | {"epochs": 2}, history)
+    assert scalars(tmp_path / "gumbel")["stage2/loss"] == {1: 4.0, 2: 2.0}
+    assert scalars(tmp_path / "gumbel")["test/top1"] == {2: 40.0}
+
+
+def test_a_classifier_trained_again_without_it_keeps_nothing_of_the_former_one(run: Path, run_cli: RunCli) -> None:
+    settings = ("--method", "gumbel", "--set", "stage2.epochs=1")
+    assert run_cli("stage2", run, *settings, *ON).code == 0
+    (folder,) = (run / "stage2").iterdir()
+    assert (folder / "tensorboard").is_dir()
+    assert run_cli("stage2", run, *settings, "--overwrite").code == 0
+    assert not (folder / "tensorboard").exists()
 
 
 def test_candidates_of_a_choice_have_theirs(run: Path, run_cli: RunCli) -> None:

@@ -30,8 +30,8 @@ def summary(study: Study) -> Summary:
     """The words, from rows alone."""
     if study.best is None:
         value = study.value(0)
-        told = "No classifier was retrained yet: gol-decouple stage2 RUN does."
-        return Summary(study.title, _number(study, value), f"{study.metric_name} of {study.names[0]}", [told])
+        sentence = "No classifier was retrained yet: gol-decouple stage2 RUN does."
+        return Summary(study.title, _number(study, value), f"{study.metric_name} of {study.names[0]}", [sentence])
     name, value = study.names[study.best], study.value(study.best)
     compared = sum(seeds[0]["stage"] == 2 for seeds in study.settings)
     among = f"the best of {compared} retrained classifiers" if compared > 1 else "the retrained classifier"
@@ -59,8 +59,8 @@ def _gains(study: Study, best: int) -> list[str]:
     over = study.names[baseline]
     others = [study.gain(place) for place, seeds in enumerate(study.settings) if seeds[0]["stage"] == 2]
     if not any(other is not None and other.is_more_than_chance and other.mean > 0 for other in others):
-        told = f"No method gains more than chance over {over}: its own gain is {interval(gain)} points."
-        return [told, *_groups(study, best)]
+        sentence = f"No method gains more than chance over {over}: its own gain is {interval(gain)} points."
+        return [sentence, *_groups(study, best)]
     if gain.is_more_than_chance:
         verdict = "more than chance" if gain.mean > 0 else "a loss that is more than chance"
     else:
