@@ -8,7 +8,7 @@ import re
 import subprocess
 import sys
 import xml.etree.ElementTree as ET
-from collections.abc import Callable
+from collections.abc import Callable, Sequence
 from dataclasses import replace
 from pathlib import Path
 from typing import Any
@@ -25,6 +25,7 @@ from gol_decouple.progress import SILENT, Progress
 from gol_decouple.report.figures import style, write
 from gol_decouple.report.figures.by_class import by_class
 from gol_decouple.report.figures.confusion import confusion
+from gol_decouple.report.figures.drawn import Drawn
 from gol_decouple.report.figures.files import save, to_svg
 from gol_decouple.report.figures.labels import place_labels
 from gol_decouple.report.figures.objects import distributions, divergences
@@ -53,6 +54,12 @@ def told(draw: Callable[[Progress], Any]) -> str:
     console = Console(file=io.StringIO(), width=10_000)
     draw(Progress(console))
     return console.file.getvalue()  # type: ignore[attr-defined,no-any-return]
+
+
+def of_study(found: list[Any], progress: Progress = SILENT, draws: Sequence[Any] = write._FIGURES) -> list[Drawn]:
+    """Figures of the only study of some rows, without that of activations, which is of no run."""
+    (of,) = studies(found)
+    return [drawn for draw in draws if (drawn := draw(of, progress)) is not None]
 
 
 def rows_of(path: Path) -> list[dict[str, str]]:
@@ -86,18 +93,19 @@ def test_figures_drawn_again_are_the_same_files(written: Path, tmp_path: Path) -
             assert path.read_bytes() == (written / path.name).read_bytes(), path.name
 
 
-def few_figures(monkeypatch: pytest.MonkeyPatch) -> None:
-    """Only how the report's parts come together is looked at: two figures are enough."""
-    monkeypatch.setattr(write, "_FIGURES", (trade_off, training))
+def few_figures(monkeypatch: pytest.MonkeyPatch, *few: Any) -> None:
+    """Only how the report's parts come together is looked at."""
+    monkeypatch.setattr(write, "_FIGURES", few)
+    monkeypatch.setattr(write, "activation_curves", lambda found: None)
 
 
 def test_the_command_draws_them(tmp_path: Path, run_cli: RunCli, monkeypatch: pytest.MonkeyPatch) -> None:
-    few_figures(monkeypatch)
+    few_figures(monkeypatch, training)
     study(tmp_path / "runs")
     outcome = run_cli("report", tmp_path / "runs", "--figures", tmp_path / "figures")
     assert outcome.code == 0, outcome.err
     assert (tmp_path / "figures" / "training.pdf").is_file()
-    assert f"12 files of figures are in {tmp_path / 'figures'}" in outcome.err
+    assert f"4 files of figures are in {tmp_path / 'figures'}" in outcome.err
     refused = run_cli("report", tmp_path / "runs", "--figures", tmp_path / "runs" / "lt")
     assert refused.code == 2
     assert "is a run" in refused.err
@@ -106,7 +114,7 @@ def test_the_command_draws_them(tmp_path: Path, run_cli: RunCli, monkeypatch: py
 def test_for_a_page_and_a_folder_they_are_drawn_and_told_of_once(
     tmp_path: Path, run_cli: RunCli, monkeypatch: pytest.MonkeyPatch
 ) -> None:
-    few_figures(monkeypatch)
+    few_figures(monkeypatch, trade_off, training)
     (study(tmp_path / "runs") / "lt" / "log.csv").unlink()
     drawing = ("--format", "html", "-o", tmp_path / "page.html", "--figures", tmp_path / "figures")
     outcome = run_cli("report", tmp_path / "runs", *drawing)
@@ -175,17 +183,16 @@ def test_names_of_any_kind_are_drawn_as_they_are(tmp_path: Path) -> None:
         row["method"] = name
     for row in found:
         row["run"] = "".join(HOSTILE)
-    drawn = figures(found, SILENT)
-    assert [one.name for one in drawn] == ALL
+    drawn = of_study(found)
+    assert [one.name for one in drawn] == ALL[:-1]
     for one in drawn:
         root = ET.fromstring(to_svg(one))
         texts = "".join(text for element in root.iter(f"{SVG}text") for text in element.itertext())
-        if one.name in ("by_class", "trade_off", "confusion", "reliability", "weight_norms", "training"):
-            assert "<script>" in texts
-            assert "$\\frac{1}{0$" in texts
-            assert "\\x1b[31m" in texts
-            assert "日本語" in texts
-            assert "x" * 61 not in texts
+        assert "<script>" in texts
+        assert "$\\frac{1}{0$" in texts
+        assert "\\x1b[31m" in texts
+        assert "日本語" in texts
+        assert "x" * 61 not in texts
 
 
 def test_runs_of_older_versions_have_the_other_figures(tmp_path: Path) -> None:
@@ -197,8 +204,8 @@ def test_runs_of_older_versions_have_the_other_figures(tmp_path: Path) -> None:
             kept = {name: arrays[name] for name in ("id", "label", "classes")}
         np.savez(folder / "predictions.npz", **kept)
     drawn: list[Any] = []
-    said = told(lambda progress: drawn.extend(figures(collect(root), progress)))
-    assert [one.name for one in drawn] == ["by_class", "trade_off", "confusion", "activations"]
+    said = told(lambda progress: drawn.extend(of_study(collect(root), progress)))
+    assert [one.name for one in drawn] == ["by_class", "trade_off", "confusion"]
     assert "no table of classes has weight_norm" in said
     assert "no log.csv of stage one, gumbel" in said
     assert said.count(f"; gol-decouple stage2 '{tmp_path / 'my runs' / 'lt'}' --method NAME --overwrite") == 2
@@ -225,6 +232,11 @@ DAMAGES: dict[str, bytes] = {
     "predictions.npz": b"no predictions",
     "log.csv": b"epoch,lr,train_loss\n7,x,1\n",
 }
+READERS: dict[str, Sequence[Any]] = {
+    "per_class.csv": (by_class, weight_norms),
+    "predictions.npz": (confusion, reliability),
+    "log.csv": (training,),
+}
 
 
 @pytest.mark.parametrize("name", list(DAMAGES))
@@ -234,8 +246,8 @@ def test_damaged_files_are_told_once_and_leave_the_others(tmp_path: Path, name: 
     found = collect(tmp_path)
     damaged.write_bytes(DAMAGES[name])
     drawn: list[Any] = []
-    said = told(lambda progress: drawn.extend(figures(found, progress)))
-    assert [one.name for one in drawn] == ALL
+    said = told(lambda progress: drawn.extend(of_study(found, progress, READERS[name])))
+    assert len(drawn) == len(READERS[name])
     assert said.count(str(damaged)) == 1
     assert "warning: left out of figures: " in said
 
@@ -252,8 +264,8 @@ def test_one_frequency_for_all_classes_is_no_failure(tmp_path: Path) -> None:
     same = {"train_counts": [50] * 6, "metrics": {"num_many": 0, "num_few": 0, "top1_many": None, "top1_few": None}}
     base(tmp_path, **same)
     method(tmp_path, "gumbel", **same)
-    drawn = figures(collect(tmp_path), SILENT)
-    assert [one.name for one in drawn] == [name for name in ALL if name != "trade_off"]
+    drawn = of_study(collect(tmp_path))
+    assert [one.name for one in drawn] == [name for name in ALL[:-1] if name != "trade_off"]
     assert "–" in next(one.alt for one in drawn if one.name == "weight_norms")
 
 
@@ -261,10 +273,7 @@ def test_many_classes_and_methods_stay_small(tmp_path: Path) -> None:
     base(tmp_path)
     for place in range(25):
         method(tmp_path, f"m{place}")
-    (of,) = studies(collect(tmp_path))
-    drawn = [draw(of, SILENT) for draw in (by_class, trade_off, confusion, reliability, weight_norms, training)]
-    for one in drawn:
-        assert one is not None
+    for one in of_study(collect(tmp_path)):
         assert len(to_svg(one)) < 300_000, one.name
 
 

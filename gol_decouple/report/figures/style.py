@@ -89,7 +89,9 @@ def legend_below(figure: Figure, axes: Axes, columns: int) -> None:
 
 def settled(figure: Figure) -> None:
     """Place all parts of a figure for good, so that every file of it is the same."""
-    figure.draw_without_rendering()
+    engine = figure.get_layout_engine()
+    if engine is not None:
+        engine.execute(figure)
     figure.set_layout_engine("none")
 
 
