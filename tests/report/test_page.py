@@ -196,6 +196,7 @@ def test_a_browser_shows_a_hostile_page_and_runs_nothing_of_it(hostile: str, tmp
     assert not [one for one in page.of("img") if "onerror" in one]
     assert any(one.get("aria-sort") is None for one in page.of("th"))
     assert "3 of 3 classes shown" in dumped
+    assert '<td class="number up">+62.5</td>' in dumped
 
 
 # The command

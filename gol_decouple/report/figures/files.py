@@ -32,8 +32,6 @@ _REFERENCE = re.compile(r'((?:xlink:href="|url\()#)([^")]*)')
 # What begins and ends an SVG of its own, and is nothing in a page.
 _AROUND = re.compile(r"\A.*?(?=<svg)|<metadata>.*?</metadata>|<style type=\"text/css\">.*?</style>", re.DOTALL)
 _TAG = re.compile(r"<[^<>]*>")
-_ATTRIBUTE = re.compile(r"""([\w:-]+)=("[^"]*"|'[^']*')""")
-_LOOKS = ("style", "fill", "stroke")
 _ROOT = re.compile(r"<svg[^>]*viewBox=(\"[^\"]*\")[^>]*>")
 
 
@@ -63,7 +61,8 @@ def to_svg(drawn: Drawn) -> str:
     own = 'xmlns="http://www.w3.org/2000/svg" xmlns:xlink="http://www.w3.org/1999/xlink" role="img"'
     lines = 'stroke-linejoin="round" stroke-linecap="butt"'
     root = f'<svg {own} aria-label={quoteattr(plain_line(drawn.alt))} fill="currentColor" {lines}'
-    content = _TAG.sub(lambda found: _ATTRIBUTE.sub(_recoloured, found[0]), content)
+    # In elements alone, and before one has `alt`: a name can hold the same letters.
+    content = _TAG.sub(lambda found: found[0].replace(INK, "currentColor"), content)
     return _ROOT.sub(lambda found: f"{root} viewBox={found[1]}>", content, count=1).strip()
 
 
@@ -78,11 +77,6 @@ def write_drawn(drawn: Drawn, folder: Path) -> list[Path]:
     table.writerows([_cell(value) for value in row] for row in drawn.rows)
     write_text(folder / f"{drawn.name}.csv", text.getvalue())
     return [*paths, folder / f"{drawn.name}.csv"]
-
-
-def _recoloured(attribute: re.Match[str]) -> str:
-    """An attribute with the page's colour for ink; only of those that say how something looks, and never of names."""
-    return attribute[0].replace(INK, "currentColor") if attribute[1] in _LOOKS else attribute[0]
 
 
 @contextmanager
