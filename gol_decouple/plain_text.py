@@ -6,8 +6,10 @@ import re
 
 MOST_CHARACTERS = 20_000  # of a message; a class name can be as long as its file
 # Control characters of 7 and 8 bits but line feed and tab, separators of lines, what turns the direction of writing,
-# and halves of characters, which cannot be written at all.
-_UNSEEN = re.compile("[\x00-\x08\x0b-\x1f\x7f-\x9f\u2028\u2029\u200e\u200f\u202a-\u202e\u2066-\u2069\ud800-\udfff]")
+# halves of characters, which cannot be written at all, and what no XML may hold.
+_UNSEEN = re.compile(
+    "[\x00-\x08\x0b-\x1f\x7f-\x9f\u2028\u2029\u200e\u200f\u202a-\u202e\u2066-\u2069\ud800-\udfff\ufffe\uffff]"
+)
 
 
 def plain(text: str, most: int = MOST_CHARACTERS) -> str:

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import shlex
+from collections.abc import Sequence
 from dataclasses import dataclass
 from pathlib import Path
 from typing import TYPE_CHECKING, Annotated
@@ -19,6 +20,7 @@ from gol_decouple.report.formats import Format
 
 if TYPE_CHECKING:
     from gol_decouple.report.collected import Collected
+    from gol_decouple.report.figures.drawn import Drawn
     from gol_decouple.report.layout import TextTable
     from gol_decouple.report.selection import Selection
 
@@ -117,8 +119,7 @@ def print_report(paths: list[Path], runs_dir: Path, wanted: Wanted | None = None
         found = collected.collect(
             paths, runs_dir, progress, wanted.selected, wanted.baseline, needs_gains=not wanted.per_class
         )
-        _draw(found, wanted)
-        return found, _rendered(found, wanted)
+        return found, _rendered(found, wanted, _drawn(found, wanted))
 
     found, told = steady.steadily(lambda: rows.finished_folders(paths, runs_dir), made)
     for error in found.left_out:
@@ -130,11 +131,11 @@ def print_report(paths: list[Path], runs_dir: Path, wanted: Wanted | None = None
         raise InputError(f"{told} damaged and left out", f"gol-decouple doctor {shlex.join(map(str, paths))}")
 
 
-def _rendered(found: Collected, wanted: Wanted) -> str | list[tuple[int, TextTable]]:
+def _rendered(found: Collected, wanted: Wanted, drawn: Sequence[Drawn]) -> str | list[tuple[int, TextTable]]:
     if wanted.format is Format.html:
         from gol_decouple.report.page.write import to_html
 
-        return to_html(found.rows, to_stderr(), provenance.command(), wanted.paper, found.of_runs)
+        return to_html(found.rows, to_stderr(), provenance.command(), wanted.paper, found.of_runs, drawn)
     from gol_decouple.report import written
 
     if wanted.per_class:
@@ -142,11 +143,16 @@ def _rendered(found: Collected, wanted: Wanted) -> str | list[tuple[int, TextTab
     return written.of_rows(found, wanted.format, wanted.paper)
 
 
-def _draw(found: Collected, wanted: Wanted) -> None:
-    if wanted.figures is not None:
-        from gol_decouple.report.figures.write import write_figures
+def _drawn(found: Collected, wanted: Wanted) -> Sequence[Drawn]:
+    """The figures, drawn once for the page and for the folder, which they are written into."""
+    if wanted.figures is None and wanted.format is not Format.html:
+        return ()
+    from gol_decouple.report.figures.write import figures, write_figures
 
-        write_figures(found.rows, wanted.figures, to_stderr())
+    drawn = figures(found.rows, to_stderr())
+    if wanted.figures is not None:
+        write_figures(drawn, wanted.figures, to_stderr())
+    return drawn
 
 
 def _put(told: str | list[tuple[int, TextTable]], out: Path | None) -> None:

@@ -7,6 +7,7 @@ from collections.abc import Mapping, Sequence
 from gol_decouple.bootstrap import REPLICATES, Gain
 from gol_decouple.report.gains import STAGE_ONE
 from gol_decouple.report.layout import EMPTY, TextTable
+from gol_decouple.report.names import setting_names
 from gol_decouple.report.rows import Row, by_setting
 
 
@@ -17,10 +18,11 @@ def gain_tables(rows: Sequence[Row], metrics: Mapping[str, str]) -> list[TextTab
         metrics: column headings, and the accuracies whose gains stand below them.
     """
     baselines = dict.fromkeys(row["baseline"] for row in rows if row["baseline"] is not None)
-    return [_table([row for row in rows if row["baseline"] == name], metrics) for name in baselines]
+    every = by_setting(rows)
+    return [_table([row for row in rows if row["baseline"] == name], every, metrics) for name in baselines]
 
 
-def _table(rows: list[Row], metrics: Mapping[str, str]) -> TextTable:
+def _table(rows: list[Row], every: list[list[Row]], metrics: Mapping[str, str]) -> TextTable:
     settings = by_setting(rows)
     several_runs = len({row["run"] for row in rows}) > 1
     recipes = [_recipe(setting[0], settings) for setting in settings]
@@ -33,7 +35,8 @@ def _table(rows: list[Row], metrics: Mapping[str, str]) -> TextTable:
     columns = [*(["run"] if several_runs else []), "method", *(["recipe"] if has_recipe else []), *metrics]
     baseline = rows[0]["baseline"].replace(STAGE_ONE, "stage one")
     title = f"gain over {baseline}, points, 95 % intervals"
-    return TextTable(title, columns, cells, _notes(settings, baseline), has_intervals=True)
+    notes = [*_notes(settings, baseline), *_without_predictions(settings, every)]
+    return TextTable(title, columns, cells, notes, has_intervals=True)
 
 
 def _recipe(row: Row, settings: list[list[Row]]) -> str:
@@ -66,3 +69,21 @@ def _notes(settings: list[list[Row]], baseline: str) -> list[str]:
     if any(len(setting) == 1 for setting in settings):
         notes.append("where there is one seed, chance of the training is not in the interval")
     return notes
+
+
+def _without_predictions(settings: list[list[Row]], every: list[list[Row]]) -> list[str]:
+    """A note for each setting that has fewer rows here than in the report.
+
+    Args:
+        every: all settings of the report, their rows with and without gains.
+    """
+    seeds = {row["path"]: len(setting) for setting in every for row in setting}
+    fewer = [
+        (name, len(setting), seeds[setting[0]["path"]])
+        for setting, name in zip(settings, setting_names(settings), strict=True)
+        if len(setting) < seeds[setting[0]["path"]]
+    ]
+    return [
+        f"{name}: {own} of {most} seeds {'has' if own == 1 else 'have'} predictions of the same test samples"
+        for name, own, most in fewer
+    ]

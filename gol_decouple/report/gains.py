@@ -40,7 +40,7 @@ def add_gains(rows: Sequence[Row], baseline: str | None = None, needed: bool = T
     groups: dict[tuple[Any, ...], list[Row]] = {}
     for row in rows:
         if os.path.lexists(_predictions_of(row)):
-            groups.setdefault((row["run"], row["features"], row["split"]), []).append(row)
+            groups.setdefault(_run(row), []).append(row)
     settings_of_runs = [by_setting(members) for members in groups.values()]
     known = {_name(row) for members in ([*groups.values()] if needed else [rows]) for row in members}
     if baseline is not None and baseline not in known:
@@ -58,7 +58,7 @@ def add_gains(rows: Sequence[Row], baseline: str | None = None, needed: bool = T
     return [row | filled.get(row["path"], {}) for row in rows]
 
 
-def choose(settings: list[list[Row]], baseline: str | None = None) -> list[Row] | None:
+def choose(settings: Sequence[list[Row]], baseline: str | None = None) -> list[Row] | None:
     """The baseline among the settings of a run: the first of DEFAULT_BASELINES unless one is named; None without one.
 
     Of its settings it is the one without changes.
@@ -70,6 +70,20 @@ def choose(settings: list[list[Row]], baseline: str | None = None) -> list[Row] 
     return None
 
 
+def baseline_of(settings: Sequence[list[Row]], setting: Sequence[Row], baseline: str | None = None) -> list[Row] | None:
+    """What the gain of a setting is over, or would be; None: there is nothing, or it is what others are compared with.
+
+    Args:
+        settings: of any runs, with their gains.
+        baseline: what was asked for (see `choose`), where no row of the run has a gain.
+    """
+    own = [one for one in settings if _run(one[0]) == _run(setting[0])]
+    told = {row["baseline"] for one in own for row in one} - {None}
+    named = [one for one in own if told_name(one[0]) in told]
+    chosen = (named[0] if named else None) if told else choose(own, baseline)
+    return None if chosen is None or chosen[0]["path"] in {row["path"] for row in setting} else chosen
+
+
 def told_name(row: Row) -> str:
     """What a baseline is called in the rows that are compared with it."""
     return f"{_name(row)} {settings_text(row)}".rstrip()
@@ -77,6 +91,11 @@ def told_name(row: Row) -> str:
 
 def _name(row: Row) -> str:
     return STAGE_ONE if row["stage"] == 1 else str(row["method"])
+
+
+def _run(row: Row) -> tuple[Any, ...]:
+    """Rows of the same can be compared."""
+    return row["run"], row["features"], row["split"]
 
 
 @dataclass(frozen=True)

@@ -24,12 +24,16 @@ def latex(tables: Iterable[tuple[int, TextTable]]) -> str:
     Args:
         tables: each with the level of its heading; one of level 4 belongs to the last of level 3 before it.
     """
-    parts, labels, above = [HEADER], set[str](), ""
+    return "\n\n".join([HEADER, *floats(tables)])
+
+
+def floats(tables: Iterable[tuple[int, TextTable]]) -> Iterator[str]:
+    """The same table by table, without HEADER."""
+    labels, above = set[str](), ""
     for level, table in ((level, plain_table(table)) for level, table in tables):
         title = f"{above}: {table.title}" if level > 3 and above else table.title
         above = table.title if level == 3 else above
-        parts.append("\n".join(_float(_with_recipes_below(table), title, _label(title, labels))))
-    return "\n\n".join(parts)
+        yield "\n".join(_float(_with_recipes_below(table), title, _label(title, labels)))
 
 
 def _float(table: TextTable, title: str, label: str) -> Iterator[str]:

@@ -27,12 +27,14 @@ class PerClass:
         counts: train samples of each, of detection train images that hold it, [C].
         groups: [C], many, medium or few; of detection frequent, common or rare.
         values: accuracy in percent, of detection AP in points, [C]; NaN where nothing defines it.
+        norms: of each class's weight, [C]; None: the table has none, or it is a mean over several.
     """
 
     names: list[str]
     counts: NDArray[np.int64]
     groups: list[str]
     values: NDArray[np.float64]
+    norms: NDArray[np.float64] | None = None
 
 
 def read_per_class(row: Row) -> PerClass | None:
@@ -54,10 +56,20 @@ def read_per_class(row: Row) -> PerClass | None:
             raise ValueError(f"it has {len(table)} classes, and its run {len(counts)}")
         groups = [_GROUPS[each["frequency"]] if is_detection else each["group"] for each in table]
         values = np.array([float(each[value]) if each[value] else np.nan for each in table])
-        return PerClass([each["name"] for each in table], counts, groups, values)
+        return PerClass([each["name"] for each in table], counts, groups, values, _norms(table))
     except (OSError, ValueError, KeyError, TypeError, csv.Error) as error:
         hint = f"repeat the command that made it with --overwrite, or remove {path} to go without"
         raise InputError(f"{path} is not a readable table of classes: {error}", hint) from None
+
+
+def _norms(table: Sequence[dict[str, str]]) -> NDArray[np.float64] | None:
+    """Of older versions' tables, and of classifiers without weights, there are none."""
+    if not all(each.get(runs.WEIGHT_NORM) for each in table):
+        return None
+    norms = np.array([float(each[runs.WEIGHT_NORM]) for each in table])
+    if not (np.isfinite(norms).all() and (norms >= 0).all()):
+        raise ValueError(f"a {runs.WEIGHT_NORM} is none")
+    return norms
 
 
 def mean_per_class(seeds: Sequence[Row]) -> PerClass | None:

@@ -85,20 +85,13 @@ class _Baselines:
 
     def __init__(self, of_runs: Sequence[Row], baseline: str | None) -> None:
         self._asked = baseline
-        self._settings: dict[tuple[str, str, str], list[list[Row]]] = {}
-        for setting in by_setting(of_runs):
-            self._settings.setdefault(_run(setting[0]), []).append(setting)
+        self._settings = by_setting(of_runs)
         self._read: dict[str, PerClass | None] = {}
 
     def of(self, seeds: Sequence[Row], classes: PerClass) -> tuple[str, PerClass] | None:
         """That of a setting: the one that its gain is over, else the first of those that gains would be over."""
-        settings = self._settings[_run(seeds[0])]
-        told = next((row["baseline"] for row in seeds if row["baseline"] is not None), None)
-        if told is None:
-            chosen = gains.choose(settings, self._asked)
-        else:
-            chosen = next((one for one in settings if gains.told_name(one[0]) == told), None)
-        if chosen is None or seeds[0]["stage"] == 1 or chosen[0]["path"] in {row["path"] for row in seeds}:
+        chosen = gains.baseline_of(self._settings, seeds, self._asked)
+        if chosen is None or seeds[0]["stage"] == 1:
             return None
         path = chosen[0]["path"]
         if path not in self._read:
@@ -203,7 +196,3 @@ def _points(value: float | None) -> str:
 
 def _change(value: float | None) -> str:
     return EMPTY if value is None else f"{round(value, 1) + 0.0:+.1f}"
-
-
-def _run(row: Row) -> tuple[str, str, str]:
-    return row["run"], row["features"], row["split"]

@@ -4,11 +4,13 @@ from __future__ import annotations
 
 import shutil
 from pathlib import Path
-from typing import Any
+from typing import TYPE_CHECKING, Any
 
 from gol_decouple.errors import InputError
 from gol_decouple.report.rows import BOX_AP, MASK_AP, Row
-from gol_decouple.stages.jobs import History
+
+if TYPE_CHECKING:
+    from gol_decouple.stages.jobs import History  # with torch, which those do without that only read logs
 
 TENSORBOARD = "tensorboard"
 SHOWN = ("top1", "top1_many", "top1_medium", "top1_few", *MASK_AP, *BOX_AP)

@@ -12,6 +12,7 @@ import numpy as np
 
 from gol_decouple.progress import SILENT
 from gol_decouple.report import gains, rows
+from gol_decouple.report.figures.write import figures
 from gol_decouple.report.page import write
 
 COUNTS = (120, 40, 5)
@@ -76,7 +77,8 @@ def found_in(*paths: Path) -> list[rows.Row]:
 
 
 def page_of(*paths: Path, **options: Any) -> str:
-    return write.to_html(found_in(*paths), SILENT, **options)
+    found = found_in(*paths)
+    return write.to_html(found, SILENT, drawn=figures(found, SILENT), **options)
 
 
 class Page(HTMLParser):

@@ -320,6 +320,20 @@ def test_the_mark_is_for_intervals_that_exclude_0(tmp_path: Path) -> None:
     assert gain_lines([row])[4] == "| gumbel | +0.3* [0.0, 0.6] | +0.0 [-1.0, 0.0] | -2.1* [-3.0, 0.0] | – |"
 
 
+def test_seeds_without_predictions_are_told_below_the_gain_of_the_others(tmp_path: Path) -> None:
+    base(tmp_path)
+    for name, seeds in (("crt", 3), ("gumbel", 3), ("lws", 2)):
+        for seed in range(seeds):
+            folder = method(tmp_path, name, seed=seed)
+            if seed < {"crt": 1, "gumbel": 2}.get(name, 0):
+                (folder / "predictions.npz").unlink()
+    lines = gain_lines(add_gains(collect(tmp_path)))
+    assert [line for line in lines if "seeds ha" in line] == [
+        "crt: 2 of 3 seeds have predictions of the same test samples",
+        "gumbel: 1 of 3 seeds has predictions of the same test samples",
+    ]
+
+
 def test_several_seeds_need_no_word_on_one(tmp_path: Path) -> None:
     base(tmp_path)
     for seed in range(2):

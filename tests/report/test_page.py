@@ -17,7 +17,10 @@ from conftest import RunCli
 from page_runs import Page, found_in, make_run, page_of
 
 from gol_decouple.progress import SILENT
+from gol_decouple.report.latex import HEADER, latex
 from gol_decouple.report.page import write
+from gol_decouple.report.page.tables import page_tables
+from gol_decouple.report.tables import leveled_tables, to_markdown
 
 METHODS = {"crt": [[4, 3, 2], [4, 3, 3]], "gumbel": [[4, 2, 1]]}
 HOSTILE = (
@@ -107,6 +110,18 @@ def test_tables_have_the_best_in_bold_and_their_texts(plain: str) -> None:
     assert r"\begin{tabular}" in plain
 
 
+def test_copied_texts_are_those_of_the_other_formats(tmp_path: Path) -> None:
+    for name, changes in (("a", {}), ("b", {"dataset": "shapes"})):
+        make_run(tmp_path / name, METHODS, **changes)
+    found = found_in(tmp_path)
+    tables = page_tables(found, paper=False)
+    assert [table.level for table in tables] == [3, 4, 3, 4]
+    assert all(table.latex.startswith(HEADER) for table in tables)
+    parts = [table.latex.removeprefix(HEADER).strip() for table in tables]
+    assert "\n\n".join([HEADER, *parts]) == latex(leveled_tables(found))
+    assert "\n\n".join(table.markdown for table in tables) == to_markdown(found)
+
+
 def test_every_row_tells_its_command_and_config(plain: str) -> None:
     assert plain.count("gol-decouple stage2 &#39;my runs/lt&#39;") >= 3
     assert "in <code>/home/me</code>" in plain
@@ -181,6 +196,7 @@ def test_a_browser_shows_a_hostile_page_and_runs_nothing_of_it(hostile: str, tmp
     assert not [one for one in page.of("img") if "onerror" in one]
     assert any(one.get("aria-sort") is None for one in page.of("th"))
     assert "3 of 3 classes shown" in dumped
+    assert '<td class="number up">+62.5</td>' in dumped
 
 
 # The command

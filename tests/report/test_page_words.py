@@ -98,6 +98,16 @@ def test_the_baseline_is_that_of_the_gains(tmp_path: Path) -> None:
     assert only.gain(1) == Gain(*(found[1][f"gain_top1{part}"] for part in ("", "_low", "_high")))
 
 
+def test_a_first_seed_without_predictions_hides_no_gain(tmp_path: Path) -> None:
+    run = make_run(tmp_path / "lt", {"crt": [[4, 3, 2], [4, 4, 2]]})
+    (run / "stage2" / "0" / "predictions.npz").unlink()
+    found = found_in(run)
+    assert found[1]["baseline"] is None
+    (only,) = studies(found)
+    assert only.gain(1) == Gain(*(found[2][f"gain_top1{part}"] for part in ("", "_low", "_high")))
+    assert summary(only).sentences[1].startswith("Its gain over stage one is")
+
+
 def test_runs_of_other_data_are_other_studies_with_other_titles(tmp_path: Path) -> None:
     for number, changes in enumerate(
         ({}, {"imbalance_factor": 50.0}, {"split": "val"}, {"train_counts": [200, 150, 5]})
@@ -125,9 +135,9 @@ def test_the_data_of_the_script(tmp_path: Path) -> None:
         "groups": ["many", "medium", "few"],
         "group": [0, 1, 2],
         "methods": [
-            {"name": "stage one", "baseline": None, "values": [100, 50, 0]},
-            {"name": "crt", "baseline": 0, "values": [100, 75, 62.5]},
-            {"name": "gumbel", "baseline": 0, "values": [100, 50, 25]},
+            {"name": "stage one", "baseline": None, "values": [100, 50, 0], "changes": [None, None, None]},
+            {"name": "crt", "baseline": 0, "values": [100, 75, 62.5], "changes": [0, 25, 62.5]},
+            {"name": "gumbel", "baseline": 0, "values": [100, 50, 25], "changes": [0, 0, 25]},
         ],
         "shown": 1,
     }
@@ -141,6 +151,17 @@ def test_the_table_without_scripts(tmp_path: Path) -> None:
     assert found["Most gained"] == [("blue", "+50.0"), ("green", "+25.0")]
     assert found["Most lost"] == [("red", "-25.0")]
     assert [name for name, _ in found["Lowest"]] == ["blue", "red", "green"]
+
+
+def test_changes_are_rounded_after_they_are_found(tmp_path: Path) -> None:
+    run = make_run(tmp_path / "lt", {"crt": [[4, 3, 2]]})
+    for path, accuracy in ((run, "83.3333"), (run / "stage2" / "0", "66.6667")):
+        text = (path / "per_class.csv").read_text()
+        (path / "per_class.csv").write_text(text.replace("100.0", accuracy))
+    made = shown(studies(found_in(run))[0])
+    assert made.rows[0] == classes.ClassRow("red", "120", "many", "83.3", "66.7", "-16.7")
+    assert [row.change for row in made.extremes["Most lost"]] == ["-16.7"]
+    assert json.loads(made.data)["methods"][1]["changes"] == [-16.7, 25, 50]
 
 
 def test_of_very_many_classes_some_are_in_the_table_and_all_in_the_data(

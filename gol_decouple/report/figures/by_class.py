@@ -44,7 +44,7 @@ def smoothed(counts: NDArray[np.int64], values: Floats, at: Floats) -> Floats:
 
 
 def by_class(study: Study, progress: Progress) -> Drawn | None:
-    """Dots and curves on the left; on the right how far each curve is above that of stage one."""
+    """Dots and curves; where stage one is there, on the right how far each curve is above its own."""
     found = study.of_shown(_of, progress)
     if not found:
         return None
@@ -82,7 +82,8 @@ def by_class(study: Study, progress: Progress) -> Drawn | None:
         study.name("by_class"),
         study.title(f"{measured} by class against {unit}"),
         f"A dot is a class (mean over seeds), a line the mean of the classes around a number of {unit}, weighted by a "
-        f"Gaussian of {BANDWIDTH:g} decades; on the right, how far each line is above that of stage one."
+        f"Gaussian of {BANDWIDTH:g} decades"
+        + ("." if base is None else "; on the right, how far each line is above that of stage one.")
         + study.left_out,
         f"{measured} of classes against {unit}. Smoothed, at {at[0]:,.0f} and at {at[-1]:,.0f} {unit}: "
         + "; ".join(f"{name} {low:.1f} and {high:.1f}" for name, low, high in ends)

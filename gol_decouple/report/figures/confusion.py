@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 import itertools
-import math
 from dataclasses import dataclass
 from pathlib import Path
 
@@ -17,12 +16,11 @@ from gol_decouple.class_stats import GROUPS, group_masks
 from gol_decouple.progress import Progress
 from gol_decouple.report.figures.drawn import Drawn
 from gol_decouple.report.figures.studies import Setting, Study
-from gol_decouple.report.figures.style import COLOURS, INK, PANEL, new_figure, settled, style, text
+from gol_decouple.report.figures.style import COLOURS, INK, PANEL, grid, text
 from gol_decouple.report.rows import train_counts
 from gol_decouple.runs import PREDICTIONS
 
 COLUMNS = ("method", "of", "taken_for", "samples", "percent", "right_percent")
-_PANELS = 4  # in a row
 _DEPTH = 0.0075  # how far a cell is covered, for each percent in it
 
 
@@ -73,22 +71,7 @@ def confusion(study: Study, progress: Progress) -> Drawn | None:
     found = study.of_shown(_of, progress)
     if not found:
         return None
-    columns = min(_PANELS, len(found))
-    lines = math.ceil(len(found) / columns)
-    with style():
-        figure = new_figure(columns * (PANEL - 0.4) + 0.5, lines * (PANEL - 0.25) + 0.2)
-        panels = figure.subplots(lines, columns, squeeze=False, sharex=True, sharey=True).ravel()
-        for place, (axes, (setting, one)) in enumerate(zip(panels, found, strict=False)):
-            _matrix(axes, one)
-            axes.set_title(text(setting.name))
-            if place % columns == 0:
-                axes.set_ylabel("sample of")
-            if place + columns >= len(found):
-                axes.set_xlabel("taken for")
-                axes.tick_params(labelbottom=True)
-        for axes in panels[len(found) :]:
-            axes.remove()
-        settled(figure)
+    figure = grid(found, _draw, ("taken for", "sample of"), (PANEL - 0.4, PANEL - 0.25))
     there = found[0][1].present
     groups = ", ".join(GROUPS[place] for place in there)
     return Drawn(
@@ -108,8 +91,10 @@ def confusion(study: Study, progress: Progress) -> Drawn | None:
     )
 
 
-def _matrix(axes: Axes, one: Confusion) -> None:
+def _draw(axes: Axes, of_setting: tuple[Setting, Confusion]) -> None:
     """Cells, darker the more of their row is in them, with their numbers."""
+    setting, one = of_setting
+    axes.set_title(text(setting.name))
     there = one.present
     size = len(there)
     for (row, of), (column, taken_for) in itertools.product(enumerate(there), enumerate(there)):

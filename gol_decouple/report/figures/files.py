@@ -16,6 +16,7 @@ import matplotlib
 from matplotlib.figure import Figure
 
 from gol_decouple.files import atomic_path, write_text
+from gol_decouple.plain_text import plain_line
 from gol_decouple.report.figures.drawn import Drawn
 from gol_decouple.report.figures.style import INK, style
 
@@ -30,6 +31,7 @@ _ID = re.compile(r' id="([^"]*)"')
 _REFERENCE = re.compile(r'((?:xlink:href="|url\()#)([^")]*)')
 # What begins and ends an SVG of its own, and is nothing in a page.
 _AROUND = re.compile(r"\A.*?(?=<svg)|<metadata>.*?</metadata>|<style type=\"text/css\">.*?</style>", re.DOTALL)
+_TAG = re.compile(r"<[^<>]*>")
 _ROOT = re.compile(r"<svg[^>]*viewBox=(\"[^\"]*\")[^>]*>")
 
 
@@ -47,7 +49,7 @@ def save(figure: Figure, path: Path, salt: str = "") -> None:
 def to_svg(drawn: Drawn) -> str:
     """A figure as an `svg` element for a page: of any width, with ids that no other figure of a report has.
 
-    It has no background; texts and axes are `#000000`, by the root where nothing else is said.
+    It has no background; texts and axes are `currentColor`, the colour of the texts around it.
     """
     buffer = io.StringIO()
     with _salted(drawn.name):
@@ -58,7 +60,9 @@ def to_svg(drawn: Drawn) -> str:
     content = _REFERENCE.sub(lambda found: f"{found[1]}{drawn.name}-{found[2]}", content)
     own = 'xmlns="http://www.w3.org/2000/svg" xmlns:xlink="http://www.w3.org/1999/xlink" role="img"'
     lines = 'stroke-linejoin="round" stroke-linecap="butt"'
-    root = f'<svg {own} aria-label={quoteattr(drawn.alt)} fill="{INK}" {lines}'
+    root = f'<svg {own} aria-label={quoteattr(plain_line(drawn.alt))} fill="currentColor" {lines}'
+    # In elements alone, and before one has `alt`: a name can hold the same letters.
+    content = _TAG.sub(lambda found: found[0].replace(INK, "currentColor"), content)
     return _ROOT.sub(lambda found: f"{root} viewBox={found[1]}>", content, count=1).strip()
 
 

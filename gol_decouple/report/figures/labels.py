@@ -72,5 +72,5 @@ def _write(axes: Axes, name: str, point: tuple[float, float], distance: float, x
         color=INK,
         ha=_ALIGNED[round(x)],
         va=_UPRIGHT[round(y)],
-        arrowprops=line if distance > _DISTANCES[1] else None,
+        arrowprops=line if distance > _DISTANCES[0] else None,
     )

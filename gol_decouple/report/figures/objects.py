@@ -5,8 +5,8 @@ from __future__ import annotations
 import csv
 import math
 import re
+import shlex
 from collections.abc import Sequence
-from pathlib import Path
 
 import numpy as np
 from numpy.typing import NDArray
@@ -15,7 +15,6 @@ from gol_decouple.progress import Progress
 from gol_decouple.report.figures.drawn import Drawn
 from gol_decouple.report.figures.studies import SHOWN, Study
 from gol_decouple.report.figures.style import COLOURS, GREY, MARKERS, new_figure, settled, style, text
-from gol_decouple.report.rows import run_folder
 
 ANALYSES, DIVERGENCES, CELLS = "analyses", "objects_kl.csv", "objects.csv"
 _MAPS = ("p_obj", "p_y_given_obj", "p_y")
@@ -140,13 +139,13 @@ def _table(study: Study, name: str, columns: Sequence[str], progress: Progress, 
     Args:
         says: which command makes it.
     """
-    run = run_folder(Path(study.settings[0].seeds[0]["path"]))
-    path = run / ANALYSES / name
+    path = study.folder / ANALYSES / name
+    again = f"gol-decouple analyze {shlex.quote(str(study.folder))} --what objects"
     if not study.is_detection:
         return None
     if not path.is_file():
         if says:
-            progress.say(f"{study.run}: object distributions are drawn after gol-decouple analyze {run} --what objects")
+            progress.say(f"{study.run}: object distributions are drawn after {again}")
         return None
     try:
         with path.open(encoding="utf-8", newline="") as file:
@@ -159,6 +158,5 @@ def _table(study: Study, name: str, columns: Sequence[str], progress: Progress, 
                     _number(row[column])
         return table
     except (OSError, ValueError, csv.Error) as error:
-        hint = f"gol-decouple analyze {run} --what objects writes it again"
-        progress.warn(f"left out of figures: {path} cannot be read: {error}; {hint}")
+        progress.warn(f"left out of figures: {path} cannot be read: {error}; {again} writes it again")
         return None

@@ -2,25 +2,24 @@
 
 from __future__ import annotations
 
-import math
 from dataclasses import dataclass
 from pathlib import Path
 
 import numpy as np
+from matplotlib.axes import Axes
 from numpy.typing import NDArray
 
 from gol_decouple import predictions
 from gol_decouple.progress import Progress
 from gol_decouple.report.figures.drawn import Drawn
 from gol_decouple.report.figures.studies import Setting, Study
-from gol_decouple.report.figures.style import GREY, INK, PANEL, new_figure, settled, style, text
+from gol_decouple.report.figures.style import GREY, INK, PANEL, grid, text
 from gol_decouple.runs import PREDICTIONS
 
 Floats = NDArray[np.float64]
 
 BINS = 15  # as the calibration errors of manifests have
 COLUMNS = ("method", "bin", "samples", "confidence", "accuracy")
-_PANELS = 4  # in a row
 
 
 @dataclass(frozen=True, eq=False)
@@ -60,31 +59,13 @@ def reliability(study: Study, progress: Progress) -> Drawn | None:
     found = study.of_shown(_of, progress)
     if not found:
         return None
-    columns = min(_PANELS, len(found))
-    lines = math.ceil(len(found) / columns)
-    with style():
-        figure = new_figure(columns * (PANEL - 0.4) + 0.3, lines * (PANEL - 0.1) + 0.2)
-        panels = figure.subplots(lines, columns, squeeze=False, sharex=True, sharey=True).ravel()
-        for place, (axes, (setting, (one, error))) in enumerate(zip(panels, found, strict=False)):
-            look = study.look(setting)
-            colour = GREY if setting.is_stage_one else look.colour
-            places = (np.arange(BINS) + 0.5) / BINS
-            axes.bar(places, 100.0 * np.nan_to_num(one.accuracy), 0.9 / BINS, color=colour, alpha=0.8)
-            axes.plot(one.confidence, 100.0 * one.accuracy, "o", color=INK, markersize=2.0)
-            axes.plot([0, 1], [0, 100], color=INK, linewidth=0.8, linestyle=":")
-            axes.set_title(f"{text(setting.name)}\nECE {error:.1f} %")
-            axes.set_xlim(0, 1)
-            axes.set_ylim(0, 100)
-            axes.set_xticks([0, 0.5, 1], ["0", "0.5", "1"])
-            axes.set_aspect(0.01)
-            if place % columns == 0:
-                axes.set_ylabel("right (%)")
-            if place + columns >= len(found):
-                axes.set_xlabel("score of the prediction")
-                axes.tick_params(labelbottom=True)
-        for axes in panels[len(found) :]:
-            axes.remove()
-        settled(figure)
+
+    def draw(axes: Axes, of_setting: tuple[Setting, tuple[Reliability, float]]) -> None:
+        setting, (one, error) = of_setting
+        _bars(axes, one, GREY if setting.is_stage_one else study.look(setting).colour)
+        axes.set_title(f"{text(setting.name)}\nECE {error:.1f} %")
+
+    figure = grid(found, draw, ("score of the prediction", "right (%)"), (PANEL - 0.4, PANEL - 0.1))
     return Drawn(
         study.name("reliability"),
         study.title("Reliability of scores"),
@@ -96,14 +77,24 @@ def reliability(study: Study, progress: Progress) -> Drawn | None:
         + ".",
         figure,
         COLUMNS,
-        [
-            (setting.name, place, *values)
-            for setting, (one, _) in found
-            for place, values in enumerate(
-                zip(one.samples.tolist(), one.confidence.tolist(), one.accuracy.tolist(), strict=True), 1
-            )
-        ],
+        [row for setting, (one, _) in found for row in _rows(setting.name, one)],
     )
+
+
+def _rows(name: str, one: Reliability) -> list[tuple[object, ...]]:
+    values = zip(one.samples.tolist(), one.confidence.tolist(), one.accuracy.tolist(), strict=True)
+    return [(name, place, *each) for place, each in enumerate(values, 1)]
+
+
+def _bars(axes: Axes, one: Reliability, colour: str) -> None:
+    places = (np.arange(BINS) + 0.5) / BINS
+    axes.bar(places, 100.0 * np.nan_to_num(one.accuracy), 0.9 / BINS, color=colour, alpha=0.8)
+    axes.plot(one.confidence, 100.0 * one.accuracy, "o", color=INK, markersize=2.0)
+    axes.plot([0, 1], [0, 100], color=INK, linewidth=0.8, linestyle=":")
+    axes.set_xlim(0, 1)
+    axes.set_ylim(0, 100)
+    axes.set_xticks([0, 0.5, 1], ["0", "0.5", "1"])
+    axes.set_aspect(0.01)
 
 
 def _of(setting: Setting) -> tuple[Reliability, float] | None:

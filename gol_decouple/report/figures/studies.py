@@ -3,9 +3,11 @@
 from __future__ import annotations
 
 import re
+import shlex
 from collections.abc import Callable, Sequence
 from dataclasses import dataclass, field
 from functools import cached_property
+from pathlib import Path
 from statistics import fmean
 from typing import Any, TypeVar
 
@@ -14,7 +16,7 @@ from gol_decouple.plain_text import plain_line
 from gol_decouple.progress import Progress
 from gol_decouple.report.figures.style import COLOURS, INK, LINES, MARKERS
 from gol_decouple.report.names import setting_names
-from gol_decouple.report.rows import Row, by_setting
+from gol_decouple.report.rows import Row, by_setting, run_folder
 
 # So many methods can be told apart in a figure, besides stage one.
 SHOWN = 6
@@ -70,6 +72,16 @@ class Study:
     _told: set[str] = field(default_factory=set)
 
     @property
+    def again(self) -> str:
+        """The command that makes what its classifiers of stage two lack."""
+        return f"gol-decouple stage2 {shlex.quote(str(self.folder))} --method NAME --overwrite"
+
+    @property
+    def folder(self) -> Path:
+        """That of the run."""
+        return run_folder(Path(self.settings[0].seeds[0]["path"]))
+
+    @property
     def is_detection(self) -> bool:
         """Whether it is measured in AP."""
         return self.settings[0].seeds[0]["test_settings"] is not None
@@ -97,7 +109,8 @@ class Study:
             return ""
         measure = "AP" if self.is_detection else "mean accuracy over classes"
         others = ", ".join(names) if len(names) <= SHOWN else f"{len(names)} others"
-        return f" Shown are stage one and the {SHOWN} methods of the best {measure}, not {others}."
+        first = "stage one and " if any(one.is_stage_one for one in self.shown) else ""
+        return f" Shown are {first}the {SHOWN} methods of the best {measure}, not {others}."
 
     def look(self, setting: Setting) -> Look:
         """That of a setting that is shown: ink for stage one, for others colours, markers and lines of their own."""

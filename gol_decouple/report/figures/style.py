@@ -2,11 +2,12 @@
 
 from __future__ import annotations
 
+import math
 import textwrap
 import warnings
-from collections.abc import Iterator
+from collections.abc import Callable, Iterator, Sequence
 from contextlib import contextmanager
-from typing import Any
+from typing import Any, TypeVar
 
 import matplotlib
 from matplotlib.axes import Axes
@@ -23,7 +24,9 @@ COLOURS = ("#0072B2", "#D55E00", "#009E73", "#CC79A7", "#E69F00", "#56B4E9", INK
 MARKERS = ("o", "^", "s", "D", "v", "P", "X")
 LINES: tuple[Any, ...] = ("-", "--", "-.", ":", (0, (5, 1, 1, 1, 1, 1)), (0, (8, 2)), (0, (1, 1)))
 PANEL = 2.2  # inches, the side of a panel
+_IN_A_ROW = 4  # panels
 _MOST_LINES = 3  # of a name
+T = TypeVar("T")
 _OWN: Any = {  # whose type is every setting of matplotlib
     "font.size": 8.0,
     "axes.titlesize": 8.0,
@@ -86,5 +89,40 @@ def legend_below(figure: Figure, axes: Axes, columns: int) -> None:
 
 def settled(figure: Figure) -> None:
     """Place all parts of a figure for good, so that every file of it is the same."""
-    figure.draw_without_rendering()
+    engine = figure.get_layout_engine()
+    if engine is not None:
+        engine.execute(figure)
     figure.set_layout_engine("none")
+
+
+def grid(
+    found: Sequence[T],
+    draw: Callable[[Axes, T], None],
+    labels: tuple[str, str],
+    side: tuple[float, float] = (PANEL - 0.4, PANEL - 0.2),
+    same_axes: bool = True,
+) -> Figure:
+    """A figure with a panel for each of some things, four in a row, settled.
+
+    Args:
+        draw: one of them into its panel.
+        labels: below the last panel of each column, and beside the first of each row.
+        side: width and height that a panel takes, in inches.
+        same_axes: whether all panels have the limits of all.
+    """
+    columns = min(_IN_A_ROW, len(found))
+    lines = math.ceil(len(found) / columns)
+    with style():
+        figure = new_figure(columns * side[0] + 0.4, lines * side[1] + 0.2)
+        panels = figure.subplots(lines, columns, squeeze=False, sharex=same_axes, sharey=same_axes).ravel()
+        for place, (axes, one) in enumerate(zip(panels, found, strict=False)):
+            draw(axes, one)
+            if place % columns == 0:
+                axes.set_ylabel(labels[1])
+            if place + columns >= len(found):
+                axes.set_xlabel(labels[0])
+                axes.tick_params(labelbottom=True)
+        for axes in panels[len(found) :]:
+            axes.remove()
+        settled(figure)
+    return figure

@@ -34,10 +34,7 @@ def mean_log(logs: Sequence[Mapping[str, Sequence[float]]]) -> Curves:
 def training(study: Study, progress: Progress) -> Drawn | None:
     """Loss, accuracy and learning rate: a row of panels for each stage."""
     found = study.of_shown(_of, progress)
-    missing = [one.name for one in study.shown if one.seeds[0]["epochs"] and one not in [had for had, _ in found]]
-    if missing:
-        again = f"gol-decouple stage2 {study.run} --method NAME --overwrite"
-        progress.say(f"{study.run}: no {LOG} of {', '.join(missing)}, so how they were trained is not drawn; {again}")
+    _tell_missing(study, progress)
     stages = [
         part for part in ([one for one in found if one[0].is_stage_one is first] for first in (True, False)) if part
     ]
@@ -71,9 +68,22 @@ def training(study: Study, progress: Progress) -> Drawn | None:
     )
 
 
-def _of(setting: Setting) -> Curves | None:
+def _tell_missing(study: Study, progress: Progress) -> None:
+    """That trainings have no log; of damaged ones is told what is wrong, and stage one is trained for its log alone."""
+    missing = [one for one in study.shown if one.seeds[0]["epochs"] and not _logs(one)]
+    if missing:
+        again = "" if all(one.is_stage_one for one in missing) else f"; {study.again}"
+        names = ", ".join(one.name for one in missing)
+        progress.say(f"{study.run}: no {LOG} of {names}, so how they were trained is not drawn{again}")
+
+
+def _logs(setting: Setting) -> list[Path]:
     paths = [Path(row["path"]) / LOG for row in setting.seeds]
-    logs = [read_log(path) for path in paths if path.is_file()]
+    return [path for path in paths if path.is_file()]
+
+
+def _of(setting: Setting) -> Curves | None:
+    logs = [read_log(path) for path in _logs(setting)]
     logs = [log for log in logs if log["epoch"]]
     return mean_log(logs) if logs else None
 

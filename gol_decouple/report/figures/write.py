@@ -42,7 +42,7 @@ def figures(found: Sequence[Row], progress: Progress) -> list[Drawn]:
     return [one for one in (*drawn, activation_curves(found)) if one is not None]
 
 
-def write_figures(found: Sequence[Row], folder: Path, progress: Progress) -> list[Path]:
+def write_figures(drawn: Sequence[Drawn], folder: Path, progress: Progress) -> list[Path]:
     """Write each as PNG, SVG and PDF, with its numbers as csv; the files.
 
     Raises:
@@ -50,6 +50,6 @@ def write_figures(found: Sequence[Row], folder: Path, progress: Progress) -> lis
     """
     runs.check_output(folder, "--figures")
     make_folder(folder)
-    paths = [path for drawn in figures(found, progress) for path in write_drawn(drawn, folder)]
+    paths = [path for one in drawn for path in write_drawn(one, folder)]
     progress.say(f"{len(paths)} files of figures are in {folder}")
     return paths

@@ -4,7 +4,6 @@ const AT_ONCE = 100;
 const MOST_EXTREMES = 8;
 const EMPTY = "–";
 
-const rounded = (value) => Math.round(value * 10) / 10;
 const shownValue = (value) => (value === null ? EMPTY : value.toFixed(1));
 const shownChange = (value) => (value === null ? EMPTY : (value < 0 ? "" : "+") + value.toFixed(1));
 const direction = (value) => (value > 0 ? "up" : value < 0 ? "down" : "");
@@ -35,12 +34,11 @@ for (const block of all(".drill")) {
 
   const collect = () => {
     const before = hasBaseline() ? data.methods[method().baseline].values : null;
-    const after = method().values;
+    const { values: after, changes } = method();
     rows = data.names.map((name, place) => {
       const one = before ? before[place] : null;
       const two = after[place];
-      const change = one === null || two === null ? null : rounded(two - one) + 0;
-      return { place, name, count: data.counts[place], group: data.groups[data.group[place]], before: one, after: two, change };
+      return { place, name, count: data.counts[place], group: data.groups[data.group[place]], before: one, after: two, change: changes[place] };
     });
   };
   const visible = () => {

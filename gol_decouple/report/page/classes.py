@@ -23,6 +23,7 @@ MOST_STATIC = 1500
 EXTREMES = 8
 _LONGEST_NAME = 300  # characters
 _DECIMALS = 1
+_DIGITS = 4  # of a change before it is rounded, which hides how floats are stored
 
 
 @dataclass(frozen=True)
@@ -72,7 +73,7 @@ def classes(study: Study, progress: Progress) -> Classes | None:
     found = {place: table for place, table in found.items() if table.names == first.names}
     shown = study.best if study.best in found else next(iter(found))
     baseline = study.baselines[shown]
-    before = found[baseline].values if baseline in found else None
+    before = _values(found, baseline)
     rows = _rows(first, before, found[shown].values)
     counted = "images in train" if study.is_detection else "train images"
     return Classes(
@@ -110,8 +111,9 @@ def _tree(study: Study, found: dict[int, PerClass], first: PerClass, shown: int)
     methods = [
         {
             "name": _name(study.names[place]),
-            "baseline": of_place.get(-1 if (baseline := study.baselines[place]) is None else baseline),
+            "baseline": None if (baseline := study.baselines[place]) is None else of_place.get(baseline),
             "values": _rounded(found[place].values),
+            "changes": _rounded(_changes(_values(found, study.baselines[place]), found[place].values)),
         }
         for place in places
     ]
@@ -125,6 +127,17 @@ def _tree(study: Study, found: dict[int, PerClass], first: PerClass, shown: int)
     }
 
 
+def _values(found: dict[int, PerClass], place: int | None) -> NDArray[np.float64] | None:
+    return None if place is None or place not in found else found[place].values
+
+
+def _changes(before: NDArray[np.float64] | None, after: NDArray[np.float64]) -> NDArray[np.float64]:
+    """In points and one decimal, rounded as the report on every class is: not the difference of rounded figures."""
+    if before is None:
+        return np.full(len(after), np.nan)
+    return np.array([round(round(change, _DIGITS), _DECIMALS) + 0.0 for change in (after - before).tolist()])
+
+
 def _rounded(values: NDArray[np.float64]) -> list[float | int | None]:
     """In one decimal, None for NaN; whole numbers without their ".0", for a page of many."""
     rounded = [None if np.isnan(value) else round(value, _DECIMALS) + 0.0 for value in values.tolist()]
@@ -133,10 +146,12 @@ def _rounded(values: NDArray[np.float64]) -> list[float | int | None]:
 
 def _rows(table: PerClass, before: NDArray[np.float64] | None, after: NDArray[np.float64]) -> list[ClassRow]:
     old = np.full(len(after), np.nan) if before is None else before
-    columns = zip(table.names, table.counts.tolist(), table.groups, old.tolist(), after.tolist(), strict=True)
+    figures = zip(old.tolist(), after.tolist(), _changes(before, after).tolist(), strict=True)
     return [
-        ClassRow(_name(name), f"{count:,}", group, _text(one), _text(two), _change(one, two))
-        for name, count, group, one, two in columns
+        ClassRow(_name(name), f"{count:,}", group, _text(one), _text(two), _text(change, "+"))
+        for name, count, group, (one, two, change) in zip(
+            table.names, table.counts.tolist(), table.groups, figures, strict=True
+        )
     ]
 
 
@@ -146,7 +161,7 @@ def _extremes(
     lowest = [rows[place] for place in np.argsort(after, kind="stable")[:EXTREMES] if not np.isnan(after[place])]
     if before is None:
         return {"Lowest": lowest}
-    change = np.round(after, _DECIMALS) - np.round(before, _DECIMALS)
+    change = _changes(before, after)
     gained = [rows[place] for place in np.argsort(-change, kind="stable")[:EXTREMES] if change[place] > 0]
     lost = [rows[place] for place in np.argsort(change, kind="stable")[:EXTREMES] if change[place] < 0]
     return {"Most gained": gained, "Most lost": lost, "Lowest": lowest}
@@ -156,10 +171,5 @@ def _name(name: str) -> str:
     return plain_line(name, _LONGEST_NAME)
 
 
-def _text(value: float) -> str:
-    return EMPTY if np.isnan(value) else f"{value:.1f}"
-
-
-def _change(before: float, after: float) -> str:
-    difference = round(after, _DECIMALS) - round(before, _DECIMALS)
-    return EMPTY if np.isnan(difference) else f"{round(difference, _DECIMALS) + 0.0:+.1f}"
+def _text(value: float, sign: str = "") -> str:
+    return EMPTY if np.isnan(value) else f"{value:{sign}.{_DECIMALS}f}"

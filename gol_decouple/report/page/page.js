@@ -65,7 +65,13 @@ for (const button of all("button[data-download]")) {
   button.addEventListener("click", () => {
     const picture = button.closest("figure").querySelector("svg").cloneNode(true);
     picture.setAttribute("xmlns", "http://www.w3.org/2000/svg");
-    const text = new XMLSerializer().serializeToString(picture).replaceAll("currentColor", "#000000");
+    for (const part of [picture, ...picture.querySelectorAll("*")]) {
+      for (const name of ["style", "fill", "stroke"]) {
+        const value = part.getAttribute(name);
+        if (value && value.includes("currentColor")) part.setAttribute(name, value.replaceAll("currentColor", "#000000"));
+      }
+    }
+    const text = new XMLSerializer().serializeToString(picture);
     const link = make("a");
     link.href = URL.createObjectURL(new Blob([text], { type: "image/svg+xml" }));
     link.download = button.dataset.download;

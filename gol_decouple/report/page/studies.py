@@ -10,9 +10,9 @@ from typing import Any
 
 from gol_decouple.bootstrap import Gain
 from gol_decouple.class_stats import GROUPS
-from gol_decouple.report.gains import DEFAULT_BASELINES, STAGE_ONE
+from gol_decouple.report import gains
 from gol_decouple.report.names import setting_names
-from gol_decouple.report.rows import Row, by_setting, settings_text
+from gol_decouple.report.rows import Row, by_setting
 from gol_decouple.report.tables import SAME_POINTS
 from gol_decouple.reported_ap import FREQUENCIES
 
@@ -59,7 +59,8 @@ class Study:
 
     def gain(self, setting: int, of: str | None = None) -> Gain | None:
         """What it gains over its baseline, of all classes or of those of a group; None: nothing says it."""
-        row = self.settings[setting][0]
+        rows = self.settings[setting]  # some may have no predictions; the others have the gain of the setting
+        row = next((row for row in rows if row["baseline"] is not None), rows[0])
         mean, low, high = (row.get(f"gain_{of or self.metric}{part}") for part in ("", "_low", "_high"))
         return None if mean is None or low is None or high is None else Gain(mean, low, high)
 
@@ -69,7 +70,7 @@ def with_baselines(rows: Sequence[Row], of_runs: Sequence[Row]) -> list[Row]:
     needed = {(row["run"], row["features"], row["baseline"]) for row in rows if row["baseline"] is not None}
     present = {row["path"] for row in rows}
     others = [row for row in of_runs if row["path"] not in present]
-    return [*rows, *(row for row in others if (row["run"], row["features"], _named(row)) in needed)]
+    return [*rows, *(row for row in others if (row["run"], row["features"], gains.told_name(row)) in needed)]
 
 
 def studies(rows: Sequence[Row]) -> list[Study]:
@@ -100,7 +101,7 @@ def _title(rows: Sequence[Row]) -> str:
 def _study(rows: list[Row], title: str) -> Study:
     settings = [sorted(seeds, key=_seed) for seeds in by_setting(rows)]
     metric, metric_name, unit = _metric(rows)
-    baselines = [_baseline(place, settings) for place in range(len(settings))]
+    baselines = [_baseline(setting, settings) for setting in settings]
     study = Study(title, rows, settings, setting_names(settings), baselines, metric, metric_name, unit, None)
     values = {place: study.value(place) for place, seeds in enumerate(settings) if seeds[0]["stage"] == 2}
     present = {place: value for place, value in values.items() if value is not None}
@@ -122,32 +123,6 @@ def _metric(rows: Sequence[Row]) -> tuple[str, str, str]:
     return "top1", "top-1 accuracy", "%"
 
 
-def _baseline(place: int, settings: Sequence[Sequence[Row]]) -> int | None:
-    """Of the settings of the same run that which its gains are over, or would be."""
-    row = settings[place][0]
-    run = row["run"], row["features"]
-    own = [index for index, seeds in enumerate(settings) if (seeds[0]["run"], seeds[0]["features"]) == run]
-    told = {seeds[0]["baseline"] for seeds in (settings[index] for index in own)} - {None}
-    if told:
-        named = [index for index in own if _named(settings[index][0]) in told]
-        chosen = named[0] if named else None
-    else:
-        chosen = _default(own, settings)
-    return None if chosen == place else chosen
-
-
-def _default(own: Sequence[int], settings: Sequence[Sequence[Row]]) -> int | None:
-    for name in DEFAULT_BASELINES:
-        called_so = [index for index in own if _method(settings[index][0]) == name]
-        if called_so:
-            return min(called_so, key=lambda index: bool(settings[index][0]["changed_settings"]))
-    return None
-
-
-def _method(row: Row) -> str:
-    return STAGE_ONE if row["stage"] == 1 else str(row["method"])
-
-
-def _named(row: Row) -> str:
-    """As `gains.add_gains` names baselines."""
-    return f"{_method(row)} {settings_text(row)}".rstrip()
+def _baseline(setting: list[Row], settings: Sequence[list[Row]]) -> int | None:
+    found = gains.baseline_of(settings, setting)
+    return next((place for place, one in enumerate(settings) if one is found), None)

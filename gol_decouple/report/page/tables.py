@@ -5,7 +5,7 @@ from __future__ import annotations
 from collections.abc import Sequence
 from dataclasses import dataclass
 
-from gol_decouple.report.latex import latex
+from gol_decouple.report.latex import HEADER, floats
 from gol_decouple.report.layout import TEXT_COLUMNS, TextTable
 from gol_decouple.report.markdown import markdown
 from gol_decouple.report.rows import Row
@@ -63,15 +63,17 @@ def page_tables(rows: Sequence[Row], paper: bool) -> list[PageTable]:
     """The tables of each dataset and, a level below, those of gains and, if wanted, of papers."""
     shown: list[PageTable] = []
     above = ""
-    for level, table in leveled_tables(rows, paper):
+    tables = list(leveled_tables(rows, paper))
+    for (level, table), latex in zip(tables, floats(tables), strict=True):
         above = table.title if level == _TOP else above
         label = table.title if level == _TOP else f"{above}: {table.title}"
         repeated = sum(other.label.startswith(label) for other in shown)
-        shown.append(_page_table(level, f"{label} ({repeated + 1})" if repeated else label, table))
+        label = f"{label} ({repeated + 1})" if repeated else label
+        shown.append(_page_table(level, label, table, f"{HEADER}\n\n{latex}"))
     return shown
 
 
-def _page_table(level: int, label: str, table: TextTable) -> PageTable:
+def _page_table(level: int, label: str, table: TextTable, latex: str) -> PageTable:
     columns = [(name, "text" if name in TEXT_COLUMNS else "number") for name in table.columns]
     method, recipe = (table.columns.index(name) if name in table.columns else None for name in ("method", "recipe"))
     rows = []
@@ -82,5 +84,5 @@ def _page_table(level: int, label: str, table: TextTable) -> PageTable:
         ]
         of_method, of_recipe = (None if column is None else cells[column] for column in (method, recipe))
         rows.append(PageRow(of_method, of_recipe, shown, number >= len(table.cells) - table.quoted))
-    texts = markdown(table, _TOP), latex([(_TOP, table)])
+    texts = markdown(table, level), latex
     return PageTable(level, table.title, label, columns, rows, method is not None, table.notes, *texts)

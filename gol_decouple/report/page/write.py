@@ -18,6 +18,7 @@ import gol_decouple
 from gol_decouple.errors import few
 from gol_decouple.plain_text import plain
 from gol_decouple.progress import Progress
+from gol_decouple.report.figures.drawn import Drawn
 from gol_decouple.report.page.classes import classes
 from gol_decouple.report.page.origins import origins, run_configs
 from gol_decouple.report.page.samples import samples
@@ -47,6 +48,7 @@ def to_html(
     command: list[str] | None = None,
     paper: bool = False,
     of_runs: Sequence[Row] = (),
+    drawn: Sequence[Drawn] = (),
 ) -> str:
     """One self-contained page of rows with their gains (see `gains.add_gains`): it asks no other machine for anything.
 
@@ -55,6 +57,7 @@ def to_html(
         command: that asked for it, as it was typed.
         paper: whether figures that papers print stand in its tables.
         of_runs: all rows of their runs, among them baselines that were not asked for.
+        drawn: the figures of the rows.
     """
     known = with_baselines(found, of_runs)
     compared = studies(known)
@@ -67,7 +70,7 @@ def to_html(
         "command": None if command is None else shlex.join(command),
         "summaries": [summary(study) for study in compared],
         "tables": page_tables(found, paper),
-        "pictures": _pictures(found, progress),
+        "pictures": _pictures(drawn),
         "classes": [shown for study in compared if (shown := classes(study, progress)) is not None],
         "samples": [samples(study) for study in compared],
         "origins": [(study.title, origins(study, configs)) for study in compared],
@@ -97,17 +100,11 @@ def _number(count: int, what: str) -> str:
     return f"{count:,} {what}{'' if count == 1 else 's'}"
 
 
-def _pictures(found: Sequence[Row], progress: Progress) -> list[Picture]:
+def _pictures(drawn: Sequence[Drawn]) -> list[Picture]:
     from gol_decouple.report.figures.files import to_svg  # with matplotlib, which other reports do without
-    from gol_decouple.report.figures.style import INK
-    from gol_decouple.report.figures.write import figures
 
-    shown = []
-    for drawn in figures(found, progress):
-        # An element of matplotlib's making, in which names are escaped; it is of the colour of the page's text.
-        svg = Markup(_shown(to_svg(drawn)).replace(INK, "currentColor"))
-        shown.append(Picture(drawn.name, drawn.title, drawn.caption, svg))
-    return shown
+    # Elements of matplotlib's making, in which names are escaped.
+    return [Picture(one.name, one.title, one.caption, Markup(_shown(to_svg(one)))) for one in drawn]
 
 
 def _render(context: dict[str, Any]) -> str:
