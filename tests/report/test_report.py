@@ -263,6 +263,23 @@ def test_numbers_are_whole_in_a_narrow_terminal(tmp_path: Path, width: int) -> N
     assert all(len(line) <= width for line in text.splitlines())
 
 
+def test_what_was_tested_otherwise_or_of_a_cascade_is_no_further_seed(tmp_path: Path) -> None:
+    manifest(tmp_path / "a", seed=0)
+    manifest(tmp_path / "b", seed=1, cascade=[{"features": "one.h5"}])
+    first, second = collect(tmp_path)
+    assert len(report_rows.by_setting([first, second])) == 2
+    tested = [{**first, "test_settings": {"score_threshold": one}} for one in (0.05, 0.0001, 0.05)]
+    assert [len(setting) for setting in report_rows.by_setting(tested)] == [2, 1]
+
+
+def test_a_run_that_is_named_twice_is_there_once(tmp_path: Path) -> None:
+    folder = stage_one(tmp_path / "lt")
+    manifest(tmp_path / "lt" / "stage2" / "a")
+    (tmp_path / "link").symlink_to(folder)
+    found = report_rows.collect_rows([folder, tmp_path / "lt" / ".." / "lt", tmp_path / "link"], tmp_path)
+    assert len(found) == 2
+
+
 def test_manifests_of_other_programs_are_not_ours(tmp_path: Path) -> None:
     stage_one(tmp_path / "lt")
     (tmp_path / "web").mkdir()
