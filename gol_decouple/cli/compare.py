@@ -9,7 +9,7 @@ from typing import Annotated
 import typer
 from rich.console import Console
 
-from gol_decouple.cli.app import RUNS_DIR, RunsDir, app, echo
+from gol_decouple.cli.app import RUNS_DIR, RunsDir, app, check_out, echo
 from gol_decouple.files import write_text
 from gol_decouple.progress import to_stderr
 
@@ -45,6 +45,7 @@ def compare(
     """Compare two studies, yours and a colleague's: which results moved, by how much, beyond the noise or not."""
     from gol_decouple.report import studies, study_rows, study_tables
 
+    check_out(out)
     found = studies.compare(*(study_rows.read_study(path, runs_dir, to_stderr()) for path in (a, b)))
     names = [str(a), str(b)]
     if format_ is Format.table and out is None:

@@ -22,6 +22,8 @@ Row = dict[str, Any]
 
 # What the rows of stage one are called wherever methods are named for programs.
 STAGE_ONE = "stage_one"
+# Below this difference, in points, accuracy over samples and over classes is one figure: the test set is balanced.
+SAME_POINTS = 0.05
 
 _METRICS = (*ACCURACIES, *(f"num_{group}" for group in GROUPS))
 # What `gains.add_gains` fills in, in points: the gain and the bounds of its interval.
@@ -120,6 +122,12 @@ def by_setting(rows: Sequence[Row]) -> list[list[Row]]:
 def method_of(row: Row) -> str:
     """The name by which a row's method is asked for and told: STAGE_ONE, or that of stage two."""
     return STAGE_ONE if row["stage"] == 1 else str(row["method"])
+
+
+def is_unbalanced(row: Row) -> bool:
+    """Whether accuracy over test samples and over classes are two figures."""
+    over_samples, over_classes = row["top1"], row["top1_balanced"]
+    return None not in (over_samples, over_classes) and bool(abs(over_samples - over_classes) > SAME_POINTS)
 
 
 def settings_text(row: Row) -> str:

@@ -18,10 +18,7 @@ from gol_decouple.report.gain_tables import gain_tables
 from gol_decouple.report.layout import EMPTY, TextTable, print_table
 from gol_decouple.report.markdown import markdown
 from gol_decouple.report.paper import SOURCE
-from gol_decouple.report.rows import FIELDS, Row, by_setting, settings_text, tested_with
-
-# Below this difference, in points, accuracy over samples and over classes is one figure: the test set is balanced.
-SAME_POINTS = 0.05
+from gol_decouple.report.rows import FIELDS, Row, by_setting, is_unbalanced, settings_text, tested_with
 
 
 def to_json(rows: Sequence[Row]) -> str:
@@ -120,11 +117,6 @@ def _quoted(rows: Sequence[Row], columns: Sequence[str]) -> list[list[str]]:
 def _metrics(rows: Sequence[Row]) -> dict[str, str]:
     """Column headings and the accuracies below them; where the test set is balanced, one of all classes is enough."""
     metrics = {"top-1": "top1"}
-    if any(_differs(row) for row in rows):
+    if any(is_unbalanced(row) for row in rows):
         metrics["balanced"] = "top1_balanced"
     return metrics | {f"{group} ({rows[0][f'num_{group}']})": f"top1_{group}" for group in GROUPS}
-
-
-def _differs(row: Row) -> bool:
-    balanced = row["top1_balanced"]
-    return balanced is not None and abs(row["top1"] - balanced) > SAME_POINTS
