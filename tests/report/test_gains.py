@@ -14,12 +14,11 @@ import numpy as np
 import pytest
 from conftest import RunCli
 from test_detection_tables import detected
-from test_report import collect, manifest, shown, stage_one
+from test_report import collect, manifest, shown, stage_one, to_markdown
 
 from gol_decouple import bootstrap
 from gol_decouple.errors import InputError
 from gol_decouple.metrics import ACCURACIES
-from gol_decouple.report import tables
 from gol_decouple.report.gains import add_gains
 from gol_decouple.report.rows import GAINS, Row
 
@@ -55,7 +54,7 @@ def by_method(rows: list[Row]) -> dict[tuple[Any, ...], Row]:
 
 def gain_lines(rows: list[Row]) -> list[str]:
     """The markdown table of gains, and what stands below it."""
-    lines = tables.to_markdown(rows).splitlines()
+    lines = to_markdown(rows).splitlines()
     (start,) = (place for place, line in enumerate(lines) if line.startswith("#### "))
     return lines[start:]
 
@@ -377,7 +376,7 @@ def test_several_seeds_need_no_word_on_one(tmp_path: Path) -> None:
     base(tmp_path)
     for seed in range(2):
         method(tmp_path, "gumbel", seed=seed)
-    assert "one seed" not in tables.to_markdown(add_gains(collect(tmp_path)))
+    assert "one seed" not in to_markdown(add_gains(collect(tmp_path)))
 
 
 def test_settings_of_a_method_are_told_apart_and_runs_too(tmp_path: Path) -> None:
