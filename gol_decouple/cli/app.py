@@ -15,6 +15,7 @@ import gol_decouple
 from gol_decouple.cli import completion
 from gol_decouple.cli.help import Group
 from gol_decouple.config_files import config_names
+from gol_decouple.errors import InputError
 from gol_decouple.plain_text import plain
 from gol_decouple.progress import Progress, speak, to_stderr
 
@@ -105,6 +106,13 @@ def result_console() -> Console:
 def echo_json(result: object) -> None:
     """Print a result, of plain values, as a JSON document."""
     typer.echo(json.dumps(result, indent=2, allow_nan=False))
+
+
+def check_out(out: Path | None) -> None:
+    """Raise an InputError before anything is computed, unless a file can be written there; None is stdout."""
+    if out is not None and (out.is_dir() or not out.parent.is_dir()):
+        what = "is a folder" if out.is_dir() else f"is in {out.parent}, which is no folder"
+        raise InputError(f"--out {out} {what}", "name a file in a folder that is there")
 
 
 def echo(text: str) -> None:

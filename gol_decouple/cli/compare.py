@@ -9,7 +9,7 @@ from typing import Annotated
 import typer
 
 from gol_decouple.cli import completion
-from gol_decouple.cli.app import RUNS_DIR, RunsDir, app, echo, result_console
+from gol_decouple.cli.app import RUNS_DIR, RunsDir, app, check_out, echo, result_console
 from gol_decouple.files import write_text
 from gol_decouple.progress import to_stderr
 
@@ -54,6 +54,7 @@ def compare(
     """Compare two studies, yours and a colleague's: which results moved, by how much, beyond the noise or not."""
     from gol_decouple.report import studies, study_rows, study_tables
 
+    check_out(out)
     found = studies.compare(*(study_rows.read_study(path, runs_dir, to_stderr()) for path in (a, b)))
     names = [str(a), str(b)]
     if format_ is Format.table and out is None:

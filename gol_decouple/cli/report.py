@@ -12,7 +12,7 @@ import typer
 
 from gol_decouple import provenance
 from gol_decouple.cli import completion
-from gol_decouple.cli.app import RUNS_DIR, RunsDir, app, echo, result_console
+from gol_decouple.cli.app import RUNS_DIR, RunsDir, app, check_out, echo, result_console
 from gol_decouple.errors import InputError
 from gol_decouple.files import write_text
 from gol_decouple.progress import to_stderr
@@ -95,9 +95,7 @@ def report(
     check_sort(sort)
     if per_class and format_ is Format.html:
         raise InputError("--per-class is no part of --format html", "leave it out: the page has every class")
-    if out is not None and (out.is_dir() or not out.parent.is_dir()):
-        what = "is a folder" if out.is_dir() else f"is in {out.parent}, which is no folder"
-        raise InputError(f"--out {out} {what}", "name a file in a folder that is there")
+    check_out(out)
     selected = Selection(tuple(dataset or ()), tuple(method or ()), sort)
     wanted = Wanted(format_, selected, baseline, paper, per_class, out, figures)
     print_report(expanded(run or [runs_dir]), runs_dir, wanted)

@@ -5,9 +5,8 @@ from __future__ import annotations
 from collections.abc import Mapping, Sequence
 
 from gol_decouple.bootstrap import REPLICATES, Gain
-from gol_decouple.report.gains import STAGE_ONE
 from gol_decouple.report.layout import EMPTY, TextTable
-from gol_decouple.report.names import setting_names
+from gol_decouple.report.names import setting_names, shown_baseline
 from gol_decouple.report.rows import Row, by_setting
 
 
@@ -33,7 +32,7 @@ def _table(rows: list[Row], every: list[list[Row]], metrics: Mapping[str, str]) 
         texts = [*([str(row["run"])] if several_runs else []), row["method"], *([recipe] if has_recipe else [])]
         cells.append([*texts, *(_gain(row, name) for name in metrics.values())])
     columns = [*(["run"] if several_runs else []), "method", *(["recipe"] if has_recipe else []), *metrics]
-    baseline = rows[0]["baseline"].replace(STAGE_ONE, "stage one")
+    baseline = shown_baseline(rows[0]["baseline"])
     title = f"gain over {baseline}, points, 95 % intervals"
     notes = [*_notes(settings, baseline), *_without_predictions(settings, every)]
     return TextTable(title, columns, cells, notes, has_intervals=True)

@@ -12,6 +12,8 @@ from gol_decouple.reported_ap import FREQUENCIES, REPORTED
 
 Kind = tuple[str, Callable[[Any], bool]]
 
+_ROUNDING = 1e-6
+
 
 def _is_text(value: Any) -> bool:
     return isinstance(value, str)
@@ -19,6 +21,11 @@ def _is_text(value: Any) -> bool:
 
 def _is_number(value: Any) -> bool:
     return isinstance(value, int | float) and not isinstance(value, bool) and math.isfinite(value)
+
+
+def _is_percent(value: Any) -> bool:
+    """Means of many are off by what floats cannot say."""
+    return _is_number(value) and -_ROUNDING <= value <= 100 + _ROUNDING
 
 
 def _is_whole(value: Any) -> bool:
@@ -49,6 +56,7 @@ def _is_tested(value: Any) -> bool:
 
 _TEXT: Kind = ("text", _is_text)
 _NUMBER: Kind = ("a number", _is_number)
+_PERCENT: Kind = ("a number from 0 to 100", _is_percent)
 _WHOLE: Kind = ("a whole number", _is_whole)
 _NEEDED: dict[str, Kind] = {
     **dict.fromkeys(("run", "dataset", "method", "split", "trained_on", "features"), _TEXT),
@@ -62,7 +70,8 @@ _OR_NONE: dict[str, Kind] = {
     **dict.fromkeys(
         ("backbone", "activation", "loss", "sampler", "classifier", "start", "started_from", "chosen_on"), _TEXT
     ),
-    **dict.fromkeys(("lr", "temperature", "seconds", *ACCURACIES, *CALIBRATION), _NUMBER),
+    **dict.fromkeys(("lr", "temperature", "seconds", *CALIBRATION), _NUMBER),
+    **dict.fromkeys(ACCURACIES, _PERCENT),
     **dict.fromkeys((*REPORTED, *(f"{name}_box" for name in REPORTED)), _NUMBER),
     **dict.fromkeys((*(f"num_{group}" for group in GROUPS), *(f"num_{letter}" for letter in FREQUENCIES)), _WHOLE),
     "seed": _WHOLE,

@@ -4,22 +4,20 @@ from __future__ import annotations
 
 import re
 from collections.abc import Iterable, Iterator
+from dataclasses import replace
 
+from gol_decouple.report.latex_size import Setting, fitted, is_too_wide
 from gol_decouple.report.latex_text import escaped
 from gol_decouple.report.layout import TEXT_COLUMNS, TextTable, plain_table
 
 HEADER = r"""% Made by gol-decouple report --format latex. Needs \usepackage{booktabs}.
 % What pdflatex has no letters for, such as Chinese, stands as its code points: \texttt{U+4E2D}."""
 _FIGURE = re.compile(r"([+-]?)(\d+(?:\.\d+)?)(\*?)(?:±([\d.]+)| \[([^\]]*)\])?")
-# The width of the text in LaTeX's article class, and about what a character takes of it, and a column's gap, in points.
-_TEXT_WIDTH, _CHARACTER, _SMALL_CHARACTER, _GAP = 345.0, 4.7, 3.9, 8.0
-# Sizes of the letters, and how wide these are beside those of the first.
-_SIZES = {r"\small": 1.0, r"\footnotesize": 0.89, r"\scriptsize": 0.78}
 _LONGEST_LABEL = 60
 
 
 def latex(tables: Iterable[tuple[int, TextTable]]) -> str:
-    """One float a table, with a caption and a label of its own.
+    """One float a table, with a caption and a label of its own; of a table that is longer than a page several.
 
     Args:
         tables: each with the level of its heading; one of level 4 belongs to the last of level 3 before it.
@@ -33,16 +31,21 @@ def floats(tables: Iterable[tuple[int, TextTable]]) -> Iterator[str]:
     for level, table in ((level, plain_table(table)) for level, table in tables):
         title = f"{above}: {table.title}" if level > 3 and above else table.title
         above = table.title if level == 3 else above
-        yield "\n".join(_float(_with_recipes_below(table), title, _label(title, labels)))
+        parts = []
+        for number, (part, setting) in enumerate(fitted(*_with_letters(table, title))):
+            label = _label(f"{title} continued" if number else title, labels)
+            parts.append("\n".join(_float(part, setting, title, label, is_continued=number > 0)))
+        yield "\n\n".join(parts)
 
 
-def _float(table: TextTable, title: str, label: str) -> Iterator[str]:
+def _float(table: TextTable, setting: Setting, title: str, label: str, is_continued: bool) -> Iterator[str]:
     kinds = "".join("l" if name in TEXT_COLUMNS else "r" for name in table.columns)
-    two_lines = table.has_intervals or _width(table, two_lines=False) > _TEXT_WIDTH
-    width = _width(table, two_lines)
-    size = next((name for name, factor in _SIZES.items() if width * factor <= _TEXT_WIDTH), list(_SIZES)[-1])
-    yield from (r"\begin{table}[htbp]", r"\centering", rf"\caption{{{escaped(title)}}}", rf"\label{{{label}}}")
-    yield from (r"\smallskip", size, r"\setlength{\tabcolsep}{4pt}", rf"\begin{{tabular}}{{@{{}}{kinds}@{{}}}}")
+    two_lines = setting.two_lines
+    yield from (r"\begin{table}[htbp]", r"\centering")
+    if is_continued:
+        yield r"\addtocounter{table}{-1}"
+    yield from (rf"\caption{{{escaped(title)}{' (continued)' if is_continued else ''}}}", rf"\label{{{label}}}")
+    yield from (r"\smallskip", setting.size, r"\setlength{\tabcolsep}{4pt}", rf"\begin{{tabular}}{{@{{}}{kinds}@{{}}}}")
     yield r"\toprule"
     headings = [re.split(r"(?= \([^()]*\)$)", name) for name in table.columns]
     yield _line([escaped(parts[0]) for parts in headings])
@@ -87,31 +90,16 @@ def _figure(cell: str) -> tuple[str, str]:
     return text, rf"{{\scriptsize [{interval.replace('-', '$-$')}]}}" if interval else ""
 
 
-def _width(table: TextTable, two_lines: bool) -> float:
-    """About what a table takes in points, in the largest of its sizes."""
-    total = 0.0
-    for name, *cells in zip(table.columns, *table.cells, strict=True):
-        widths = [_CHARACTER * max(map(len, name.split(" (")))]
-        for cell in cells:
-            figure, mark, small = cell.replace(" [", "±").partition("±") if name not in TEXT_COLUMNS else (cell, "", "")
-            own, extra = _CHARACTER * len(figure), _SMALL_CHARACTER * len(mark + small)
-            widths.append(max(own, extra) if two_lines else own + extra)
-        total += max(widths) + _GAP
-    return total
-
-
-def _with_recipes_below(table: TextTable) -> TextTable:
-    """The table with a letter for each recipe, which is told below it, where it would be wider than the text."""
-    if "recipe" not in table.columns or _width(table, table.has_intervals) <= _TEXT_WIDTH:
-        return table
+def _with_letters(table: TextTable, title: str) -> tuple[TextTable, str, dict[str, str]]:
+    """The table with a letter for each recipe where it would be wider than the text, and what the letters stand for."""
+    if "recipe" not in table.columns or not is_too_wide(table):
+        return table, title, {}
     at = table.columns.index("recipe")
     letters: dict[str, str] = {}
     for row in table.cells:
         letters.setdefault(row[at], _letter(len(letters)))
     cells = [[*row[:at], letters[row[at]], *row[at + 1 :]] for row in table.cells]
-    told = "; ".join(f"{letter}: {recipe}" for recipe, letter in letters.items())
-    notes = [f"recipes: {told}", *table.notes]
-    return TextTable(table.title, table.columns, cells, notes, table.has_intervals, table.best, table.quoted)
+    return replace(table, cells=cells), title, {letter: recipe for recipe, letter in letters.items()}
 
 
 def _letter(number: int) -> str:

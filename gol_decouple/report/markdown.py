@@ -14,13 +14,13 @@ _MARKS = re.compile(r"[\\`\[\]<~]|(?<!\()\*|\*(?!\))|(?<!\w)_|_(?!\w)|&(?=#?\w+;
 def markdown(table: TextTable, level: int) -> str:
     """A heading of a level, the table and its notes; the best of a column in bold."""
     table = plain_table(table)
-    lines = [f"{'#' * level} {_escaped(table.title)}", "", _line([_cell(name) for name in table.columns])]
+    lines = [f"{'#' * level} {escaped(table.title)}", "", _line([_cell(name) for name in table.columns])]
     lines.append(_line(["---" if name in TEXT_COLUMNS else "---:" for name in table.columns]))
     for number, cells in enumerate(table.cells):
         texts = [_cell(cell) if name in TEXT_COLUMNS else cell for name, cell in _named(table, cells)]
         bold = [(number, name) in table.best for name in table.columns]
         lines.append(_line([f"**{text}**" if best else text for text, best in zip(texts, bold, strict=True)]))
-    return "\n".join([*lines, "", *map(_escaped, table.notes)]).rstrip()
+    return "\n".join([*lines, "", *map(escaped, table.notes)]).rstrip()
 
 
 def _named(table: TextTable, cells: list[str]) -> list[tuple[str, str]]:
@@ -28,10 +28,10 @@ def _named(table: TextTable, cells: list[str]) -> list[tuple[str, str]]:
 
 
 def _cell(text: str) -> str:
-    return _escaped(text).replace("|", "\\|")
+    return escaped(text).replace("|", "\\|")
 
 
-def _escaped(text: str) -> str:
+def escaped(text: str) -> str:
     """A text in which nothing is an element of HTML, a link or a picture, or changes how others look."""
     return _MARKS.sub(lambda found: {"<": "&lt;", "&": "&amp;"}.get(found[0], f"\\{found[0]}"), text)
 

@@ -5,9 +5,7 @@ from __future__ import annotations
 from collections import Counter
 from collections.abc import Sequence
 
-from gol_decouple.report.rows import Row, settings_text
-
-STAGE_ONE = "stage one"
+from gol_decouple.report.rows import STAGE_ONE, Row, method_of, settings_text
 
 
 def setting_names(settings: Sequence[Sequence[Row]]) -> list[str]:
@@ -17,11 +15,11 @@ def setting_names(settings: Sequence[Sequence[Row]]) -> list[str]:
     """
     firsts = [seeds[0] for seeds in settings]
     several_runs = len({row["run"] for row in firsts}) > 1
-    methods = Counter((row["run"], _method(row)) for row in firsts)
+    methods = Counter((row["run"], method_of(row)) for row in firsts)
     names = []
     for row in firsts:
-        parts = [_method(row)]
-        if methods[row["run"], _method(row)] > 1:
+        parts = [shown_method(row)]
+        if methods[row["run"], method_of(row)] > 1:
             parts.append(settings_text(row) or "defaults")
         names.append(" ".join([*([f"{row['run']}:"] if several_runs else []), *parts]))
     repeated = Counter(names)
@@ -33,5 +31,16 @@ def setting_names(settings: Sequence[Sequence[Row]]) -> list[str]:
     return unique
 
 
-def _method(row: Row) -> str:
-    return STAGE_ONE if row["stage"] == 1 else str(row["method"])
+def shown_method(row: Row) -> str:
+    """What people are shown of a row's method."""
+    return _shown(method_of(row))
+
+
+def shown_baseline(name: str) -> str:
+    """What people are shown of a baseline (see `gains.told_name`)."""
+    method, *settings = name.split(" ")
+    return " ".join([_shown(method), *settings])
+
+
+def _shown(method: str) -> str:
+    return "stage one" if method == STAGE_ONE else method

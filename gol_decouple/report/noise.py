@@ -60,7 +60,8 @@ def of_test_samples(a: float, samples_a: float, b: float, samples_b: float) -> I
     equally many samples, whose variance is below that of all samples in one. Chance of the training is not in it.
     """
     sizes = (samples_a + 2, samples_b + 2)
-    shares = [(percent / 100 * (size - 2) + 1) / size for percent, size in zip((a, b), sizes, strict=True)]
+    percents = [min(max(percent, 0.0), 100.0) for percent in (a, b)]  # means are off by what floats cannot say
+    shares = [(percent / 100 * (size - 2) + 1) / size for percent, size in zip(percents, sizes, strict=True)]
     error = math.sqrt(sum(share * (1 - share) / size for share, size in zip(shares, sizes, strict=True)))
     middle = shares[1] - shares[0]
     half = statistics.NormalDist().inv_cdf(_TWO_SIDED) * error

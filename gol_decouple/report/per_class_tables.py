@@ -5,17 +5,18 @@ from __future__ import annotations
 import csv
 import io
 import json
-from collections.abc import Iterator, Sequence
+from collections.abc import Callable, Iterator, Sequence
 from dataclasses import dataclass
 
 import numpy as np
 
+from gol_decouple.errors import InputError
 from gol_decouple.progress import Progress
 from gol_decouple.report import gains
 from gol_decouple.report.layout import EMPTY, TextTable
-from gol_decouple.report.names import setting_names
+from gol_decouple.report.names import setting_names, shown_baseline
 from gol_decouple.report.per_class import PerClass, mean_per_class
-from gol_decouple.report.rows import Row, by_setting, settings_text
+from gol_decouple.report.rows import Row, by_setting, method_of, settings_text
 
 COLUMNS = (
     *("run", "method", "settings", "seeds", "class", "name", "train_count", "group"),
@@ -55,7 +56,11 @@ class ClassesOf:
 
 
 def classes_of(
-    rows: Sequence[Row], of_runs: Sequence[Row], baseline: str | None, progress: Progress
+    rows: Sequence[Row],
+    of_runs: Sequence[Row],
+    baseline: str | None,
+    progress: Progress,
+    left_out: Callable[[InputError], object],
 ) -> list[ClassesOf]:
     """The classes of every setting of some rows.
 
@@ -64,15 +69,16 @@ def classes_of(
         of_runs: these and others of their runs, among which the baselines are.
         baseline: see `gains.add_gains`; where a row has a gain, it is what that is over.
         progress: is told which settings have no table of their classes.
-
-    Raises:
-        InputError: such a table is damaged.
+        left_out: is told which such tables are damaged, of settings that are left out.
     """
-    baselines = _Baselines(of_runs, baseline)
+    tables_of = _Tables(left_out)
+    baselines = _Baselines(of_runs, baseline, tables_of)
     settings = by_setting(rows)
     found = []
     for seeds, name in zip(settings, setting_names(settings), strict=True):
-        classes = mean_per_class(seeds)
+        classes = tables_of.mean(seeds)
+        if classes is None and tables_of.are_damaged(seeds):
+            continue
         if classes is None:
             progress.warn(f"left out, since {seeds[0]['path']} has no table of its classes: {name}")
             continue
@@ -80,23 +86,44 @@ def classes_of(
     return found
 
 
-class _Baselines:
-    """What settings are compared with, by run; each is read once."""
+class _Tables:
+    """The classes of settings, each read once."""
 
-    def __init__(self, of_runs: Sequence[Row], baseline: str | None) -> None:
-        self._asked = baseline
-        self._settings = by_setting(of_runs)
+    def __init__(self, left_out: Callable[[InputError], object]) -> None:
+        self._left_out = left_out
         self._read: dict[str, PerClass | None] = {}
+        self._damaged: set[str] = set()
+
+    def mean(self, seeds: Sequence[Row]) -> PerClass | None:
+        """None where a seed has no table, or a damaged one."""
+        path = seeds[0]["path"]
+        if path not in self._read:
+            try:
+                self._read[path] = mean_per_class(seeds)
+            except InputError as error:
+                self._left_out(error)
+                self._damaged.add(path)
+                self._read[path] = None
+        return self._read[path]
+
+    def are_damaged(self, seeds: Sequence[Row]) -> bool:
+        return seeds[0]["path"] in self._damaged
+
+
+class _Baselines:
+    """What settings are compared with, by run."""
+
+    def __init__(self, of_runs: Sequence[Row], baseline: str | None, tables_of: _Tables) -> None:
+        self._asked = baseline
+        self._tables = tables_of
+        self._settings = by_setting(of_runs)
 
     def of(self, seeds: Sequence[Row], classes: PerClass) -> tuple[str, PerClass] | None:
         """That of a setting: the one that its gain is over, else the first of those that gains would be over."""
         chosen = gains.baseline_of(self._settings, seeds, self._asked)
         if chosen is None or seeds[0]["stage"] == 1:
             return None
-        path = chosen[0]["path"]
-        if path not in self._read:
-            self._read[path] = mean_per_class(chosen)
-        found = self._read[path]
+        found = self._tables.mean(chosen)
         return (gains.told_name(chosen[0]), found) if found and len(found.names) == len(classes.names) else None
 
 
@@ -128,8 +155,8 @@ def _records(every: Sequence[ClassesOf]) -> Iterator[Row]:
     columns = _columns(every)
     for one in every:
         first, value = one.seeds[0], "ap" if one.has_ap else "accuracy"
-        method = gains.STAGE_ONE if first["stage"] == 1 else first["method"]
-        named = {"run": first["run"], "method": method, "settings": settings_text(first), "seeds": len(one.seeds)}
+        named = {"run": first["run"], "method": method_of(first)}
+        named |= {"settings": settings_text(first), "seeds": len(one.seeds)}
         over = None if one.baseline is None else one.baseline[0]
         for label, change in enumerate(one.changes):
             record = named | {
@@ -183,7 +210,7 @@ def _notes(one: ClassesOf, cut: bool) -> list[str]:
     seeds = "one seed" if len(one.seeds) == 1 else f"mean over {len(one.seeds)} seeds"
     notes = [f"images: {counted}; {seeds}"]
     if one.baseline is not None:
-        notes.append(f"change: in points, to {one.baseline[0].replace(gains.STAGE_ONE, 'stage one')}")
+        notes.append(f"change: in points, to {shown_baseline(one.baseline[0])}")
     if cut:
         what = "best and the worst" if one.baseline is None else "greatest gains and losses"
         notes.append(f"the {what} of {len(one.classes.names):,} classes; --format csv has all of them")

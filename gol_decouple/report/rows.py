@@ -20,6 +20,11 @@ from gol_decouple.targets import find_target
 
 Row = dict[str, Any]
 
+# What the rows of stage one are called wherever methods are named for programs.
+STAGE_ONE = "stage_one"
+# Below this difference, in points, accuracy over samples and over classes is one figure: the test set is balanced.
+SAME_POINTS = 0.05
+
 _METRICS = (*ACCURACIES, *(f"num_{group}" for group in GROUPS))
 # What `gains.add_gains` fills in, in points: the gain and the bounds of its interval.
 GAINS = tuple(f"gain_{name}{part}" for name in ACCURACIES for part in ("", "_low", "_high"))
@@ -60,6 +65,7 @@ _GROUPING = (
     *("run", "dataset", "imbalance_factor", "backbone", "features", "stage", "method", "split"),
     *("start", "lr", "epochs", "views", "trained_on", *(f"num_{group}" for group in GROUPS)),
 )
+_OBJECTS = ("changed_settings", "test_settings", "cascade")
 
 
 def collect_rows(
@@ -97,16 +103,31 @@ def finished_folders(paths: Sequence[Path], runs_dir: Path) -> list[Path]:
     Raises:
         InputError: a path that is not there.
     """
-    return list(dict.fromkeys(folder for path in paths for folder in _finished_folders(path, runs_dir)))
+    found: dict[Path, Path] = {}
+    for path in paths:
+        for folder in _finished_folders(path, runs_dir):
+            found.setdefault(folder.resolve(), folder)
+    return list(found.values())
 
 
 def by_setting(rows: Sequence[Row]) -> list[list[Row]]:
     """Rows that differ in the seed alone, together."""
     groups: dict[tuple[Any, ...], list[Row]] = {}
     for row in rows:
-        key = (*(row[name] for name in _GROUPING), json.dumps(row["changed_settings"], sort_keys=True))
+        key = (*(row[name] for name in _GROUPING), *(json.dumps(row[name], sort_keys=True) for name in _OBJECTS))
         groups.setdefault(key, []).append(row)
     return list(groups.values())
+
+
+def method_of(row: Row) -> str:
+    """The name by which a row's method is asked for and told: STAGE_ONE, or that of stage two."""
+    return STAGE_ONE if row["stage"] == 1 else str(row["method"])
+
+
+def is_unbalanced(row: Row) -> bool:
+    """Whether accuracy over test samples and over classes are two figures."""
+    over_samples, over_classes = row["top1"], row["top1_balanced"]
+    return None not in (over_samples, over_classes) and bool(abs(over_samples - over_classes) > SAME_POINTS)
 
 
 def settings_text(row: Row) -> str:

@@ -13,8 +13,7 @@ from pathlib import Path
 from gol_decouple.class_stats import GROUPS
 from gol_decouple.errors import InputError, unknown
 from gol_decouple.metrics import ACCURACIES, CALIBRATION
-from gol_decouple.report.gains import STAGE_ONE
-from gol_decouple.report.rows import BOX_AP, MASK_AP, Row, by_setting
+from gol_decouple.report.rows import BOX_AP, MASK_AP, Row, by_setting, method_of
 from gol_decouple.runs import is_hdf5
 
 _TEXTS = ("run", "dataset", "method")
@@ -82,7 +81,7 @@ def of_methods(rows: Sequence[Row], patterns: Sequence[str]) -> list[Row]:
     Raises:
         InputError: a pattern that no row matches.
     """
-    return _matching("method", rows, patterns, lambda row: STAGE_ONE if row["stage"] == 1 else str(row["method"]))
+    return _matching("method", rows, patterns, method_of)
 
 
 def in_order(rows: Sequence[Row], key: str | None) -> list[Row]:

@@ -26,7 +26,7 @@ def without_stale(rows: Sequence[Row], paths: Sequence[Path], runs_dir: Path, pr
         InputError: a features file that is not its run's, or none is left.
     """
     own = _of_files(paths, runs_dir)
-    told = cache(belonging.own_features)
+    told = cache(_own_features)
     stale: dict[Path, list[Row]] = {}
     for row in rows:
         folder = run_folder(Path(row["path"]))
@@ -43,6 +43,14 @@ def without_stale(rows: Sequence[Row], paths: Sequence[Path], runs_dir: Path, pr
         raise InputError(f"no result in {few(list(map(str, stale)))} is of the features that are there now", hint)
     _warn_of_several(kept, told, progress)
     return kept
+
+
+def _own_features(folder: Path) -> dict[str, Any]:
+    """Of a damaged manifest none: that it is damaged others say, and classifiers are not to blame for it."""
+    try:
+        return belonging.own_features(folder)
+    except InputError:
+        return {}
 
 
 def _named(folder: Path, rows: Sequence[Row], own: dict[Path, dict[str, Any]]) -> str:

@@ -10,11 +10,9 @@ from typing import Any
 from gol_decouple.class_stats import GROUPS
 from gol_decouple.errors import InputError, few
 from gol_decouple.report import noise
-from gol_decouple.report.rows import Row
+from gol_decouple.report.rows import Row, is_unbalanced
 from gol_decouple.report.study_matching import RECIPE, SIZES, Setting, match, settings
 
-# In points; accuracy over samples and over classes is one figure where they differ by less in all rows.
-_SAME_POINTS = 0.05
 # Of a method, which a later version of it may have changed.
 _PARTS = ("activation", "loss", "sampler", "classifier", "started_from")
 
@@ -24,8 +22,8 @@ class Move:
     """What one metric is in A and in B, in points.
 
     Attributes:
-        a, b: mean over seeds, None for an empty group.
-        deviation_a, deviation_b: over seeds, None of one.
+        a, b: mean over trainings, None for an empty group.
+        deviation_a, deviation_b: over trainings, None of one.
         interval: None where nothing tells of the noise.
         is_beyond_all: also if all comparisons are allowed for (see `noise.beyond_all`).
     """
@@ -116,12 +114,13 @@ def _moves(a: Setting, b: Setting) -> list[Move]:
     same_features = a.features == b.features and len(a.features) == 1
     found = []
     for name in _metrics(a, b):
-        means = [_mean_and_deviation(one, name) for one in (a, b)]
-        if all(mean is None for mean, _ in means):
-            continue
         values = [one.trainings(name, same_features) for one in (a, b)]
+        if not any(values):
+            continue
+        means = [statistics.fmean(of) if of else None for of in values]
+        deviations = [statistics.stdev(of) if len(of) > 1 else None for of in values]
         interval = _interval(a, b, name, values)
-        found.append(Move(name, means[0][0], means[1][0], means[0][1], means[1][1], interval))
+        found.append(Move(name, means[0], means[1], deviations[0], deviations[1], interval))
     return found
 
 
@@ -148,7 +147,7 @@ def _samples(row: Row, name: str) -> float | None:
     if name == "top1":
         return float(row["samples"])
     classes = [row[size] for size in SIZES]
-    if name == "top1_balanced" or _is_unbalanced(row) or None in classes or not sum(classes):
+    if name == "top1_balanced" or is_unbalanced(row) or None in classes or not sum(classes):
         return None
     return float(row["samples"] * row[name.replace("top1", "num")] / sum(classes))
 
@@ -159,21 +158,9 @@ def _metrics(a: Setting, b: Setting) -> Iterator[str]:
         yield from (f"{name}{of}" for name in ("ap", "ap_r", "ap_c", "ap_f"))
         return
     yield "top1"
-    if any(_is_unbalanced(row) for row in (*a.rows, *b.rows)):
+    if any(is_unbalanced(row) for row in (*a.rows, *b.rows)):
         yield "top1_balanced"
     yield from (f"top1_{group}" for group in GROUPS)
-
-
-def _is_unbalanced(row: Row) -> bool:
-    balanced = row["top1_balanced"]
-    return balanced is not None and row["top1"] is not None and abs(row["top1"] - balanced) > _SAME_POINTS
-
-
-def _mean_and_deviation(setting: Setting, name: str) -> tuple[float | None, float | None]:
-    values = [row[name] for row in setting.rows if row[name] is not None]
-    if not values:
-        return None, None
-    return statistics.fmean(values), statistics.stdev(values) if len(values) > 1 else None
 
 
 def _differs(a: Setting, b: Setting) -> list[str]:

@@ -9,7 +9,7 @@ from dataclasses import dataclass
 from typing import Any
 
 from gol_decouple.class_stats import GROUPS
-from gol_decouple.report.names import STAGE_ONE
+from gol_decouple.report.names import shown_method
 from gol_decouple.report.rows import Row, settings_text
 
 SIZES = tuple(f"num_{group}" for group in GROUPS)
@@ -37,7 +37,8 @@ class Setting:
 
     @property
     def method(self) -> str:
-        return STAGE_ONE if self.first["stage"] == 1 else str(self.first["method"])
+        """As people are shown it."""
+        return shown_method(self.first)
 
     @property
     def name(self) -> str:

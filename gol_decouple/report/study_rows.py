@@ -9,7 +9,7 @@ from gol_decouple import runs
 from gol_decouple.errors import InputError
 from gol_decouple.files import read_json_tree
 from gol_decouple.progress import Progress
-from gol_decouple.report import rows, stale, steady
+from gol_decouple.report import copies, rows, stale, steady
 from gol_decouple.report.kinds import check_kinds
 from gol_decouple.report.rows import FIELDS, Row
 
@@ -30,7 +30,8 @@ def read_study(path: Path, runs_dir: Path, progress: Progress) -> list[Row]:
         return _from_report(path)
 
     def read() -> list[Row]:
-        return stale.without_stale(rows.collect_rows([path], runs_dir), [path], runs_dir, progress)
+        found = stale.without_stale(rows.collect_rows([path], runs_dir), [path], runs_dir, progress)
+        return copies.without_copies(found, progress)
 
     return steady.steadily(lambda: rows.finished_folders([path], runs_dir), read)
 

@@ -13,8 +13,8 @@ from rich.console import Console
 from gol_decouple.plain_text import plain_line
 from gol_decouple.report import noise
 from gol_decouple.report.layout import EMPTY, TextTable, print_table
-from gol_decouple.report.markdown import markdown
-from gol_decouple.report.rows import settings_text
+from gol_decouple.report.markdown import escaped, markdown
+from gol_decouple.report.rows import method_of, settings_text
 from gol_decouple.report.studies import Comparison, Move, Pair
 from gol_decouple.report.study_matching import Setting
 
@@ -50,7 +50,7 @@ def to_text(found: Comparison, names: Sequence[str]) -> str:
 
 def to_markdown(found: Comparison, names: Sequence[str]) -> str:
     """The same as sections."""
-    return "\n\n".join([*(markdown(table, 3) for table in _tables(found, names)), *_closing(found)])
+    return "\n\n".join([*(markdown(table, 3) for table in _tables(found, names)), *map(escaped, _closing(found))])
 
 
 def to_json(found: Comparison, names: Sequence[str]) -> str:
@@ -96,7 +96,8 @@ def _runs(setting: Setting) -> list[str]:
 
 def _result(setting: Setting) -> dict[str, Any]:
     row = setting.first
-    return {name: row[name] for name in (*_OF_RESULT, "changed_settings")} | {"runs": _runs(setting)}
+    told = {name: row[name] for name in (*_OF_RESULT, "changed_settings")}
+    return told | {"method": method_of(row), "runs": _runs(setting)}
 
 
 def _record(pair: Pair, move: Move) -> dict[str, Any]:
@@ -114,10 +115,10 @@ def _record(pair: Pair, move: Move) -> dict[str, Any]:
 
 def _tables(found: Comparison, names: Sequence[str]) -> list[TextTable]:
     groups: dict[tuple[Any, ...], list[Pair]] = {}
-    for pair in found.pairs:
+    for pair in (pair for pair in found.pairs if pair.moves):
         row = pair.a.first
         key = (row["dataset"], row["imbalance_factor"], row["backbone"], row["split"], row["test_settings"] is None)
-        groups.setdefault((*key, pair.moves[0].metric if pair.moves else None), []).append(pair)
+        groups.setdefault((*key, pair.moves[0].metric), []).append(pair)
     return [_table(pairs, names) for pairs in groups.values()]
 
 
@@ -187,10 +188,15 @@ def _closing(found: Comparison) -> list[str]:
         notes.append("[?]: of one training in A or B, whose noise is unknown")
     if moves:
         notes.append(_counted(moves))
-    for side, settings in (("A", found.only_a), ("B", found.only_b)):
+    empty = [pair.a for pair in found.pairs if not pair.moves]
+    for what, settings in (
+        ("in both without a figure", empty),
+        ("only in A", found.only_a),
+        ("only in B", found.only_b),
+    ):
         if settings:
             told = (f"{one.first['dataset']} {one.name} ({', '.join(_runs(one))})" for one in settings)
-            notes.append(plain_line(f"only in {side}: {'; '.join(told)}"))
+            notes.append(plain_line(f"{what}: {'; '.join(told)}"))
     return notes
 
 

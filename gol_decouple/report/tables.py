@@ -16,12 +16,8 @@ from gol_decouple.report.cells import best_cells, setting_cells
 from gol_decouple.report.detection_tables import detection_tables
 from gol_decouple.report.gain_tables import gain_tables
 from gol_decouple.report.layout import EMPTY, TextTable, print_table
-from gol_decouple.report.markdown import markdown
 from gol_decouple.report.paper import SOURCE
-from gol_decouple.report.rows import FIELDS, Row, by_setting, settings_text, tested_with
-
-# Below this difference, in points, accuracy over samples and over classes is one figure: the test set is balanced.
-SAME_POINTS = 0.05
+from gol_decouple.report.rows import FIELDS, Row, by_setting, is_unbalanced, settings_text, tested_with
 
 
 def to_json(rows: Sequence[Row]) -> str:
@@ -43,31 +39,12 @@ def to_csv(rows: Sequence[Row]) -> str:
     return text.getvalue().rstrip("\n")
 
 
-def to_markdown(rows: Sequence[Row], paper: bool = False) -> str:
-    """A section a dataset, each with a table, and one of gains where rows have them."""
-    return "\n\n".join(markdown(table, level) for level, table in leveled_tables(rows, paper))
-
-
-def print_tables(rows: Sequence[Row], console: Console, paper: bool = False) -> None:
-    """Tables for a person to read; in a narrow terminal the recipe wraps, numbers never do."""
-    print_leveled(leveled_tables(rows, paper), console)
-
-
 def print_leveled(tables: Iterable[tuple[int, TextTable]], console: Console) -> None:
     """Tables one below the other, with an empty line between them."""
     for place, (_, table) in enumerate(tables):
         if place:
             console.print()
         print_table(table, console)
-
-
-def dataset_tables(rows: Sequence[Row], paper: bool = False) -> list[TextTable]:
-    """Rows that can be compared, those with the same data, backbone and group sizes, as one table each.
-
-    Rows of detections have tables of their own (see `detection_tables`).
-    """
-    own = [_table(members, paper) for members in _comparable(rows)]
-    return own + [table for _, table in detection_tables(rows, paper)]
 
 
 def leveled_tables(rows: Sequence[Row], paper: bool = False) -> Iterator[tuple[int, TextTable]]:
@@ -120,11 +97,6 @@ def _quoted(rows: Sequence[Row], columns: Sequence[str]) -> list[list[str]]:
 def _metrics(rows: Sequence[Row]) -> dict[str, str]:
     """Column headings and the accuracies below them; where the test set is balanced, one of all classes is enough."""
     metrics = {"top-1": "top1"}
-    if any(_differs(row) for row in rows):
+    if any(is_unbalanced(row) for row in rows):
         metrics["balanced"] = "top1_balanced"
     return metrics | {f"{group} ({rows[0][f'num_{group}']})": f"top1_{group}" for group in GROUPS}
-
-
-def _differs(row: Row) -> bool:
-    balanced = row["top1_balanced"]
-    return balanced is not None and abs(row["top1"] - balanced) > SAME_POINTS

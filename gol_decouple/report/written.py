@@ -32,14 +32,10 @@ def of_rows(found: Collected, format_: Format, paper: bool) -> str | list[tuple[
 def of_classes(
     found: Collected, format_: Format, baseline: str | None, progress: Progress
 ) -> str | list[tuple[int, TextTable]]:
-    """The report on the classes of every row.
-
-    Raises:
-        InputError: what a row says of its classes is damaged.
-    """
+    """The report on the classes of every row; damaged tables of classes are added to what was left out."""
     from gol_decouple.report import per_class_tables
 
-    every = per_class_tables.classes_of(found.rows, found.of_runs, baseline, progress)
+    every = per_class_tables.classes_of(found.rows, found.of_runs, baseline, progress, found.left_out.append)
     if format_ is Format.csv:
         return per_class_tables.to_csv(every)
     if format_ is Format.json:

@@ -24,6 +24,9 @@ from gol_decouple.detection.json_parts import read_parts
 from gol_decouple.errors import InputError
 from gol_decouple.files import read_json, refuse_odd
 from gol_decouple.report import gains, rows, tables
+from gol_decouple.report.collected import Collected
+from gol_decouple.report.formats import Format
+from gol_decouple.report.written import of_rows
 
 RESULT = {"image_id": 20, "category_id": 7, "score": 0.5, "bbox": [1, 1, 2, 2], "segmentation": [lvis_files.SQUARE]}
 MANIFEST = {
@@ -134,9 +137,12 @@ def test_any_manifest_is_reported_or_refused(tmp_path: Path, examples: int) -> N
             written(run / "choice.json", choice)
         with contextlib.suppress(InputError):
             found = gains.add_gains(rows.collect_rows([run], tmp_path / "runs"), None)
-            for write in (tables.to_json, tables.to_csv, tables.to_markdown):
-                assert "\x1b" not in write(found).replace("\\x1b", "") or write is tables.to_csv
-            tables.print_tables(found, Console(file=io.StringIO(), width=60))
+            every = Collected(found, found)
+            for format_ in (Format.json, Format.csv, Format.markdown, Format.latex):
+                text = of_rows(every, format_, paper=False)
+                assert isinstance(text, str)
+                assert "\x1b" not in text.replace("\\x1b", "") or format_ is Format.csv
+            tables.print_leveled(tables.leveled_tables(found), Console(file=io.StringIO(), width=60))
 
 
 @pytest.mark.parametrize("examples", EXAMPLES)

@@ -10,7 +10,7 @@ from typing import Any
 
 import pytest
 from conftest import RunCli
-from test_report import collect, manifest, shown
+from test_report import collect, dataset_tables, manifest, shown, to_markdown
 
 from gol_decouple.errors import InputError
 from gol_decouple.report import choices, tables
@@ -28,7 +28,7 @@ def chosen(folder: Path, tried: list[dict[str, Any]] | None = None, held_out: st
 
 def lines(path: Path) -> list[str]:
     """The markdown table's lines and notes."""
-    return tables.to_markdown(collect(path)).splitlines()
+    return to_markdown(collect(path)).splitlines()
 
 
 def notes(path: Path) -> list[str]:
@@ -61,7 +61,7 @@ def test_csv_has_it_as_json(tmp_path: Path) -> None:
 def test_the_recipe_says_of_how_many_it_is_the_best(tmp_path: Path) -> None:
     chosen(tmp_path / "a", held_out="20 train samples held out")
     manifest(tmp_path / "b", method="softmax")
-    gumbel, softmax = tables.dataset_tables(collect(tmp_path))[0].cells
+    gumbel, softmax = dataset_tables(collect(tmp_path))[0].cells
     assert gumbel[1] == "from stage one, 15 epochs, lr 3e-05, best of 3 on 20 train samples held out"
     assert softmax[1] == "from stage one, 15 epochs, lr 3e-05"
     assert "best of 3 on 20 train samples" in " ".join(shown(collect(tmp_path)).split())
@@ -70,7 +70,7 @@ def test_the_recipe_says_of_how_many_it_is_the_best(tmp_path: Path) -> None:
 def test_seeds_of_a_choice_are_one_row_and_one_note(tmp_path: Path) -> None:
     for seed in range(3):
         chosen(tmp_path / f"s{seed}", seed=seed)
-    (table,) = tables.dataset_tables(collect(tmp_path))
+    (table,) = dataset_tables(collect(tmp_path))
     assert [cells[2] for cells in table.cells] == ["3"]
     assert len(notes(tmp_path)) == 1
 
@@ -148,18 +148,18 @@ def test_what_was_trained_on_val_too_says_so_and_has_no_paper_figure(tmp_path: P
     manifest(tmp_path / "b", trained_on="train + val")
     found = collect(tmp_path)
     assert [(row["trained_on"], row["paper_top1"]) for row in found] == [("train", 45.5), ("train + val", None)]
-    (table,) = tables.dataset_tables(found)
+    (table,) = dataset_tables(found)
     assert [cells[1] for cells in table.cells] == [
         "from stage one, 15 epochs, lr 3e-05",
         "from stage one, 15 epochs, lr 3e-05, trained on train + val",
     ]
-    assert [table.quoted for table in tables.dataset_tables(found[1:], paper=True)] == [0]
+    assert [table.quoted for table in dataset_tables(found[1:], paper=True)] == [0]
 
 
 def test_what_was_trained_on_other_samples_is_no_further_seed(tmp_path: Path) -> None:
     for seed, trained_on in enumerate(["train", "train + val", "train", "train without 20 samples"]):
         manifest(tmp_path / f"{seed}", seed=seed, trained_on=trained_on)
-    (table,) = tables.dataset_tables(collect(tmp_path))
+    (table,) = dataset_tables(collect(tmp_path))
     assert sorted(cells[2] for cells in table.cells) == ["1", "1", "2"]
 
 
@@ -174,7 +174,7 @@ def test_a_manifest_of_before_there_were_samples_is_of_train(tmp_path: Path) -> 
 
 def test_recipe_of_a_choice_that_was_trained_on_all(tmp_path: Path) -> None:
     chosen(tmp_path / "a", trained_on="train + val", changed_settings={"q_min": -6.0})
-    (cells,) = tables.dataset_tables(collect(tmp_path))[0].cells
+    (cells,) = dataset_tables(collect(tmp_path))[0].cells
     assert cells[1].endswith("lr 3e-05, q_min -6.0, trained on train + val, best of 3 on val")
 
 

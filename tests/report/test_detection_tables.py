@@ -14,7 +14,7 @@ from gol_decouple.errors import InputError
 from gol_decouple.report import tables
 from gol_decouple.report.paper_detection import FIGURES, V05, V1
 from tests.conftest import RunCli
-from tests.report.test_report import collect, manifest, shown, stage_one
+from tests.report.test_report import collect, dataset_tables, manifest, shown, stage_one, to_markdown
 
 SETTINGS = {"score_threshold": 1e-4, "nms_threshold": 0.5, "max_detections": 300}
 
@@ -83,7 +83,7 @@ def test_a_table_of_masks_has_the_papers_columns_and_how_it_was_tested(tmp_path:
     detected(tmp_path / "lt", stage=1, masks=15.0, boxes=16.0)
     for seed, ap in enumerate((20.0, 21.0, 25.0)):
         detected(tmp_path / f"s{seed}", masks=ap, seed=seed)
-    table = tables.dataset_tables(collect(tmp_path))[0]
+    table = dataset_tables(collect(tmp_path))[0]
     assert table.title == "lt: lvis_v1, torchvision:resnet50, val, AP of masks"
     assert table.columns[3:] == ["AP", "AP50", "AP75", "APr (337)", "APc (461)", "APf (405)", "APb"]
     stage_one_row, gumbel = table.cells
@@ -103,7 +103,7 @@ def test_a_table_of_masks_has_the_papers_columns_and_how_it_was_tested(tmp_path:
 
 def test_boxes_alone_have_their_own_figures(tmp_path: Path) -> None:
     detected(tmp_path / "a", masks=None)
-    table = tables.dataset_tables(collect(tmp_path))[0]
+    table = dataset_tables(collect(tmp_path))[0]
     assert table.title.endswith("AP of boxes")
     assert table.columns[3:] == ["AP", "AP50", "AP75", "APr (337)", "APc (461)", "APf (405)"]
     assert table.cells[0][3:] == ["21.0", "31.0", "22.0", "13.0", "–", "26.0"]
@@ -121,7 +121,7 @@ def test_boxes_alone_have_their_own_figures(tmp_path: Path) -> None:
 def test_what_was_tested_otherwise_has_a_table_of_its_own_and_is_told(tmp_path: Path, other: dict[str, Any]) -> None:
     detected(tmp_path / "a")
     detected(tmp_path / "b", method="other", **other)
-    found = [table for table in tables.dataset_tables(collect(tmp_path)) if table.title.startswith("lt:")]
+    found = [table for table in dataset_tables(collect(tmp_path)) if table.title.startswith("lt:")]
     assert [[cells[0] for cells in table.cells] for table in found] == [["gumbel"], ["other"]]
     assert all("tested otherwise are in another table" in table.notes[-1] for table in found)
 
@@ -131,7 +131,7 @@ def test_other_data_detectors_and_splits_are_no_other_test(tmp_path: Path) -> No
     detected(tmp_path / "b", method="b", dataset="coco_lt")
     detected(tmp_path / "c", method="c", backbone="torchvision:resnet18")
     detected(tmp_path / "d", method="d", split="test")
-    found = [table for table in tables.dataset_tables(collect(tmp_path)) if table.title.startswith("lt:")]
+    found = [table for table in dataset_tables(collect(tmp_path)) if table.title.startswith("lt:")]
     assert len(found) == 4
     assert not any("tested otherwise" in note for table in found for note in table.notes)
 
@@ -139,7 +139,7 @@ def test_other_data_detectors_and_splits_are_no_other_test(tmp_path: Path) -> No
 def test_detections_and_classification_stand_in_one_report(tmp_path: Path) -> None:
     detected(tmp_path / "a", run="boxes", metrics={"top1": None})
     manifest(tmp_path / "b")
-    text = tables.to_markdown(collect(tmp_path), paper=True)
+    text = to_markdown(collect(tmp_path), paper=True)
     assert [line for line in text.splitlines() if line.startswith("#")] == [
         "### lt: cifar100, imbalance factor 100, resnet32, test (%)",
         "### boxes: lvis_v1, torchvision:resnet50, val, AP of masks",
@@ -149,13 +149,13 @@ def test_detections_and_classification_stand_in_one_report(tmp_path: Path) -> No
 
 def test_published_figures_are_shown_on_request(tmp_path: Path, run_cli: RunCli) -> None:
     detected(tmp_path / "a")
-    assert len(tables.dataset_tables(collect(tmp_path))) == 1
+    assert len(dataset_tables(collect(tmp_path))) == 1
     assert "published" not in run_cli("report", tmp_path).out
     assert "published for these classes" in run_cli("report", tmp_path, "--paper").out
 
 
 def quoted(tmp_path: Path) -> list[list[str]]:
-    found = tables.dataset_tables(collect(tmp_path), paper=True)
+    found = dataset_tables(collect(tmp_path), paper=True)
     return found[1].cells if len(found) > 1 else []
 
 

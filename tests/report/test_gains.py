@@ -13,12 +13,12 @@ from typing import Any
 import numpy as np
 import pytest
 from conftest import RunCli
-from test_report import collect, manifest, shown, stage_one
+from test_detection_tables import detected
+from test_report import collect, manifest, shown, stage_one, to_markdown
 
 from gol_decouple import bootstrap
 from gol_decouple.errors import InputError
 from gol_decouple.metrics import ACCURACIES
-from gol_decouple.report import tables
 from gol_decouple.report.gains import add_gains
 from gol_decouple.report.rows import GAINS, Row
 
@@ -54,7 +54,7 @@ def by_method(rows: list[Row]) -> dict[tuple[Any, ...], Row]:
 
 def gain_lines(rows: list[Row]) -> list[str]:
     """The markdown table of gains, and what stands below it."""
-    lines = tables.to_markdown(rows).splitlines()
+    lines = to_markdown(rows).splitlines()
     (start,) = (place for place, line in enumerate(lines) if line.startswith("#### "))
     return lines[start:]
 
@@ -264,6 +264,44 @@ def test_damaged_predictions_are_named(tmp_path: Path, damage: Callable[[Path], 
     assert f"remove {path.parent / 'manifest.json'} and repeat the command that made it" in error.value.hint
 
 
+def test_damaged_predictions_are_as_if_there_were_none(tmp_path: Path) -> None:
+    base(tmp_path)
+    folders = {name: method(tmp_path, name, right) for name, right in (("gumbel", BEST), ("crt", BETTER))}
+    method(tmp_path, "softmax", BETTER)
+    errors: list[InputError] = []
+
+    def baselines() -> dict[str, str | None]:
+        rows = add_gains(collect(tmp_path), left_out=errors.append)
+        return {row["method"]: row["baseline"] for row in rows if row["stage"] == 2}
+
+    truncated(folders["crt"] / "predictions.npz")
+    assert baselines() == {"gumbel": "stage_one", "crt": None, "softmax": "stage_one"}
+    assert [str(folders["crt"]) in error.message for error in errors] == [True]
+    truncated(tmp_path / "lt" / "predictions.npz")
+    assert baselines() == {"gumbel": "softmax", "crt": None, "softmax": None}
+
+
+def test_a_seed_that_is_none_is_one_of_its_setting(tmp_path: Path) -> None:
+    base(tmp_path)
+    for seed in (1, None, 0):
+        method(tmp_path, "gumbel", BETTER, seed)  # type: ignore[arg-type]
+    rows = [row for row in add_gains(collect(tmp_path)) if row["stage"] == 2]
+    assert [row["gain_top1"] for row in rows] == [pytest.approx(100 * 4 / 18)] * 3
+
+
+def test_gains_over_a_method_of_detections_cannot_be(tmp_path: Path, run_cli: RunCli) -> None:
+    detected(tmp_path / "lt", stage=1)
+    detected(tmp_path / "lt" / "stage2" / "gol", method="gol")
+    detected(tmp_path / "lt" / "stage2" / "softmax", method="softmax")
+    refused = run_cli("report", tmp_path, "--baseline", "softmax")
+    assert (refused.code, refused.out) == (2, "")
+    assert refused.err == (
+        "error: no gain over softmax: gains need a predictions.npz, which detections do not have\n"
+        "hint: --per-class --baseline softmax compares the AP of classes\n"
+    )
+    assert "unknown baseline 'softmx'" in run_cli("report", tmp_path, "--baseline", "softmx").err
+
+
 @pytest.mark.parametrize("label", [-1, 3])
 def test_labels_that_are_no_classes_are_damage(tmp_path: Path, label: int) -> None:
     for folder in (base(tmp_path), method(tmp_path, "gumbel")):
@@ -338,7 +376,7 @@ def test_several_seeds_need_no_word_on_one(tmp_path: Path) -> None:
     base(tmp_path)
     for seed in range(2):
         method(tmp_path, "gumbel", seed=seed)
-    assert "one seed" not in tables.to_markdown(add_gains(collect(tmp_path)))
+    assert "one seed" not in to_markdown(add_gains(collect(tmp_path)))
 
 
 def test_settings_of_a_method_are_told_apart_and_runs_too(tmp_path: Path) -> None:
@@ -460,10 +498,12 @@ def test_damaged_predictions_can_be_made_again(own_run: Path, run_cli: RunCli) -
     before = run_cli("report", own_run, "--format", "csv").out
     (folder,) = (own_run / "stage2").glob("gumbel-*")
     (folder / "predictions.npz").write_bytes(b"")
-    refused = run_cli("report", own_run)
-    assert (refused.code, refused.out) == (2, "")
-    assert refused.err.startswith(f"error: {folder / 'predictions.npz'} is not a readable file of predictions: ")
-    assert f"hint: remove {folder / 'manifest.json'} and repeat the command that made it" in refused.err
+    outcome = run_cli("report", own_run, "--format", "json")
+    assert outcome.code == 2
+    assert f"left out: {folder / 'predictions.npz'} is not a readable file of predictions: " in outcome.err
+    assert "error: 1 result is damaged and left out\nhint: gol-decouple doctor " in outcome.err
+    rows = json.loads(outcome.out)
+    assert [row["baseline"] for row in rows] == [None, "stage_one", None, "stage_one"], "the others have their gains"
     (folder / "manifest.json").unlink()
     assert run_cli("stage2", own_run, "--activation", "gumbel").code == 0
     again = csv.DictReader(io.StringIO(run_cli("report", own_run, "--format", "csv").out))

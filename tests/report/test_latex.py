@@ -122,6 +122,56 @@ def test_a_report_compiles_and_fits_the_text(tmp_path: Path, run_cli: RunCli) ->
     assert "Overfull" not in compiled(tmp_path, outcome.out)
 
 
+def many(count: int, gain: str = "+2.6* [2.0, 3.1]") -> list[tuple[int, TextTable]]:
+    """A table of a dataset and one of gains, of so many methods with recipes of their own."""
+    metrics = ["top-1", "many (35)", "medium (35)", "few (30)"]
+    names = [f"logit_adjustment_{number}" for number in range(count)]
+    rows = [[name, f"from stage one, 30 epochs, lr 0.1, tau {name}", "3", *["40.0±0.1"] * 4] for name in names]
+    gains = [[name, *[gain] * 4] for name in names]
+    notes = [f"a note on something that has to be said of all the figures here, number {number}" for number in range(4)]
+    best = frozenset({(count - 1, "top-1")})
+    return [
+        (3, TextTable("run: data", ["method", "recipe", "seeds", *metrics], rows, notes, best=best, quoted=1)),
+        (4, TextTable("gain over stage one", ["method", *metrics], gains, notes, has_intervals=True)),
+    ]
+
+
+@pytest.mark.parametrize("count", [12, 24, 30, 45, 100])
+@pytest.mark.parametrize("gain", ["+2.6* [2.0, 3.1]", "-12.6* [-13.1, -12.0]"])
+def test_many_methods_fit_the_page(tmp_path: Path, count: int, gain: str) -> None:
+    said = compiled(tmp_path, latex(many(count, gain)))
+    assert "Float too large" not in said
+    assert "Overfull" not in said
+
+
+def test_a_long_table_has_its_intervals_beside_the_figures() -> None:
+    (_, gains) = many(30)
+    text = latex([gains])
+    assert text.count(r"\begin{table}") == 1
+    assert r"\scriptsize" in text.splitlines()
+    assert r"logit\_adjustment\_29 & $+$2.6$^{*}$\,{\scriptsize [2.0, 3.1]} & " in text
+
+
+def test_a_table_that_is_longer_than_a_page_is_continued() -> None:
+    (table, _) = many(60)
+    text = latex([table])
+    floats = text.split(r"\begin{table}")[1:]
+    assert len(floats) > 1
+    assert re.findall(r"^(logit\\_adjustment\\_\d+) &", text, re.MULTILINE) == [
+        rf"logit\_adjustment\_{number}" for number in range(60)
+    ]
+    assert [r"\caption{run: data (continued)}" in one for one in floats] == [False, *[True] * (len(floats) - 1)]
+    assert [r"\addtocounter{table}{-1}" in one for one in floats] == [False, *[True] * (len(floats) - 1)]
+    assert [r"a note on" in one for one in floats] == [*[False] * (len(floats) - 1), True]
+    assert text.count(r"\textbf{") == 1
+    assert len(set(re.findall(r"\\label{(.*)}", text))) == len(floats)
+    assert "recipes: a: " in floats[0]
+    assert " a: " not in floats[1], "each tells its own recipes"
+    last = floats[-1].splitlines()
+    (at,) = (place for place, line in enumerate(last) if line.startswith(r"logit\_adjustment\_59"))
+    assert last[at - 1] == r"\midrule"
+
+
 def test_hostile_names_compile(tmp_path: Path) -> None:
     cells = [[name, name, "3", "40.1±0.1", name] for name in HOSTILE]
     gains = [[name, "+1.0* [0.8, 3.5]"] for name in HOSTILE]

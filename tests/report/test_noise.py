@@ -86,3 +86,8 @@ def test_holm_by_hand() -> None:
     assert noise.beyond_all([0.05]) == [True]
     assert noise.beyond_all([0.051]) == [False]
     assert noise.beyond_all([]) == []
+
+
+def test_a_percent_beyond_its_bounds_is_taken_for_the_bound() -> None:
+    assert noise.of_test_samples(100.0 + 1e-7, 50, -1e-7, 0.0001) == noise.of_test_samples(100.0, 50, 0.0, 0.0001)
+    assert noise.of_test_samples(150.0, 100, 40.0, 100) == noise.of_test_samples(100.0, 100, 40.0, 100)

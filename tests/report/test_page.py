@@ -15,12 +15,13 @@ from pathlib import Path
 import pytest
 from conftest import RunCli
 from page_runs import Page, found_in, make_run, page_of
+from test_report import to_markdown
 
 from gol_decouple.progress import SILENT
 from gol_decouple.report.latex import HEADER, latex
 from gol_decouple.report.page import write
 from gol_decouple.report.page.tables import page_tables
-from gol_decouple.report.tables import leveled_tables, to_markdown
+from gol_decouple.report.tables import leveled_tables
 
 METHODS = {"crt": [[4, 3, 2], [4, 3, 3]], "gumbel": [[4, 2, 1]]}
 HOSTILE = (

@@ -8,6 +8,7 @@ from pathlib import Path
 import numpy as np
 import pytest
 from page_runs import found_in, make_run, write_folder
+from test_detection_tables import detected
 
 from gol_decouple.bootstrap import Gain
 from gol_decouple.progress import SILENT, to_stderr
@@ -204,3 +205,12 @@ def test_json_that_may_stand_in_a_page() -> None:
     assert json.loads(text)["a"] == "</script><!--&\u2028\ud800"
     with pytest.raises(ValueError, match="not JSON compliant"):
         classes.embedded(np.nan)
+
+
+def test_ap_has_one_decimal_as_in_the_tables(tmp_path: Path) -> None:
+    detected(tmp_path / "lt", stage=1, masks=20.26)
+    detected(tmp_path / "lt" / "stage2" / "gol", method="gol", masks=21.34)
+    said = summary(studies(found_in(tmp_path))[0])
+    assert said.figure == "21.3"
+    assert "gol is the retrained classifier: 21.3 AP of masks (one seed)." in said.sentences
+    assert said.sentences[1].startswith("stage one has 20.3, a difference of +1.1 points without an interval")

@@ -146,6 +146,18 @@ def test_ap_of_detections_and_its_change(tmp_path: Path, run_cli: RunCli) -> Non
 NAMES_OF_OBJECTS = ["chair", "harp", "yak"]
 
 
+def test_ap_of_other_test_settings_is_neither_averaged_nor_compared(tmp_path: Path, run_cli: RunCli) -> None:
+    for folder, changes, value, threshold in (
+        (tmp_path / "lt", {"stage": 1}, 10.0, 0.05),
+        (tmp_path / "lt" / "stage2" / "a", {"method": "gol", "seed": 0}, 20.0, 0.05),
+        (tmp_path / "lt" / "stage2" / "b", {"method": "gol", "seed": 1}, 40.0, 0.0001),
+    ):
+        of = detected(folder, groups=(1, 0, 0), tested={"score_threshold": threshold}, train_counts=[9], **changes)
+        (of / "per_class_ap.csv").write_text(f"class,category_id,name,frequency,ap,ap_box\n0,0,cat,f,{value},7\n")
+    found = records(run_cli("report", tmp_path, "--per-class", "--format", "csv", "--method", "gol").out)
+    assert [(row["seeds"], row["ap"], row["change"]) for row in found] == [("1", "20.0", "10.0"), ("1", "40.0", "")]
+
+
 def test_a_method_without_a_table_of_classes_is_left_out_and_told(run: Path, run_cli: RunCli) -> None:
     for path in run.glob("lt/stage2/crt*/per_class.csv"):
         path.unlink()
@@ -155,12 +167,20 @@ def test_a_method_without_a_table_of_classes_is_left_out_and_told(run: Path, run
     assert "has no table of its classes: crt" in outcome.err
 
 
-def test_a_damaged_table_of_classes_is_named(run: Path, run_cli: RunCli) -> None:
-    (run / "lt" / "per_class.csv").write_text("class,name\n0,cat\n")
-    outcome = run_cli("report", run, "--per-class")
-    assert (outcome.code, outcome.out) == (2, "")
-    assert "lt/per_class.csv is not a readable table of classes" in outcome.err
-    assert "hint: " in outcome.err
+@pytest.mark.parametrize("which", ["lt", "lt/stage2/crt*"])
+def test_a_damaged_table_of_classes_is_left_out_and_named_once(run: Path, run_cli: RunCli, which: str) -> None:
+    (folder,) = run.glob(which)
+    (folder / "per_class.csv").write_text("class,name\n0,cat\n")
+    outcome = run_cli("report", run, "--per-class", "--format", "csv")
+    assert outcome.code == 2
+    left = {"stage_one", "crt", "gumbel"} - {"stage_one" if which == "lt" else "crt"}
+    assert {row["method"] for row in records(outcome.out)} == left
+    assert {row["change"] for row in records(outcome.out) if row["method"] == "gumbel"} == (
+        {""} if which == "lt" else {"15.0", "-5.0", "50.0"}
+    )
+    assert outcome.err.count("per_class.csv is not a readable table of classes") == 1
+    assert "has no table of its classes" not in outcome.err
+    assert "error: 1 result is damaged and left out\nhint: " in outcome.err
 
 
 def test_the_page_has_them_already(tmp_path: Path, run_cli: RunCli) -> None:

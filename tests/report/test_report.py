@@ -14,7 +14,10 @@ from rich.console import Console
 from gol_decouple.class_stats import long_tail_counts
 from gol_decouple.errors import InputError
 from gol_decouple.report import rows as report_rows
-from gol_decouple.report import tables
+from gol_decouple.report import tables, written
+from gol_decouple.report.collected import Collected
+from gol_decouple.report.formats import Format
+from gol_decouple.report.layout import TextTable
 
 REQUIRED = {
     *("run", "dataset", "imbalance_factor", "backbone", "stage", "method", "activation", "loss", "sampler"),
@@ -67,8 +70,19 @@ def collect(path: Path) -> list[report_rows.Row]:
 
 def shown(found: list[report_rows.Row], width: int = 160, paper: bool = False) -> str:
     console = Console(file=io.StringIO(), width=width)
-    tables.print_tables(found, console, paper)
+    tables.print_leveled(tables.leveled_tables(found, paper), console)
     return console.file.getvalue()
+
+
+def dataset_tables(found: list[report_rows.Row], paper: bool = False) -> list[TextTable]:
+    """All but those of gains."""
+    return [table for _, table in tables.leveled_tables(found, paper) if not table.has_intervals]
+
+
+def to_markdown(found: list[report_rows.Row], paper: bool = False) -> str:
+    text = written.of_rows(Collected(found, found), Format.markdown, paper)
+    assert isinstance(text, str)
+    return text
 
 
 def test_json_has_one_object_a_run_and_seed_with_every_key(tmp_path: Path) -> None:
@@ -105,7 +119,7 @@ def test_the_recipe_says_where_stage_one_ended_early(tmp_path: Path) -> None:
 def test_table_averages_seeds_and_gives_their_sample_deviation(tmp_path: Path) -> None:
     for seed, top1 in enumerate((40.0, 41.0, 45.0)):
         manifest(tmp_path / f"s{seed}", seed=seed, metrics={"top1": top1, "top1_balanced": top1})
-    (table,) = tables.dataset_tables(collect(tmp_path))
+    (table,) = dataset_tables(collect(tmp_path))
     (cells,) = table.cells
     assert dict(zip(table.columns, cells, strict=True))["top-1"] == "42.0±2.6"
     assert dict(zip(table.columns, cells, strict=True))["seeds"] == "3"
@@ -117,7 +131,7 @@ def test_seeds_are_averaged_only_within_equal_settings(tmp_path: Path) -> None:
         tmp_path / "b", seed=1, settings={"start": "stage_one", "lr": 1e-3, "epochs": 15}, changed_settings={"lr": 1e-3}
     )
     manifest(tmp_path / "c", seed=0, changed_settings={"q_min": -6.0})
-    (table,) = tables.dataset_tables(collect(tmp_path))
+    (table,) = dataset_tables(collect(tmp_path))
     recipes = [dict(zip(table.columns, cells, strict=True))["recipe"] for cells in table.cells]
     assert sorted(recipes) == [
         "from stage one, 15 epochs, lr 0.001",
@@ -131,7 +145,7 @@ def test_views_stand_in_the_recipe_and_set_results_apart(tmp_path: Path) -> None
     manifest(tmp_path / "b", seed=1, views=10, changed_settings={"views": "random"})
     found = collect(tmp_path)
     assert [row["views"] for row in found] == [1, 10]
-    (table,) = tables.dataset_tables(found)
+    (table,) = dataset_tables(found)
     assert [cells[1] for cells in table.cells] == [
         "from stage one, 15 epochs, lr 3e-05",
         "from stage one, 15 epochs, lr 3e-05, 10 views",
@@ -141,7 +155,7 @@ def test_views_stand_in_the_recipe_and_set_results_apart(tmp_path: Path) -> None
 def test_results_of_other_features_are_no_further_seeds(tmp_path: Path) -> None:
     manifest(tmp_path / "a", seed=0)
     manifest(tmp_path / "b", seed=1, features={"fingerprint": "e" * 64})
-    (table,) = tables.dataset_tables(collect(tmp_path))
+    (table,) = dataset_tables(collect(tmp_path))
     assert len(table.cells) == 2
 
 
@@ -152,15 +166,15 @@ def test_names_that_look_like_markup_are_printed_as_they_are(tmp_path: Path) -> 
 
 def test_an_empty_group_is_a_dash(tmp_path: Path) -> None:
     manifest(tmp_path / "a", metrics={"top1_few": None, "num_few": 0})
-    (table,) = tables.dataset_tables(collect(tmp_path))
+    (table,) = dataset_tables(collect(tmp_path))
     assert dict(zip(table.columns, table.cells[0], strict=True))["few (0)"] == "–"
 
 
 def test_balanced_accuracy_is_shown_where_it_differs(tmp_path: Path) -> None:
     manifest(tmp_path / "a")
-    assert "balanced" not in tables.dataset_tables(collect(tmp_path))[0].columns
+    assert "balanced" not in dataset_tables(collect(tmp_path))[0].columns
     manifest(tmp_path / "b", metrics={"top1_balanced": 31.0})
-    assert "balanced" in tables.dataset_tables(collect(tmp_path))[0].columns
+    assert "balanced" in dataset_tables(collect(tmp_path))[0].columns
 
 
 @pytest.mark.parametrize(("factor", "softmax", "gumbel"), [(50, 46.2, 49.0), (100, 42.4, 45.5), (200, 38.3, 41.5)])
@@ -172,7 +186,7 @@ def test_the_papers_figures_stand_beside_its_class_counts(
     manifest(tmp_path / "b", train_counts=counts)
     manifest(tmp_path / "c", train_counts=counts, method="gumbel_paper")
     assert [row["paper_top1"] for row in collect(tmp_path)] == [softmax, gumbel, gumbel]
-    (table,) = tables.dataset_tables(collect(tmp_path), paper=True)
+    (table,) = dataset_tables(collect(tmp_path), paper=True)
     assert [cells[1:] for cells in table.cells[3:]] == [
         ["paper: softmax", "GOL, ECCV 2022, Table 4", "–", str(softmax), "–", "–", "–"],
         ["paper: gumbel", "GOL, ECCV 2022, Table 4", "–", str(gumbel), "–", "–", "–"],
@@ -233,7 +247,7 @@ def test_runs_that_cannot_be_compared_are_apart(tmp_path: Path) -> None:
     stage_one(tmp_path / "lt100")
     stage_one(tmp_path / "lt50", run="lt50", imbalance_factor=50.0, train_counts=long_tail_counts(500, 100, 50))
     stage_one(tmp_path / "again", run="again")
-    found = tables.dataset_tables(collect(tmp_path))
+    found = dataset_tables(collect(tmp_path))
     assert [len(table.cells) for table in found] == [2, 1]
     assert found[0].columns[0] == "run"
     assert found[1].columns[0] == "method"
@@ -242,7 +256,7 @@ def test_runs_that_cannot_be_compared_are_apart(tmp_path: Path) -> None:
 def test_markdown_is_a_table_a_dataset(tmp_path: Path) -> None:
     stage_one(tmp_path / "lt")
     manifest(tmp_path / "lt" / "stage2" / "a")
-    lines = tables.to_markdown(collect(tmp_path)).splitlines()
+    lines = to_markdown(collect(tmp_path)).splitlines()
     assert lines[0] == "### lt: cifar100, imbalance factor 100, resnet32, test (%)"
     assert lines[2] == "| method | recipe | seeds | top-1 | many (35) | medium (35) | few (30) |"
     assert lines[4] == "| softmax | stage one, 240 epochs, lr 0.1 | 1 | **40.0** | **60.0** | **40.0** | **10.0** |"
@@ -263,6 +277,23 @@ def test_numbers_are_whole_in_a_narrow_terminal(tmp_path: Path, width: int) -> N
     assert all(len(line) <= width for line in text.splitlines())
 
 
+def test_what_was_tested_otherwise_or_of_a_cascade_is_no_further_seed(tmp_path: Path) -> None:
+    manifest(tmp_path / "a", seed=0)
+    manifest(tmp_path / "b", seed=1, cascade=[{"features": "one.h5"}])
+    first, second = collect(tmp_path)
+    assert len(report_rows.by_setting([first, second])) == 2
+    tested = [{**first, "test_settings": {"score_threshold": one}} for one in (0.05, 0.0001, 0.05)]
+    assert [len(setting) for setting in report_rows.by_setting(tested)] == [2, 1]
+
+
+def test_a_run_that_is_named_twice_is_there_once(tmp_path: Path) -> None:
+    folder = stage_one(tmp_path / "lt")
+    manifest(tmp_path / "lt" / "stage2" / "a")
+    (tmp_path / "link").symlink_to(folder)
+    found = report_rows.collect_rows([folder, tmp_path / "lt" / ".." / "lt", tmp_path / "link"], tmp_path)
+    assert len(found) == 2
+
+
 def test_manifests_of_other_programs_are_not_ours(tmp_path: Path) -> None:
     stage_one(tmp_path / "lt")
     (tmp_path / "web").mkdir()
@@ -278,7 +309,7 @@ def test_a_run_is_called_as_its_folder_wherever_it_was_moved(tmp_path: Path) -> 
 
 def test_a_start_that_was_trained_on_the_features_is_named(tmp_path: Path) -> None:
     manifest(tmp_path / "a", started_from="softmax-seed0-abc")
-    (table,) = tables.dataset_tables(collect(tmp_path))
+    (table,) = dataset_tables(collect(tmp_path))
     assert table.cells[0][1] == "from a Softmax classifier trained on the features, 15 epochs, lr 3e-05"
 
 

@@ -9,11 +9,10 @@ import pytest
 from rich.cells import cell_len
 from rich.console import Console
 
-from gol_decouple.report import tables
 from gol_decouple.report.layout import TextTable, print_table
 from gol_decouple.report.markdown import markdown
 from tests.report.test_gains import base, method
-from tests.report.test_report import collect, manifest, shown, stage_one
+from tests.report.test_report import collect, dataset_tables, manifest, shown, stage_one
 
 BOLD = "\x1b[1m"
 EXTREME = [
@@ -57,7 +56,7 @@ def test_the_best_of_a_column_is_that_of_the_means_as_printed(tmp_path: Path) ->
                 seed=seed,
                 metrics={"top1": top1, "top1_balanced": top1, "top1_few": None if name == "b" else 10.0 + seed},
             )
-    (table,) = tables.dataset_tables(collect(tmp_path))
+    (table,) = dataset_tables(collect(tmp_path))
     found = best(table)
     assert found["top-1"] == ["a", "b"], "41.00 and 41.02 are both printed as 41.0"
     assert found["few (30)"] == ["a", "c"]
@@ -66,11 +65,11 @@ def test_the_best_of_a_column_is_that_of_the_means_as_printed(tmp_path: Path) ->
 
 def test_one_row_is_not_the_best_and_nothing_quoted_is(tmp_path: Path) -> None:
     stage_one(tmp_path / "lt")
-    (table,) = tables.dataset_tables(collect(tmp_path), paper=True)
+    (table,) = dataset_tables(collect(tmp_path), paper=True)
     assert table.quoted == 1
     assert table.best == frozenset()
     manifest(tmp_path / "lt" / "stage2" / "a", metrics={"top1": 30.0})
-    (table,) = tables.dataset_tables(collect(tmp_path), paper=True)
+    (table,) = dataset_tables(collect(tmp_path), paper=True)
     assert [number for number, name in table.best if name == "top-1"] == [0], "the paper's 42.4 and 45.5 take no part"
 
 

@@ -5,6 +5,7 @@ from __future__ import annotations
 import csv
 import io
 import json
+import shutil
 from pathlib import Path
 from typing import Any
 
@@ -56,6 +57,38 @@ def test_a_pattern_that_matches_no_run_is_told(runs: Path, run_cli: RunCli, patt
     outcome = run_cli("report", runs / pattern)
     assert (outcome.code, outcome.out) == (2, "")
     assert f"{pattern} matches {what}" in outcome.err
+
+
+def test_a_copy_of_a_run_has_no_further_seeds(tmp_path: Path, run_cli: RunCli) -> None:
+    base(tmp_path)
+    for seed in (0, 1):
+        method(tmp_path, "gumbel", seed=seed)
+    shutil.copytree(tmp_path / "lt", tmp_path / "theirs" / "lt")
+    method(tmp_path / "theirs", "gumbel", seed=2)
+    outcome = run_cli("report", tmp_path, "--method", "gumbel", "--format", "json")
+    assert outcome.code == 0, outcome.err
+    assert sorted(row["seed"] for row in json.loads(outcome.out)) == [0, 1, 2]
+    kept, copy = tmp_path / "lt", tmp_path / "theirs" / "lt"
+    assert f"warning: left out, since {kept} has the same of the same run, features and seed: " in outcome.err
+    assert f" in {copy}\n" in outcome.err
+    told = json.loads(run_cli("compare", tmp_path, tmp_path / "lt", "--format", "json").out)
+    assert {(one["method"], one["seeds_a"], one["seeds_b"]) for one in told["compared"] if one["stage"] == 2} == {
+        ("gumbel", 3, 2)
+    }
+
+
+def test_a_path_to_a_classifier_alone_keeps_the_baseline_of_its_run(tmp_path: Path, run_cli: RunCli) -> None:
+    base(tmp_path)
+    folder = method(tmp_path, "gumbel")
+    outcome = run_cli("report", folder, "--format", "json")
+    assert (outcome.code, outcome.err) == (0, "")
+    (row,) = json.loads(outcome.out)
+    assert (row["method"], row["baseline"]) == ("gumbel", "stage_one")
+    (tmp_path / "lt" / "manifest.json").write_text("{")
+    outcome = run_cli("report", folder, "--format", "json")
+    assert outcome.code == 2
+    assert [row["baseline"] for row in json.loads(outcome.out)] == [None]
+    assert "lt/manifest.json" in outcome.err
 
 
 # Datasets and methods

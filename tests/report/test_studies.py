@@ -207,6 +207,30 @@ def test_detections_have_ap_and_no_interval_of_one_seed() -> None:
     assert found["ap_r_box"].interval == noise.of_seeds([20.0, 20.5], [21.0, 22.0])
 
 
+def test_the_difference_is_that_of_the_trainings_its_interval_is_of() -> None:
+    """Three seeds on one stage one and a single one on the other are two trainings, of equal weight."""
+    a = [*trainings(40.0, 50.0, of="a"), row(40.0, seed=2, run="a0", features="a0")]
+    found = moves(compare(a, trainings(44.0, 46.0, of="b")))["top1"]
+    assert found.interval is not None
+    assert (found.a, found.b, found.difference) == (pytest.approx(45.0), pytest.approx(45.0), pytest.approx(0.0))
+    assert (found.deviation_a, found.deviation_b) == (pytest.approx(50**0.5), pytest.approx(2**0.5))
+    assert found.difference == pytest.approx((found.interval.low + found.interval.high) / 2)
+
+
+def test_results_without_a_figure_have_no_table(tmp_path: Path, run_cli: RunCli) -> None:
+    empty = dict.fromkeys(row_names())
+    rows = [detected(20.0), detected(20.0, method="bare", **empty)]
+    study = save(tmp_path / "a.json", rows)
+    lines = run_cli("compare", study, study).out.splitlines()
+    assert sum(line.startswith(" method") for line in lines) == 1
+    assert "in both without a figure: cifar100 bare (lt)" in lines
+    assert run_cli("compare", *[save(tmp_path / "b.json", rows[1:])] * 2).out.strip() == lines[-1]
+
+
+def row_names() -> list[str]:
+    return [f"{name}_box" for name in ("ap", "ap50", "ap75", "ap_r", "ap_c", "ap_f")]
+
+
 def test_no_result_in_common_is_refused() -> None:
     with pytest.raises(InputError, match=r"no result in common; A: cifar100 .* gumbel; B: digits") as raised:
         compare(seeds(40.0), seeds(40.0, dataset="digits"))
@@ -250,7 +274,16 @@ def test_what_is_no_report_is_refused(tmp_path: Path, text: str, told: str) -> N
 
 
 @pytest.mark.parametrize(
-    "changes", [{"top1": "40"}, {"changed_settings": []}, {"samples": 0}, {"lr": "x"}, {"stage": 3}]
+    "changes",
+    [
+        {"top1": "40"},
+        {"top1_few": 150.0},
+        {"top1": -0.1},
+        {"changed_settings": []},
+        {"samples": 0},
+        {"lr": "x"},
+        {"stage": 3},
+    ],
 )
 def test_values_of_another_kind_are_refused(tmp_path: Path, changes: Row) -> None:
     path = save(tmp_path / "study.json", [row(), row() | changes])
@@ -288,17 +321,20 @@ def test_the_other_formats(two: None, run_cli: RunCli, tmp_path: Path) -> None:
     told = json.loads(run_cli("compare", "a.json", "b.json", "--format", "json").out)
     assert (told["a"], told["b"], told["moved"], told["tested"]) == ("a.json", "b.json", 4, 12)
     assert [one["method"] for one in told["only_a"]] == ["crt"]
+    assert {one["method"] for one in told["compared"] if one["stage"] == 1} == {"stage_one"}
     (top1,) = (one for one in told["compared"] if (one["method"], one["metric"]) == ("gumbel", "top1"))
     assert (top1["seeds_a"], top1["noise"], top1["is_more_than_noise"]) == (3, "seeds", True)
     assert top1["differs"] == ["lr 1e-05 and 0.0001"]
     table = list(csv.DictReader(io.StringIO(run_cli("compare", "a.json", "b.json", "--format", "csv").out)))
     assert len(table) == 12 + 2
+    assert {one["method"] for one in table if one["stage"] == "1"} == {"stage_one"}
     assert [(one["method"], one["metric"], one["seeds_a"], one["seeds_b"]) for one in table[-2:]] == [
         ("crt", "", "1", ""),
         ("lws", "", "", "1"),
     ]
     markdown = run_cli("compare", "a.json", "b.json", "--format", "markdown").out
     assert "| gumbel | 3, 3 | top-1 | 40.1±0.1 | 42.1±0.1 | +2.0** [1.8, 2.2] |" in markdown
+    assert "\\[low, high\\]: 95 % interval by the seeds of both (Welch's t)" in markdown
     for kind, expected in (("markdown", markdown), ("table", "+2.0**")):
         assert run_cli("compare", "a.json", "b.json", "--format", kind, "-o", "out.txt").out == ""
         assert expected in (tmp_path / "out.txt").read_text()
@@ -312,7 +348,22 @@ def test_names_from_files_are_shown_as_they_can_be(two: None, run_cli: RunCli, t
         outcome = run_cli("compare", "c.json", "d.json", "--format", kind)
         assert outcome.code == 0, outcome.err
         assert not {"\x1b", "\r", "\x07"} & set(outcome.out)
-        assert "[bold]x" in outcome.out
+        assert "[bold]x" in outcome.out.replace("\\", "")
+
+
+def test_names_below_the_tables_are_no_markup(tmp_path: Path, run_cli: RunCli) -> None:
+    a, b = seeds(40.0), [*seeds(40.0), *seeds(40.0, method="<img src=x>", dataset="[a](http://b)")]
+    paths = [save(tmp_path / name, rows) for name, rows in (("a.json", a), ("b.json", b))]
+    text = run_cli("compare", *paths, "--format", "markdown").out
+    assert r"only in B: \[a\](http://b) &lt;img src=x> (lt)" in text.splitlines()
+
+
+@pytest.mark.parametrize(("out", "told"), [("no/such/x.csv", "which is no folder"), (".", "is a folder")])
+def test_where_nothing_can_be_written_is_told_before_anything_is_read(run_cli: RunCli, out: str, told: str) -> None:
+    outcome = run_cli("compare", "nowhere", "nowhere", "-o", out)
+    assert outcome.code == 2
+    assert f"error: --out {out} " in outcome.err
+    assert told in outcome.err
 
 
 def test_fail_on_change(two: None, run_cli: RunCli) -> None:

@@ -12,8 +12,7 @@ from gol_decouple.bootstrap import Gain
 from gol_decouple.class_stats import GROUPS
 from gol_decouple.report import gains
 from gol_decouple.report.names import setting_names
-from gol_decouple.report.rows import Row, by_setting
-from gol_decouple.report.tables import SAME_POINTS
+from gol_decouple.report.rows import Row, by_setting, is_unbalanced
 from gol_decouple.reported_ap import FREQUENCIES
 
 _GROUPING = (
@@ -117,8 +116,7 @@ def _metric(rows: Sequence[Row]) -> tuple[str, str, str]:
     if is_detection(rows[0]):
         has_masks = any(row["ap"] is not None for row in rows)
         return ("ap", "AP of masks", "points") if has_masks else ("ap_box", "AP of boxes", "points")
-    balanced = [row for row in rows if row["top1_balanced"] is not None]
-    if any(abs(row["top1"] - row["top1_balanced"]) > SAME_POINTS for row in balanced):
+    if any(is_unbalanced(row) for row in rows):
         return "top1_balanced", "mean accuracy over classes", "%"
     return "top1", "top-1 accuracy", "%"
 

@@ -31,18 +31,18 @@ def summary(study: Study) -> Summary:
     if study.best is None:
         value = study.value(0)
         sentence = "No classifier was retrained yet: gol-decouple stage2 RUN does."
-        return Summary(study.title, _number(study, value), f"{study.metric_name} of {study.names[0]}", [sentence])
+        return Summary(study.title, _number(value), f"{study.metric_name} of {study.names[0]}", [sentence])
     name, value = study.names[study.best], study.value(study.best)
     compared = sum(seeds[0]["stage"] == 2 for seeds in study.settings)
     among = f"the best of {compared} retrained classifiers" if compared > 1 else "the retrained classifier"
     seeds = len(study.settings[study.best])
     mean = f" (mean of {seeds} seeds)" if seeds > 1 else " (one seed)"
     unit = " %" if study.unit == "%" else ""
-    sentences = [f"{name} is {among}: {_number(study, value)}{unit} {study.metric_name}{mean}."]
+    sentences = [f"{name} is {among}: {_number(value)}{unit} {study.metric_name}{mean}."]
     sentences += _gains(study, study.best)
     if compared > 1:
         sentences.append("The best of several on the same test data is always a little lucky.")
-    return Summary(study.title, _number(study, value), f"{study.metric_name} of {name}", sentences)
+    return Summary(study.title, _number(value), f"{study.metric_name} of {name}", sentences)
 
 
 def interval(gain: Gain) -> str:
@@ -75,7 +75,7 @@ def _difference(study: Study, best: int, baseline: int) -> str:
         return f"{study.names[baseline]} has no figure to compare it with."
     because = "AP of objects has none here" if study.is_detection else "predictions of the same samples would give one"
     return (
-        f"{study.names[baseline]} has {_number(study, before)}, a difference of {after - before:+.{_decimals(study)}f} "
+        f"{study.names[baseline]} has {_number(before)}, a difference of {_signed(after - before)} "
         f"points without an interval: {because}."
     )
 
@@ -88,13 +88,8 @@ def _groups(study: Study, best: int) -> list[str]:
     return [f"More than chance by group of classes: {', '.join(told)}."] if told else []
 
 
-def _number(study: Study, value: float | None) -> str:
-    return EMPTY if value is None else f"{value:.{_decimals(study)}f}"
-
-
-def _decimals(study: Study) -> int:
-    """AP of what was trained for a short time is a tenth of a point."""
-    return 2 if study.is_detection else 1
+def _number(value: float | None) -> str:
+    return EMPTY if value is None else f"{value:.1f}"
 
 
 def _signed(points: float) -> str:
