@@ -8,7 +8,7 @@ from gol_decouple.report.layout import TEXT_COLUMNS, TextTable, plain_table
 
 # What begins something in markdown or HTML. Underscores within words begin nothing, and are in most methods' names; nor
 # does the star of the notes, (*).
-_MARKS = re.compile(r"[\\`\[\]<~]|(?<!\()\*|\*(?!\))|(?<!\w)_|_(?!\w)|&(?=#?\w+;)")
+_MARKS = re.compile(r"[\\`\[\]~]|<(?=[A-Za-z/!?])|(?<!\()\*|\*(?!\))|(?<!\w)_|_(?!\w)|&(?=#?\w+;)")
 
 
 def markdown(table: TextTable, level: int) -> str:
