@@ -62,8 +62,12 @@ class World:
         if name in ("stage1", "check") and words[1] in config_names():
             self._data(words, command)
             words += self._settings(words, name)
+            if "--data-root" not in words and load_config(words[1]).data.kind in ("folder", "list"):
+                words += ["--data-root", "data"]
         elif name == "report" and words[1:2] in ([], ["runs"], ["--format"]):
             self._copy(self.run, "runs/mine")
+            there = {"cifar100": "colours", "gumbel_crt": "gumbel*", "balanced_softmax": "balanced_*"}
+            words = [there.get(word, word) for word in words]
         elif name in ("stage2", "tune") and not any("stage2.epochs" in word for word in words):
             words += ["--set", "stage2.epochs=1"]
         if name == "analyze" and "gradients" in words:

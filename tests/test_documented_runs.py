@@ -25,8 +25,8 @@ NOT_HERE = {
     r"benchmarks (?!defaults show)": "measures, or trains a study, for minutes or hours and on a machine by itself",
     r": gol-decouple stage1 .*--checkpoint (mask_rcnn|model_final|my_maskrcnn)": "needs the file of another program; "
     "tests/backbones/test_foreign_road.py makes such files, and goes this way",
-    r"^docs/detectors.md.*--format checkpoint": "needs a run that was loaded from such a file; "
-    "tests/backbones/test_foreign_export.py has it",
+    r"--format checkpoint": "needs a run that was loaded from such a file; tests/export/test_export_checkpoint.py and "
+    "tests/backbones/test_foreign_export.py have it",
 }
 
 
@@ -47,7 +47,10 @@ def form(command: Command) -> tuple[str, ...]:
 
 
 def distinct(commands: Iterable[Command]) -> list[Command]:
-    return list({one.text: one for one in reversed(list(commands))}.values())[::-1]
+    first: dict[str, Command] = {}
+    for one in commands:
+        first.setdefault(one.text, one)
+    return list(first.values())
 
 
 COMMANDS = all_commands()

@@ -121,7 +121,7 @@ def print_report(paths: list[Path], runs_dir: Path, wanted: Wanted | None = None
 
     found, told = steady.steadily(lambda: rows.finished_folders(paths, runs_dir), made)
     for error in found.left_out:
-        progress.warn(f"left out: {error.message}")
+        progress.warn("; ".join(filter(None, (f"left out: {error.message}", error.hint))))
     _put(told, wanted.out)
     if found.left_out:
         many = len(found.left_out)

@@ -37,6 +37,9 @@ class Said(Progress):
     def say(self, message: str) -> None:
         self.lines.append(message)
 
+    def warn(self, message: str) -> None:
+        self.lines.append(f"warning: {message}")
+
 
 @pytest.fixture(autouse=True)
 def _narrow(monkeypatch: pytest.MonkeyPatch, tmp_path: Path) -> Iterator[None]:

@@ -389,7 +389,7 @@ def test_rois_that_are_stopped_in_their_evaluation_are_not_trained_again(
         patch.setattr(DetectionEvaluation, "evaluate_together", stop)
         assert stage2(run_cli, *command).code == 130
     there = sorted(folder.glob("runs/s1/stage2/*"))
-    assert [sorted(path.name for path in one.iterdir()) for one in there] == [[CLASSIFIER, STATE]] * 4
+    assert [sorted(path.name for path in one.iterdir()) for one in there] == [[CLASSIFIER, runs.LOG, STATE]] * 4
     trained = {one.name: (one / CLASSIFIER).read_bytes() for one in there}
     with monkeypatch.context() as patch:
         patch.setattr(Stack, "step", stop)

@@ -81,10 +81,14 @@ class Stub(Candidates):
 
 class Said(Progress):
     def __init__(self) -> None:
+        super().__init__()
         self.lines: list[str] = []
 
     def say(self, message: str) -> None:
         self.lines.append(message)
+
+    def warn(self, message: str) -> None:
+        self.lines.append(f"warning: {message}")
 
 
 @pytest.fixture

@@ -29,6 +29,9 @@ class Said(Progress):
     def say(self, message: str) -> None:
         self.lines.append(message)
 
+    def warn(self, message: str) -> None:
+        self.lines.append(f"warning: {message}")
+
 
 @pytest.fixture(params=["detector", "classifier"])
 def begun(request: pytest.FixtureRequest, monkeypatch: pytest.MonkeyPatch, detector_config: Path) -> Begun:
