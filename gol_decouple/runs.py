@@ -149,7 +149,12 @@ def read_config(folder: Path) -> Config:
             told = f"{folder} has results of features that were made elsewhere, and no {CONFIG}"
             raise InputError(told, f"name the features file instead, such as {folder.name}.h5")
         raise InputError(f"{folder} is no run: it has no {CONFIG}", runs_in(folder))
-    return load_config(str(folder / CONFIG))
+    config = load_config(str(path := folder / CONFIG))
+    if "methods" not in config.model_fields_set:
+        # Every run's is written with it; what is cut off between two lines is valid TOML.
+        hint = "put a copy of it back; if it is whole, of an older version, add [methods] as its last line"
+        raise InputError(f"{path} ends before its last section, [methods]: the file was cut off", hint)
+    return config
 
 
 def method_settings(config: Config | None) -> dict[str, dict[str, Any]]:

@@ -138,7 +138,7 @@ def _json(path: Path) -> str:
 
 # By name, in the folder of a run or of a classifier.
 MEMBERS: dict[str, tuple[str, Callable[[Path], str]]] = {
-    runs.CONFIG: ("config", _config),
+    runs.CONFIG: ("config", lambda path: f"of {runs.read_config(path.parent).name}"),
     runs.MANIFEST: ("manifest", _manifest),
     LAST: ("checkpoint of stage one", _training),
     PREVIOUS: ("checkpoint of stage one", _training),

@@ -70,9 +70,9 @@ class Boards:
             history: of its training, for one that was trained elsewhere, as candidates are; empty if not trained.
         """
         if folder not in self._open:
+            remove_board(folder)  # the whole history follows, or there is none
             self._add(folder, history)
-        # What is not trained has no epoch that would purge what was written of it before.
-        writer = self._open.pop(folder, None) or self._writer(str(folder / TENSORBOARD), purge_step=0)
+        writer = self._open.pop(folder, None) or self._writer(str(folder / TENSORBOARD))
         for name in SHOWN:
             if row[name] is not None:
                 writer.add_scalar(f"{row['split']}/{name}", row[name], row["epochs"] or 0)

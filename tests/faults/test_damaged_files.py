@@ -16,7 +16,9 @@ from conftest import Outcome, RunCli
 
 from gol_decouple.doctor.files import examine_file
 from gol_decouple.doctor.findings import State
+from gol_decouple.errors import InputError
 from gol_decouple.progress import SILENT
+from gol_decouple.runs import read_config
 from gol_decouple.targets import find_target, stage2_settings
 
 COMMANDS: dict[str, tuple[str, ...]] = {
@@ -148,6 +150,19 @@ def test_doctor_names_it_and_changes_nothing(run_cli: RunCli, run: Path, name: s
     assert str(path) in outcome.out
     assert "\n  hint: " in outcome.out
     assert outcome.err.startswith("error: 1 of 1 ")
+
+
+def test_a_config_that_is_cut_off_between_two_lines_is_refused(run_cli: RunCli, run: Path) -> None:
+    path = run / "config.toml"
+    lines = path.read_text().splitlines(keepends=True)
+    for count in range(1, lines.index("[methods]\n") + 1):
+        written(path, "".join(lines[:count]).encode())
+        with pytest.raises(InputError, match="config.toml") as caught:
+            read_config(run)
+    assert "ends before its last section, [methods]" in caught.value.message
+    outcome = run_cli("stage2", run, "--method", "gumbel")
+    assert outcome.code == 2
+    assert caught.value.message in outcome.err
 
 
 def check_command(run_cli: RunCli, run: Path, photos: Path, name: str, damage: str, command: str) -> None:

@@ -2,14 +2,10 @@
 
 from __future__ import annotations
 
-import gc
-import os
-import resource
 import shutil
-import traceback
-from collections.abc import Callable
+import subprocess
+import sys
 from pathlib import Path
-from typing import Any
 
 import numpy as np
 import pytest
@@ -141,40 +137,27 @@ def test_stage_one_tells_what_its_model_takes(
 # Beyond the memory
 
 
-def in_child(work: Callable[[], str]) -> str:
-    """What `work` returns in a process of its own, whose limits are its own too."""
-    read, write = os.pipe()
-    pid = os.fork()
-    if pid == 0:
-        try:
-            told = work()
-        except BaseException:
-            told = traceback.format_exc()
-        os.write(write, told.encode()[:60_000])
-        os._exit(0)
-    os.close(write)
-    with os.fdopen(read) as file:
-        told = file.read()
-    os.waitpid(pid, 0)
-    return told
+# All of the program is imported before, and of its space of addresses it may have little more than that.
+LITTLE_MEMORY = """
+import resource, sys
+import gol_decouple.stages.classifier
+from gol_decouple.__main__ import main
+pages = int(open("/proc/self/statm").read().split()[0])
+limit = pages * resource.getpagesize() + 40_000_000
+resource.setrlimit(resource.RLIMIT_AS, (limit, resource.RLIM_INFINITY))
+sys.exit(main())
+"""
 
 
-def test_out_of_memory_ends_stage_two_with_what_to_lower(tmp_path: Path, run_cli: RunCli) -> None:
+def test_out_of_memory_ends_stage_two_with_what_to_lower(tmp_path: Path) -> None:
     """By the limit of the system on what a process may have."""
     x, y = np.zeros((80_000, 1024), np.float32), np.arange(80_000) % 2
     path = features.write(tmp_path / "large.h5", {"train": (x, y), "test": (x[:4], y[:4])})
-    runs_dir = tmp_path / "runs"
-
-    def work() -> str:
-        gc.collect()
-        pages = int(Path("/proc/self/statm").read_text().split()[0])
-        limit = pages * resource.getpagesize() + 40_000_000
-        resource.setrlimit(resource.RLIMIT_AS, (limit, resource.RLIM_INFINITY))
-        outcome: Any = run_cli("stage2", path, "--method", "crt", "--runs-dir", runs_dir, *EPOCHS)
-        return f"{outcome.code}\n{outcome.err}"
-
-    code, *lines = in_child(work).splitlines()
-    assert code == "3", lines
-    assert "Traceback" not in "".join(lines)
+    command = ("stage2", path, "--method", "crt", "--runs-dir", tmp_path / "runs", *EPOCHS)
+    child = [sys.executable, "-c", LITTLE_MEMORY, *command]
+    ended = subprocess.run(child, capture_output=True, text=True, check=False)
+    assert ended.returncode == 3, ended.stderr
+    assert "Traceback" not in ended.stderr
+    lines = ended.stderr.splitlines()
     assert "memory" in next(line for line in lines if line.startswith("error: "))
     assert "lower stage2.memory_gb or stage2.batch_size" in lines[-1]

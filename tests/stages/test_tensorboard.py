@@ -6,6 +6,7 @@ import builtins
 import csv
 import json
 import shutil
+import time
 from pathlib import Path
 from typing import Any
 
@@ -65,6 +66,7 @@ def test_epochs_that_are_trained_again_are_shown_once(tmp_path: Path) -> None:
     from gol_decouple.stages.tensorboard import Boards
 
     for losses in ((3.0, 2.0, 1.0), (3.0, 2.5)):  # the second takes up what was saved after the first epoch
+        time.sleep(1)  # TensorBoard reads files in the order of the seconds in which they were begun
         boards = Boards()
         first = 1 if len(losses) == 3 else 2
         for done in range(first, len(losses) + 1):
