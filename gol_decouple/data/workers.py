@@ -9,6 +9,7 @@ import signal
 import sys
 from collections.abc import Callable
 from functools import partial
+from types import TracebackType
 
 import torch
 
@@ -30,9 +31,19 @@ def _begin(parent: int, _: int) -> None:
     """
     torch.set_num_threads(1)
     outlive_signals()
+    sys.excepthook = _tell
     if not sys.platform.startswith("linux"):
         return
     ctypes.CDLL(None).prctl(_PR_SET_PDEATHSIG, signal.SIGKILL)
     # It may have ended before the system knew; of a forkserver, this one's parent is another process.
     if multiprocessing.get_start_method() == "fork" and os.getppid() != parent:
         os._exit(1)
+
+
+def _tell(kind: type[BaseException], error: BaseException, trace: TracebackType | None) -> None:
+    """Print an error that nothing caught, unless it is that the other end of a connection has gone.
+
+    The thread that hands images over meets that where the process that takes them is stopped, which is no news.
+    """
+    if not issubclass(kind, EOFError | ConnectionError):
+        sys.__excepthook__(kind, error, trace)

@@ -5,9 +5,12 @@ from __future__ import annotations
 import multiprocessing
 import os
 import signal
+import socket
+import sys
 import time
 from collections.abc import Callable, Iterator
 from contextlib import suppress
+from multiprocessing import resource_sharer
 from pathlib import Path
 
 import pytest
@@ -16,6 +19,7 @@ from torch.utils.data import Dataset as TorchDataset
 
 from gol_decouple.data import pictures
 from gol_decouple.data.loading import Key, Loaded
+from gol_decouple.data.workers import worker_start
 from gol_decouple.settings import TransformConfig
 
 HOURS = 3600.0
@@ -111,3 +115,23 @@ def test_signals_that_stop_a_run_leave_its_workers_until_it_ends() -> None:
     del own
     worker.join(20)
     assert not multiprocessing.active_children()
+
+
+def meet_who_leaves(start: Callable[[int], None]) -> None:
+    """Be a worker that hands a file over to a process that connects and is gone, and then one with a mistake."""
+    start(0)
+    address = resource_sharer.DupFd(0)._id[0]
+    with socket.socket(socket.AF_UNIX) as leaving:
+        leaving.connect(address)
+    with socket.socket(socket.AF_UNIX) as waiting:  # served after the other, so that has been met
+        waiting.connect(address)
+        waiting.recv(1)
+    sys.excepthook(ValueError, ValueError("a mistake"), None)
+
+
+def test_who_leaves_while_images_are_handed_over_is_no_news(capfd: pytest.CaptureFixture[str]) -> None:
+    worker = multiprocessing.get_context("fork").Process(target=meet_who_leaves, args=(worker_start(),))
+    worker.start()
+    worker.join()
+    assert worker.exitcode == 0
+    assert capfd.readouterr().err == "ValueError: a mistake\n"

@@ -34,7 +34,7 @@ def make_run(
     np.savez(path, test_images=images, test_labels=LABELS, class_names=np.array(names), **parts)
     write_folder(run, [4, 2, 0], names, stage=1, method="softmax", **changes)
     config = f'[data]\nkind = "npz"\npath = "{path}"\n\n[backbone]\nname = "resnet32"\n\n[stage1]\nepochs = 3\n'
-    config += "batch_size = 16\nlr = 0.01\n"
+    config += "batch_size = 16\nlr = 0.01\n\n[methods]\n"
     (run / "config.toml").write_text(config, encoding="utf-8")
     for method, seeds in methods.items():
         for seed, right in enumerate(seeds):
