@@ -25,13 +25,15 @@ def main(
 ) -> None:
     """Bytes and seconds of the page of a study, whole and without its figures; --keep FILE writes the page there."""
     from gol_decouple.report import gains, rows
+    from gol_decouple.report.figures.write import figures as draw
     from gol_decouple.report.page.write import to_html
 
     with tempfile.TemporaryDirectory() as folder:
         make_study(Path(folder) / "made_up", classes, methods, seeds)
         found = gains.add_gains(rows.collect_rows([Path(folder)], Path(folder)))
         started = time.perf_counter()
-        text = to_html(found, SILENT, ["gol-decouple", "report", "runs/made_up", "--format", "html"])
+        command = ["gol-decouple", "report", "runs/made_up", "--format", "html"]
+        text = to_html(found, SILENT, command, drawn=draw(found, SILENT))
         seconds = time.perf_counter() - started
     if keep is not None:
         keep.write_text(text, encoding="utf-8")
@@ -52,7 +54,7 @@ def make_study(run: Path, classes: int, methods: int, seeds: int) -> None:
     stream = np.random.default_rng(0)
     share = np.log(counts) / np.log(counts.max())
     _write(run, counts, labels, _hits(stream, 0.75 * share[labels]), {"stage": 1, "method": "softmax"})
-    run.joinpath("config.toml").write_text('[data]\nkind = "npz"\npath = "made_up.npz"\n', encoding="utf-8")
+    run.joinpath("config.toml").write_text('[data]\nkind = "npz"\npath = "made_up.npz"\n\n[methods]\n', encoding="utf-8")
     for method in range(methods):
         chance = np.clip(0.75 * share + 0.3 * method / methods * (1 - share), 0, 1)[labels]
         for seed in range(seeds):
