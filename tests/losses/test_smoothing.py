@@ -11,6 +11,7 @@ from torch.nn import functional as F
 
 from gol_decouple import losses
 from gol_decouple.errors import InputError
+from tests.losses.oracle import ETA, NAMES
 
 COUNTS = np.array([900, 400, 120, 30, 6])
 
@@ -159,6 +160,48 @@ def test_gradient_agrees_with_finite_differences(eight: tuple[torch.Tensor, torc
     assert torch.autograd.gradcheck(lambda q: loss(q, eight[1]), (eight[0],))
 
 
+# One-vs-all activations
+
+
+def one_vs_all(activation: str, logits: torch.Tensor, labels: torch.Tensor, epsilon: list[float]) -> torch.Tensor:
+    """The sum over classes of -t log eta - (1 - t) log(1 - eta), class by class."""
+    total = torch.zeros((), dtype=torch.float64)
+    for row, label in zip(ETA[activation](logits), labels.tolist(), strict=True):
+        for c, eta in enumerate(row):
+            target = (1.0 - epsilon[label]) * (c == label) + epsilon[label] / len(row)
+            total = total - target * torch.log(eta) - (1.0 - target) * torch.log(1.0 - eta)
+    return total / len(labels)
+
+
+@pytest.mark.parametrize("activation", NAMES)
+@pytest.mark.parametrize(("head", "tail"), [(0.4, 0.1), (0.3, 0.0), (0.0, 0.5)])
+def test_one_vs_all_losses_and_gradients_are_those_of_the_sum(
+    eight: tuple[torch.Tensor, torch.Tensor], activation: str, head: float, tail: float
+) -> None:
+    # Where Gumbel's log eta is continued by its tangent, below -4, the plain formula is another function.
+    at, labels = eight[0].detach().clamp(min=-3.0).requires_grad_(True), eight[1]
+    loss = losses.get("label_aware_smoothing", activation=activation, class_counts=COUNTS, head=head, tail=tail)
+    assert_is(loss, one_vs_all(activation, at, labels, smoothing(COUNTS, head, tail)), at, labels)
+
+
+@pytest.mark.parametrize("activation", NAMES)
+def test_one_vs_all_without_smoothing_is_cross_entropy(
+    eight: tuple[torch.Tensor, torch.Tensor], activation: str
+) -> None:
+    loss = losses.get("label_aware_smoothing", activation=activation, class_counts=COUNTS, head=0.0, tail=0.0)
+    assert_is(loss, losses.get("cross_entropy", activation=activation)(*eight), *eight)
+
+
+def test_one_vs_all_has_its_least_loss_where_scores_are_the_targets() -> None:
+    """One sample of the largest of two classes: e = 0.4, targets 0.8 and 0.2, Gumbel's -log(-log t) are the logits."""
+    loss = losses.get("label_aware_smoothing", activation="gumbel", class_counts=np.array([9, 1]))
+    logits = torch.tensor([[-math.log(-math.log(t)) for t in (0.8, 0.2)]], dtype=torch.float64, requires_grad=True)
+    value = loss(logits, torch.tensor([0]))
+    value.backward()
+    assert value.item() == pytest.approx(-2 * (0.8 * math.log(0.8) + 0.2 * math.log(0.2)))
+    assert logits.grad.abs().max().item() < 1e-12
+
+
 # Mistakes
 
 
@@ -175,13 +218,6 @@ def test_other_parameters_are_answered_with_those_there_are() -> None:
     with pytest.raises(InputError, match="loss 'label_aware_smoothing' has no parameter 'smoothing'") as error:
         losses.get("label_aware_smoothing", activation="softmax", class_counts=COUNTS, smoothing=0.1)
     assert error.value.hint == "it takes: head, tail"
-
-
-@pytest.mark.parametrize("name", ["sigmoid", "gumbel"])
-def test_it_goes_with_softmax_alone(name: str) -> None:
-    with pytest.raises(InputError, match=f"does not go with activation '{name}'") as error:
-        losses.get("label_aware_smoothing", activation=name, class_counts=COUNTS)
-    assert "label_aware_smoothing goes with softmax;" in (error.value.hint or "")
 
 
 def test_it_does_not_take_background() -> None:
