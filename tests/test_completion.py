@@ -49,7 +49,7 @@ def folder(tmp_path: Path) -> Path:
     ("words", "offered"),
     [
         ("gol-decouple st", ["stage1", "stage2"]),
-        ("gol-decouple stage1 cifar", ["cifar100_lt", "cifar10_lt"]),
+        ("gol-decouple stage1 cifar", ["cifar100_lt", "cifar100_lt_mixup", "cifar10_lt"]),
         ("gol-decouple configs ", config_names()),
         ("gol-decouple check my_images.t", []),
         ("gol-decouple stage2 ", ["runs/digits_lt", "runs/mine"]),
@@ -63,6 +63,8 @@ def folder(tmp_path: Path) -> Path:
         ("gol-decouple stage2 runs/mine --set stage2.l", ["stage2.lr=", "stage2.lambda_="]),
         ("gol-decouple stage2 runs/mine --set stage1", []),
         ("gol-decouple stage1 folder --set data.lists.t", ["data.lists.train=", "data.lists.test="]),
+        ("gol-decouple reproduce t", ["table4"]),
+        ("gol-decouple reproduce table4 --dataset ", ["cifar100_lt", "imagenet_lt", "places_lt"]),
         ("gol-decouple stage1 folder --ove", ["--overwrite"]),
     ],
 )

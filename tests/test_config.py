@@ -311,8 +311,12 @@ def test_bytes_that_are_no_text_are_not_toml(minimal: str) -> None:
     ("name", "message", "hint"),
     [
         ("cifar10_tl", "unknown config 'cifar10_tl'", "did you mean 'cifar10_lt'?"),
-        ("nosuch", "unknown config 'nosuch'", "choose from: cifar100_lt, cifar10_lt"),
-        ("nosuch.toml", "config file nosuch.toml does not exist", "choose one by name: cifar100_lt, cifar10_lt"),
+        ("nosuch", "unknown config 'nosuch'", "choose from: cifar100_lt, cifar100_lt_mixup, cifar10_lt"),
+        (
+            "nosuch.toml",
+            "config file nosuch.toml does not exist",
+            "choose one by name: cifar100_lt, cifar100_lt_mixup, cifar10_lt",
+        ),
         ("no/such", "config file no/such does not exist", "choose one by name"),
         ("place", "config 'place' is a folder", "a run's is place/config.toml"),
         ("./place", "config './place' is a folder", "a run's is place/config.toml"),

@@ -20,6 +20,7 @@ from gol_decouple.data import cifar
 NOT_HERE = {
     r": make ": "runs all tests, or installs; .ci/run runs each target",
     r": gol-decouple demo": "takes half a minute on its own data; .ci/run runs it",
+    r": gol-decouple reproduce": "trains a whole table; tests/reproduction has a column of tiny images",
     r": gol-decouple merge": "needs the shards of several processes; tests/test_distributed.py makes and merges them",
     r": (torchrun|srun) ": "needs several processes, which tests/test_distributed.py has; without them it is run below",
     r"benchmarks (?!defaults show)": "measures, or trains a study, for minutes or hours and on a machine by itself",

@@ -18,7 +18,7 @@ MODULES = sorted(PACKAGE.rglob("*.py"))
 ROWS = (
     ("__main__", "cli"),
     ("export", "doctor"),
-    ("analyses",),
+    ("analyses", "reproduction"),
     ("stages", "report"),
     ("detection",),
     ("features",),
@@ -36,6 +36,7 @@ ROWS = (
 )
 ROW_OF = {part: row for row, parts in enumerate(ROWS) for part in parts}
 WITHOUT_TORCH = (
+    "reproduction.tables",
     *("report.collected", "report.written", "report.latex", "report.markdown", "report.per_class_tables"),
     *("cli", "report.rows", "report.gains", "report.tables", "report.study_tables", "methods", "bootstrap"),
     *("predictions", "metrics"),

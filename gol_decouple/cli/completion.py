@@ -37,6 +37,20 @@ def activations(incomplete: str) -> list[str]:
     return _beginning((name for name, one in methods.METHODS.items() if name == one.activation), incomplete)
 
 
+def published(incomplete: str) -> list[str]:
+    """Tables of papers."""
+    from gol_decouple.reproduction.plan import TABLES
+
+    return _beginning(TABLES, incomplete)
+
+
+def datasets_of_tables(incomplete: str) -> list[str]:
+    """Datasets that one of these tables has."""
+    from gol_decouple.reproduction.plan import TABLES
+
+    return _beginning(dict.fromkeys(name for table in TABLES.values() for name in table), incomplete)
+
+
 def run_folders(ctx: typer.Context, incomplete: str) -> list[str]:
     """Runs below --runs-dir; of anything else the shell completes files."""
     runs_dir = Path(ctx.params.get("runs_dir") or RUNS_DIR)

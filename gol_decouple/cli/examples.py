@@ -93,6 +93,17 @@ COMMANDS: dict[str, Shown] = {
             ("Into another folder, for a program", "gol-decouple rerun runs/digits_lt --out again --json"),
         ),
     ),
+    "reproduce": Shown(
+        TRAIN,
+        "Make a paper's table again, its figures beside ours.",
+        (
+            ("The GOL paper's, with one model for each column", "gol-decouple reproduce table4 --dataset cifar100_lt"),
+            (
+                "One column of it, its results kept as JSON",
+                "gol-decouple reproduce table4 --dataset cifar100_lt --only if100 --out results",
+            ),
+        ),
+    ),
     "report": Shown(
         REPORT,
         "Print the results of all finished runs, and the gains.",

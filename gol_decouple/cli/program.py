@@ -21,6 +21,7 @@ from gol_decouple.cli import (  # noqa: F401  # their commands register themselv
     lists,
     predict,
     report,
+    reproduce,
     rerun,
     train,
     use,

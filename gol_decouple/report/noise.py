@@ -52,6 +52,18 @@ def of_seeds(a: Sequence[float], b: Sequence[float]) -> Interval:
     return Interval(difference - half, difference + half, p_value, SEEDS)
 
 
+def of_mean(values: Sequence[float]) -> Interval:
+    """Of the mean of two values or more, each of another seed, by Student's t (Biometrika 6, 1908)."""
+    from scipy.special import stdtr, stdtrit
+
+    mean = round(statistics.fmean(values), _DECIMALS)
+    error = statistics.stdev(values) / math.sqrt(len(values))
+    if error < 10.0**-_DECIMALS:
+        return Interval(mean, mean, 0.0 if mean else 1.0, SEEDS)
+    half = float(stdtrit(len(values) - 1, _TWO_SIDED)) * error
+    return Interval(mean - half, mean + half, 2 * float(stdtr(len(values) - 1, -abs(mean) / error)), SEEDS)
+
+
 def of_test_samples(a: float, samples_a: float, b: float, samples_b: float) -> Interval:
     """Of b - a, two accuracies in percent of so many test samples each, by Agresti and Caffo (American Statistician
     54, 2000): two proportions, each with one more sample that is right and one that is wrong.

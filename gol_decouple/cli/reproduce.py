@@ -1,0 +1,115 @@
+"""The command that makes a published table again."""
+
+from __future__ import annotations
+
+from enum import StrEnum
+from pathlib import Path
+from typing import TYPE_CHECKING, Annotated
+
+import typer
+
+from gol_decouple.cli import completion
+from gol_decouple.cli.app import (
+    RUNS_DIR,
+    AsJson,
+    DataRoot,
+    Device,
+    Quiet,
+    RunsDir,
+    Set,
+    app,
+    echo,
+    echo_json,
+    overrides,
+    result_console,
+    talk,
+)
+from gol_decouple.cli.train import refuse_several_processes
+from gol_decouple.errors import SomeFailed
+
+if TYPE_CHECKING:
+    from gol_decouple.reproduction.results import Results
+
+
+class Format(StrEnum):
+    """How the tables are printed."""
+
+    table = "table"
+    markdown = "markdown"
+
+
+@app.command()
+def reproduce(
+    table: Annotated[
+        str,
+        typer.Argument(
+            metavar="TABLE", help="table4: classification, of the GOL paper.", autocompletion=completion.published
+        ),
+    ],
+    dataset: Annotated[
+        str,
+        typer.Option(help="cifar100_lt, imagenet_lt or places_lt.", autocompletion=completion.datasets_of_tables),
+    ],
+    only: Annotated[
+        list[str] | None, typer.Option(metavar="COLUMN", help="Only this column, such as if100; repeatable.")
+    ] = None,
+    stage1_seeds: Annotated[int, typer.Option(min=1, help="How many models of stage one for each column.")] = 1,
+    seeds: Annotated[int, typer.Option(min=1, help="How many seeds of stage two on each.")] = 5,
+    set_: Set = None,
+    data_root: DataRoot = None,
+    device: Device = None,
+    runs_dir: RunsDir = RUNS_DIR,
+    out: Annotated[
+        Path | None, typer.Option(metavar="DIR", help="Also write each column's rows, and what was run, as JSON there.")
+    ] = None,
+    from_: Annotated[
+        Path | None, typer.Option("--from", metavar="DIR", help="Run nothing: print what --out wrote there.")
+    ] = None,
+    format_: Annotated[Format, typer.Option("--format", metavar="FORMAT", help="table or markdown.")] = Format.table,
+    quiet: Quiet = False,
+    as_json: AsJson = False,
+) -> None:
+    """Make a published table again: both stages of every column, the paper's figures beside ours; it continues."""
+    from gol_decouple.reproduction import plan
+
+    progress = talk(quiet, as_json)
+    refuse_several_processes("reproduce")
+    columns = plan.columns_of(table, dataset, only or [])
+    prefix = f"{table}_{dataset}"
+    from gol_decouple.reproduction import results
+
+    if from_ is not None:
+        _print(results.read(prefix, columns, from_, progress), format_, as_json)
+        return
+    from gol_decouple.reproduction.running import reproduce
+
+    wanted = plan.Wanted(prefix, columns, stage1_seeds, seeds, overrides(set_, data_root), device)
+    made: dict[str, Results] = {}
+    failed: SomeFailed | None = None
+    try:
+        for column in reproduce(wanted, runs_dir, progress):
+            made[column.name] = results.collect_results(wanted, column, runs_dir, progress)
+            if out is not None:
+                results.write(prefix, made[column.name], out)
+    except SomeFailed as error:
+        failed = error
+    _print([made[column.name] for column in columns if column.name in made], format_, as_json)
+    if failed is not None:
+        raise failed
+
+
+def _print(found: list[Results], format_: Format, as_json: bool) -> None:
+    from gol_decouple.reproduction.tables import tables
+
+    if as_json:
+        echo_json([one.record | {"rows": one.rows} for one in found])
+        return
+    every = [table for one in found for table in tables(one)]
+    if format_ is Format.markdown:
+        from gol_decouple.report.markdown import markdown
+
+        echo("\n\n".join(markdown(table, 4) for table in every))
+        return
+    from gol_decouple.report.tables import print_leveled
+
+    print_leveled([(4, table) for table in every], result_console())

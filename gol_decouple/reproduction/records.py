@@ -1,0 +1,132 @@
+"""What was run for a column: commands, wall times, machines, versions and commits, as a tree of plain values."""
+
+from __future__ import annotations
+
+import math
+from collections.abc import Mapping, Sequence
+from dataclasses import dataclass
+from pathlib import Path
+from typing import Any
+
+from gol_decouple import runs
+from gol_decouple.bootstrap import Gain
+from gol_decouple.report.rows import Row
+from gol_decouple.reproduction.plan import Column
+from gol_decouple.stages.training_log import read_log
+
+Record = dict[str, Any]
+
+
+def record_of(column: Column, rows: Sequence[Row], over: Mapping[str, Sequence[Row]]) -> Record:
+    """What was run for the rows of a column: commands, wall times in seconds, machines, versions and commits.
+
+    Of stage one the epochs after which it was evaluated, with loss and accuracy (%); of stage two, for each command,
+    how many classifiers it made, and the time of the one that took longest. Besides, `gains_over`: what methods gain in
+    top-1 over others than stage one, by baseline, run and method, the mean with the bounds of its 95 % interval.
+
+    Args:
+        over: the same rows with their gains over other baselines.
+    """
+    of_runs: dict[str, list[Row]] = {}
+    for row in rows:
+        of_runs.setdefault(row["run"], []).append(row)
+    return {
+        "column": column.name,
+        "title": column.title,
+        "runs": [_run(members) for members in of_runs.values()],
+        "gains_over": {baseline: _gains(members) for baseline, members in over.items()},
+    }
+
+
+def _gains(rows: Sequence[Row]) -> Record:
+    found: Record = {}
+    for row in rows:
+        if row["gain_top1"] is not None:
+            gain = [row[f"gain_top1{part}"] for part in ("", "_low", "_high")]
+            found.setdefault(row["run"], {})[row["method"]] = gain
+    return found
+
+
+def _run(rows: Sequence[Row]) -> Record:
+    (stage1,) = (Path(row["path"]) for row in rows if row["stage"] == 1)
+    manifest = runs.read_manifest(stage1)
+    made: dict[str, Record] = {}
+    for row in rows:
+        if row["stage"] == 2:
+            own = runs.read_manifest(Path(row["path"]))
+            told = {name: own.get(name) for name in ("command", "environment")}
+            one = made.setdefault(str(told), told | {"classifiers": 0, "seconds": 0.0})
+            one["classifiers"] += 1
+            one["seconds"] = max(one["seconds"], round(own["seconds"], 1))  # all train in the same passes
+    return {
+        "run": stage1.name,
+        "seed": manifest["seed"],
+        "stage1": {
+            **{name: manifest.get(name) for name in ("command", "environment", "config", "samples")},
+            "seconds": round(manifest["seconds"], 1),
+            "dataset_sha256": manifest["inputs"]["dataset_sha256"],
+            "images": manifest["features"]["images"],
+            "log": _log(stage1),
+        },
+        "stage2": list(made.values()),
+    }
+
+
+def _log(run: Path) -> list[Record]:
+    """The epochs of which the log tells an accuracy."""
+    if not (run / runs.LOG).is_file():
+        return []
+    read = read_log(run / runs.LOG)
+    names = ("epoch", "lr", "train_loss", "accuracy")
+    lines = [dict(zip(names, values, strict=True)) for values in zip(*(read[name] for name in names), strict=True)]
+    return [line | {"epoch": int(line["epoch"])} for line in lines if not math.isnan(line["accuracy"])]
+
+
+@dataclass(frozen=True)
+class Made:
+    """What one command trained, as a record tells it.
+
+    Attributes:
+        what: epochs and images, or how many classifiers.
+        seconds: wall time.
+        commit: of the checkout; None where the program was installed.
+    """
+
+    run: str
+    stage: str
+    what: str
+    seconds: float
+    machine: str
+    torch: str
+    commit: str | None
+
+
+def made_of(record: Record) -> list[Made]:
+    """What a record tells of the commands, stage one of each run first."""
+    found = []
+    for run in record["runs"]:
+        stage1, images = run["stage1"], run["stage1"]["images"]["train"]
+        found.append(
+            _made(run, "stage one", f"{stage1['config']['stage1']['epochs']} epochs, {images:,} images", stage1)
+        )
+        for one in run["stage2"]:
+            found.append(_made(run, "stage two", f"{one['classifiers']:,} classifiers", one))
+    return found
+
+
+def _made(run: Record, stage: str, what: str, told: Record) -> Made:
+    environment = told["environment"]
+    checkout, threads = environment["checkout"], environment["threads"]
+    commit = None if checkout is None else checkout["commit"][:10] + (" (edited)" if checkout["dirty"] else "")
+    machine = f"{environment['device_name']}, {threads} thread{'s' * (threads > 1)}"
+    return Made(run["run"], stage, what, float(told["seconds"]), machine, environment["versions"]["torch"], commit)
+
+
+def gains_over(record: Record) -> dict[str, dict[str, dict[str, Gain]]]:
+    """What a record tells of gains in top-1 over retrained classifiers: by baseline, run and method."""
+    return {
+        baseline: {
+            run: {method: Gain(*map(float, gain)) for method, gain in of_run.items()} for run, of_run in of_runs.items()
+        }
+        for baseline, of_runs in record["gains_over"].items()
+    }

@@ -1,0 +1,111 @@
+"""The results of a column: its rows of a report, and beside them what was run, on what and for how long, as files."""
+
+from __future__ import annotations
+
+from collections.abc import Sequence
+from dataclasses import dataclass
+from pathlib import Path
+
+from gol_decouple import methods, runs
+from gol_decouple.config import load_config
+from gol_decouple.errors import InputError
+from gol_decouple.files import make_folder, read_json, write_json, write_text
+from gol_decouple.progress import Progress
+from gol_decouple.report.collected import collect
+from gol_decouple.report.rows import Row
+from gol_decouple.report.study_rows import read_study
+from gol_decouple.report.tables import to_json
+from gol_decouple.reproduction.plan import METHODS, Column, Wanted
+from gol_decouple.reproduction.records import Record, gains_over, made_of, record_of
+
+# With Softmax: what else a gain may be over than stage one's classifier.
+RETRAINED = ("softmax", "crt")
+_HINT = "gol-decouple reproduce ... --out DIR writes both files of a column"
+
+
+@dataclass(frozen=True)
+class Results:
+    """A column, its rows of a report, and the record of what was run."""
+
+    column: Column
+    rows: list[Row]
+    record: Record
+
+
+def collect_results(wanted: Wanted, column: Column, runs_dir: Path, progress: Progress) -> Results:
+    """Those of a column's finished runs.
+
+    Raises:
+        InputError: nothing is finished, or a result is damaged.
+    """
+    rows = rows_of(wanted, column, runs_dir, progress)
+    made = {row["method"] for row in rows if row["stage"] == 2}
+    over = {name: rows_of(wanted, column, runs_dir, progress, name) for name in RETRAINED if name in made}
+    return Results(column, rows, record_of(column, rows, over))
+
+
+def rows_of(
+    wanted: Wanted, column: Column, runs_dir: Path, progress: Progress, baseline: str | None = None
+) -> list[Row]:
+    """The rows of a column's finished runs: stage one, and the methods of the table as they are, with their gains.
+
+    Whatever else was trained in these runs is left out.
+
+    Args:
+        baseline: what gains are over; stage one unless given.
+
+    Raises:
+        InputError: nothing is finished, or a result is damaged.
+    """
+    folders = [folder for folder in wanted.runs(column, runs_dir) if runs.is_finished(folder)]
+    found = collect(folders, runs_dir, progress, baseline=baseline, needs_gains=False)
+    if found.left_out:
+        raise found.left_out[0]
+    settings = runs.method_settings(load_config(column.config))
+    planned = {name: methods.changed_settings(methods.configured(name, settings)) for name in METHODS}
+
+    def is_planned(row: Row) -> bool:
+        if row["stage"] == 1:
+            return True
+        has_seed = row["seed"] is None or row["seed"] < wanted.seeds
+        as_is = row["chosen_on"] is None and row["trained_on"] == "train"
+        return has_seed and as_is and planned.get(row["method"]) == row["changed_settings"]
+
+    return [row for row in found.rows if is_planned(row)]
+
+
+def paths_of(prefix: str, column: Column, folder: Path) -> tuple[Path, Path]:
+    """The files of a column: the report's JSON, and the record of what was run."""
+    return folder / f"{prefix}_{column.name}.json", folder / f"{prefix}_{column.name}_runs.json"
+
+
+def write(prefix: str, results: Results, folder: Path) -> None:
+    """Write both files of a column, as `report --format json` does, and plain JSON."""
+    make_folder(folder)
+    report, what = paths_of(prefix, results.column, folder)
+    write_text(report, to_json(results.rows) + "\n")
+    write_json(what, results.record)
+
+
+def read(prefix: str, columns: Sequence[Column], folder: Path, progress: Progress) -> list[Results]:
+    """What `write` wrote of some columns; those that have no files there are left out.
+
+    Raises:
+        InputError: none has any, or a file is none of these.
+    """
+    found = []
+    for column in columns:
+        report, what = paths_of(prefix, column, folder)
+        if not report.exists():
+            progress.warn(f"no results of {column.title}: {report} is not there")
+            continue
+        record = read_json(what, _HINT)
+        try:
+            made_of(record), gains_over(record)
+        except (LookupError, TypeError, ValueError, AttributeError) as error:
+            told = f"{error} is missing" if isinstance(error, KeyError) else str(error)
+            raise InputError(f"{what} does not tell what was run: {told}", _HINT) from None
+        found.append(Results(column, read_study(report, folder, progress), record))
+    if not found:
+        raise InputError(f"no results of this table in {folder}", _HINT)
+    return found

@@ -1,0 +1,152 @@
+"""`gol-decouple reproduce`: a table's column from images to files, kept, continued, and printed from its files."""
+
+from __future__ import annotations
+
+import json
+import os
+import shutil
+import subprocess
+import sys
+from pathlib import Path
+
+import numpy as np
+import pytest
+from conftest import RunCli, colour_images
+
+from gol_decouple.reproduction.plan import METHODS
+
+TINY = (
+    *("--set", "data.kind=npz", "--set", "data.name=tiny", "--set", "stage1.epochs=1", "--set", "stage1.num_workers=0"),
+    *("--set", "stage1.precision=float32", "--set", "features.views=2", "--device", "cpu", "--seeds", "2"),
+)
+COMMAND = ("reproduce", "table4", "--dataset", "cifar100_lt", "--only", "if100", *TINY)
+
+
+@pytest.fixture(scope="module")
+def images(tmp_path_factory: pytest.TempPathFactory) -> Path:
+    """Three classes, of which imbalance factor 100 leaves 100, 10 and 1 train images."""
+    path = tmp_path_factory.mktemp("images") / "tiny.npz"
+    (train, labels), (test, test_labels) = colour_images((100, 12, 3), 0), colour_images((8, 8, 8), 1)
+    np.savez(path, train_images=train, train_labels=labels, test_images=test, test_labels=test_labels)
+    return path
+
+
+@pytest.fixture(scope="module")
+def made(tmp_path_factory: pytest.TempPathFactory, images: Path) -> Path:
+    """A folder with runs/ and results/ of one column; tests copy it."""
+    folder = tmp_path_factory.mktemp("made")
+    given = ("--data-root", images, "--runs-dir", folder / "runs", "--out", folder / "results")
+    command = [sys.executable, "-m", "gol_decouple", *COMMAND, *given]
+    wide = os.environ | {"COLUMNS": "200"}
+    told = subprocess.run(command, check=True, capture_output=True, text=True, env=wide).stdout
+    (folder / "told.txt").write_text(told)
+    return folder
+
+
+def rows_in(path: Path) -> list[dict[str, object]]:
+    found: list[dict[str, object]] = json.loads(path.read_text())
+    return found
+
+
+def test_a_column_has_stage_one_and_every_method_with_its_seeds(made: Path) -> None:
+    rows = rows_in(made / "results" / "table4_cifar100_lt_if100.json")
+    assert {row["run"] for row in rows} == {"table4_cifar100_lt_if100_seed0"}
+    assert {row["method"] for row in rows if row["stage"] == 2} == set(METHODS)
+    assert sorted(row["seed"] for row in rows if row["method"] == "gumbel_paper") == [0, 1]
+    assert all(row["gain_top1"] is not None for row in rows if row["stage"] == 2)
+    record = json.loads((made / "results" / "table4_cifar100_lt_if100_runs.json").read_text())
+    (run,) = record["runs"]
+    assert run["stage1"]["command"][:3] == ["gol-decouple", "reproduce", "table4"]
+    assert run["stage1"]["images"] == {"train": 111, "test": 24}
+    assert [line["epoch"] for line in run["stage1"]["log"]] == [1]
+    assert sum(one["classifiers"] for one in run["stage2"]) == len(rows) - 1
+    assert set(record["gains_over"]) == {"softmax", "crt"}
+    assert set(record["gains_over"]["crt"][run["run"]]) == set(METHODS) - {"crt"}
+
+
+def test_other_class_sizes_have_no_figures_of_the_papers_beside_them(made: Path) -> None:
+    told = (made / "told.txt").read_text()
+    first = told.split("where the gain comes from")[0]
+    assert "42.4" not in first
+    assert "50.3" not in first
+    assert "stage one: 1 model, 1 epochs, where the paper's has 240; stage two: 2 seeds on each" in " ".join(
+        told.split()
+    )
+
+
+def test_what_is_finished_is_kept_and_printed_again(run_cli: RunCli, made: Path, images: Path, tmp_path: Path) -> None:
+    shutil.copytree(made, tmp_path / "made")
+    given = ("--data-root", images, "--runs-dir", tmp_path / "made" / "runs")
+    outcome = run_cli(*COMMAND, *given)
+    assert outcome.code == 0, outcome.err
+    assert outcome.out == (made / "told.txt").read_text()
+    assert "epoch 1/1" not in outcome.err
+
+
+def test_more_seeds_are_added_and_what_else_is_in_a_run_left_out(
+    run_cli: RunCli, made: Path, images: Path, tmp_path: Path
+) -> None:
+    runs = Path(shutil.copytree(made / "runs", tmp_path / "runs"))
+    run = runs / "table4_cifar100_lt_if100_seed0"
+    assert run_cli("stage2", run, "--method", "gumbel", "--set", "stage2.lr=0.001", "--runs-dir", runs).code == 0
+    given = ("--data-root", images, "--runs-dir", runs, "--out", tmp_path / "results", "--stage1-seeds", 2)
+    outcome = run_cli(*COMMAND, *given)
+    assert outcome.code == 0, outcome.err
+    rows = rows_in(tmp_path / "results" / "table4_cifar100_lt_if100.json")
+    assert sum(row["stage"] == 1 for row in rows) == 2
+    assert sum(row["method"] == "gumbel" for row in rows) == 4
+    assert "stage one: 2 models, 1 epochs" in " ".join(outcome.out.split())
+
+
+def test_the_files_say_the_same_without_runs(run_cli: RunCli, made: Path, tmp_path: Path) -> None:
+    shutil.copytree(made / "results", tmp_path / "results")
+    asked = ("reproduce", "table4", "--dataset", "cifar100_lt", "--from", tmp_path / "results")
+    outcome = run_cli(*asked)
+    assert outcome.code == 0, outcome.err
+    assert outcome.out == (made / "told.txt").read_text()
+    assert outcome.err.count("is not there") == 2, "of imbalance factors 50 and 200"
+    as_markdown = run_cli(*asked, "--format", "markdown", "--quiet").out
+    assert as_markdown.startswith("#### CIFAR100-LT, imbalance factor 100, ResNet-32: top-1 (%)\n\n| method | top-1 |")
+    (column,) = json.loads(run_cli(*asked, "--json").out)
+    assert len(column["rows"]) == len(rows_in(made / "results" / "table4_cifar100_lt_if100.json"))
+
+
+@pytest.mark.parametrize(
+    ("options", "told"),
+    [
+        (("--set", "data.imbalance_factor=10"), "the imbalance factor and the backbone are the column's"),
+        (("--set", "backbone.name=timm:resnet10t"), "the imbalance factor and the backbone are the column's"),
+        (("--set", "stage2.lr=0.1"), "settings of stage two and of methods are the table's"),
+        (("--set", "methods.gumbel.lr=0.1"), "settings of stage two and of methods are the table's"),
+        (("--only", "if10"), "unknown column 'if10'"),
+    ],
+)
+def test_what_is_not_of_the_table_is_refused_before_anything_is_trained(
+    run_cli: RunCli, images: Path, tmp_path: Path, options: tuple[str, ...], told: str
+) -> None:
+    given = ("--data-root", images, "--runs-dir", tmp_path / "runs")
+    outcome = run_cli(*COMMAND, *given, *options)
+    assert outcome.code == 2
+    assert told in outcome.err
+    assert not (tmp_path / "runs").exists()
+
+
+@pytest.mark.parametrize(("table", "dataset"), [("table5", "cifar100_lt"), ("table4", "lvis")])
+def test_tables_and_datasets_that_are_not_there(run_cli: RunCli, table: str, dataset: str) -> None:
+    outcome = run_cli("reproduce", table, "--dataset", dataset)
+    assert outcome.code == 2
+    assert "choose from: " in outcome.err
+
+
+def test_files_that_are_none_of_a_reproduction(run_cli: RunCli, made: Path, tmp_path: Path) -> None:
+    asked = ("reproduce", "table4", "--dataset", "cifar100_lt", "--only", "if100", "--from", tmp_path)
+    outcome = run_cli(*asked)
+    assert outcome.code == 2
+    assert f"no results of this table in {tmp_path}" in outcome.err
+    for path in (made / "results").iterdir():
+        shutil.copy(path, tmp_path)
+    record = tmp_path / "table4_cifar100_lt_if100_runs.json"
+    record.write_text(json.dumps({"runs": [{"run": "a"}]}))
+    outcome = run_cli(*asked)
+    assert outcome.code == 2
+    assert f"{record} does not tell what was run: 'stage1' is missing" in outcome.err

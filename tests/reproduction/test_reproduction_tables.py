@@ -1,0 +1,114 @@
+"""The tables of a reproduction on rows made by hand: means, deviations, differences and intervals."""
+
+from __future__ import annotations
+
+import math
+import statistics
+from typing import Any
+
+import pytest
+from scipy import stats
+
+from gol_decouple.report import noise
+from gol_decouple.report.layout import TextTable
+from gol_decouple.report.rows import FIELDS, Row
+from gol_decouple.reproduction.plan import METHODS, TABLE_4, columns_of
+from gol_decouple.reproduction.records import Record
+from gol_decouple.reproduction.results import Results
+from gol_decouple.reproduction.tables import tables
+
+IF50, IF100, IF200 = TABLE_4["cifar100_lt"]
+RECORD: Record = {"runs": [], "gains_over": {"softmax": {}, "crt": {}}}
+
+
+def row(run: str, stage: int, method: str, seed: int, top1: float, **others: Any) -> Row:
+    known = {"run": run, "stage": stage, "method": method, "seed": seed, "top1": top1, "changed_settings": {}}
+    return dict.fromkeys(FIELDS) | {"epochs": 240} | known | others
+
+
+def gain(mean: float, low: float, high: float) -> Row:
+    return {"gain_top1": mean, "gain_top1_low": low, "gain_top1_high": high}
+
+
+ONE_MODEL = [
+    row("a", 1, "softmax", 0, 42.0, paper_top1=42.4),
+    row("a", 2, "gumbel_paper", 0, 44.0, paper_top1=45.5, **gain(2.5, 1.9, 3.1)),
+    row("a", 2, "gumbel_paper", 1, 45.0, paper_top1=45.5, **gain(2.5, 1.9, 3.1)),
+    row("a", 2, "balanced_softmax", 0, 47.0, **gain(5.0, 4.0, 6.0)),
+]
+TWO_MODELS = [
+    *ONE_MODEL,
+    row("b", 1, "softmax", 1, 43.0, paper_top1=42.4),
+    row("b", 2, "gumbel_paper", 0, 46.5, paper_top1=45.5, **gain(3.5, 3.0, 4.0)),
+]
+
+
+def cells(table: TextTable) -> dict[str, dict[str, str]]:
+    return {line[0]: dict(zip(table.columns, line, strict=True)) for line in table.cells}
+
+
+def test_one_model_has_the_bootstraps_intervals() -> None:
+    first = tables(Results(IF100, ONE_MODEL, RECORD))[0]
+    found = cells(first)
+    assert list(found) == ["softmax (stage one)", "gumbel, paper's setting", "balanced_softmax"]
+    paper = found["gumbel, paper's setting"]
+    assert paper["top-1"] == f"44.5±{math.sqrt(0.5):.1f}"
+    assert (paper["GOL"], paper["ours - GOL"]) == ("45.5", "-1.0")
+    assert (paper["gain"], paper["GOL's gain"]) == ("+2.5 [1.9, 3.1]", "+3.1")
+    assert found["softmax (stage one)"]["ours - GOL"] == "-0.4"
+    assert found["softmax (stage one)"]["Bal. Act."] == "45.3"
+    assert found["balanced_softmax"]["Bal. Act."] == "50.3"
+    assert found["balanced_softmax"]["GOL"] == "–"
+    assert "another model would move all of it" in first.notes[1]
+
+
+def test_several_models_have_intervals_over_them() -> None:
+    found = cells(tables(Results(IF100, TWO_MODELS, RECORD))[0])
+    paper, stage_one = found["gumbel, paper's setting"], found["softmax (stage one)"]
+    assert paper["top-1"] == f"45.5±{statistics.stdev([44.5, 46.5]):.1f}"
+    # Student's t of one degree of freedom: 12.706 standard errors.
+    half = 12.7062 * statistics.stdev([2.5, 3.5]) / math.sqrt(2)
+    assert paper["gain"] == f"+3.0 [{3 - half:.1f}, {3 + half:.1f}]"
+    assert stage_one["ours - GOL"] == f"+0.1 [{0.1 - half:.1f}, {0.1 + half:.1f}]"
+    assert found["balanced_softmax"]["gain"] == "+5.0 [4.0, 6.0]"
+
+
+@pytest.mark.parametrize("values", [[1.0, 2.5], [0.3, -0.2, 0.9, 0.1], [5.0, 5.1, 4.9]])
+def test_the_interval_of_a_mean_is_students(values: list[float]) -> None:
+    found = noise.of_mean(values)
+    known = stats.ttest_1samp(values, 0.0)
+    assert (found.low, found.high) == pytest.approx(tuple(known.confidence_interval(0.95)))
+    assert found.p_value == pytest.approx(known.pvalue)
+
+
+def test_the_interval_of_equal_values_is_their_mean() -> None:
+    assert noise.of_mean([2.0, 2.0]) == noise.Interval(2.0, 2.0, 0.0, noise.SEEDS)
+
+
+def test_other_data_have_nothing_of_the_papers_beside_them() -> None:
+    rows = [one | {"paper_top1": None} for one in ONE_MODEL]
+    first = tables(Results(IF100, rows, RECORD))[0]
+    assert "Bal. Act." not in first.columns
+    assert {line["GOL"] for line in cells(first).values()} == {"–"}
+
+
+def test_fewer_epochs_than_the_papers_are_told() -> None:
+    rows = [one | {"epochs": 40} for one in ONE_MODEL]
+    assert (
+        tables(Results(IF100, rows, RECORD))[0].notes[0].startswith("stage one: 1 model, 40 epochs, where the paper's")
+    )
+
+
+def test_gains_over_retrained_classifiers() -> None:
+    over = {"softmax": {"a": {"gumbel_paper": [1.0, 0.5, 1.5]}, "b": {"gumbel_paper": [2.0, 1.5, 2.5]}}, "crt": {}}
+    found = cells(tables(Results(IF100, TWO_MODELS, {"runs": [], "gains_over": over}))[2])
+    half = 12.7062 * 0.5
+    assert found["gumbel, paper's setting"]["over softmax re-trained"] == f"+1.5 [{1.5 - half:.1f}, {1.5 + half:.1f}]"
+    assert found["gumbel, paper's setting"]["over crt"] == "–"
+
+
+def test_columns_stand_in_the_papers_order() -> None:
+    assert columns_of("table4", "cifar100_lt") == [IF50, IF100, IF200]
+    assert columns_of("table4", "cifar100_lt", ["if200", "if50"]) == [IF50, IF200]
+    for column in (column for columns in TABLE_4.values() for column in columns):
+        assert set(column.balanced_activation) <= {"stage_one", *METHODS}
