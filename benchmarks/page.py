@@ -54,7 +54,9 @@ def make_study(run: Path, classes: int, methods: int, seeds: int) -> None:
     stream = np.random.default_rng(0)
     share = np.log(counts) / np.log(counts.max())
     _write(run, counts, labels, _hits(stream, 0.75 * share[labels]), {"stage": 1, "method": "softmax"})
-    run.joinpath("config.toml").write_text('[data]\nkind = "npz"\npath = "made_up.npz"\n\n[methods]\n', encoding="utf-8")
+    run.joinpath("config.toml").write_text(
+        '[data]\nkind = "npz"\npath = "made_up.npz"\n\n[methods]\n', encoding="utf-8"
+    )
     for method in range(methods):
         chance = np.clip(0.75 * share + 0.3 * method / methods * (1 - share), 0, 1)[labels]
         for seed in range(seeds):

@@ -1,0 +1,111 @@
+"""Whether it matters that public code of stage two leaves the frozen backbone's BatchNorm in train mode."""
+
+from __future__ import annotations
+
+from collections.abc import Iterator
+from copy import deepcopy
+from itertools import islice
+from pathlib import Path
+
+import numpy as np
+import torch
+from torch import nn
+
+from gol_decouple import losses, methods, runs, runtime
+from gol_decouple.data import load_data
+from gol_decouple.data.dataset import Dataset
+from gol_decouple.data.loading import Batch, Batches, EpochKeys, Key, by_labels, clean_keys
+from gol_decouple.data.transforms import Normalise
+from gol_decouple.files import write_json
+from gol_decouple.methods import Method
+from gol_decouple.metrics import top1_metrics
+from gol_decouple.progress import to_stderr
+from gol_decouple.settings import Config
+from gol_decouple.stages.restored import load_model
+
+MODES = {"eval": False, "train": True}
+SHOWN = ("top1_balanced", "top1_many", "top1_medium", "top1_few")
+
+
+def main(run: Path, out: Path, method: str = "gumbel_paper", seeds: int = 3, max_steps: int | None = None) -> None:
+    """Train a method's classifier on RUN's images, through its backbone, once with BatchNorm in either mode.
+
+    Both see the same batches of freshly augmented images. In train mode features are normalised with the batch's
+    statistics, and the running ones, which validation images are normalised with, move. Accuracies are of val (%).
+    """
+    torch.set_num_threads(1)
+    config = runs.read_config(run)
+    dataset = load_data(config.data)
+    rows = [
+        {"method": method, "batchnorm": mode, "seed": seed} | found
+        for seed in range(seeds)
+        for mode, found in _compared(run, config, dataset, methods.get(method), seed, max_steps).items()
+    ]
+    write_json(out, {"run": run.name, "val_samples": len(dataset.splits["val"]), "rows": rows})
+    for mode in MODES:
+        of_mode = [row for row in rows if row["batchnorm"] == mode]
+        told = ", ".join(f"{name} {np.mean([row[name] for row in of_mode]):.1f}" for name in SHOWN)
+        moved = np.mean([row["statistics_moved"] for row in of_mode])
+        print(f"BatchNorm in {mode} mode: {told}; running means moved by {moved:.3f} deviations")
+
+
+def _compared(
+    run: Path, config: Config, dataset: Dataset, method: Method, seed: int, max_steps: int | None
+) -> dict[str, dict[str, float]]:
+    """Val accuracies of both modes, and how far the running statistics are from where they were."""
+    model = load_model(run, config, dataset.num_classes)
+    loss = losses.get(
+        method.loss, activation=method.activation, class_counts=dataset.train_counts, **method.loss_params
+    )
+    networks = {mode: deepcopy(model).requires_grad_(False) for mode in MODES}
+    steps = {}
+    for mode, network in networks.items():
+        network.classifier.requires_grad_(True)
+        steps[mode] = torch.optim.SGD(network.classifier.parameters(), method.lr, method.momentum)
+    normalise = Normalise(config.transform)
+    total = max_steps or method.epochs * -(-len(dataset.splits["train"]) // method.batch_size)
+    with to_stderr().bar(f"seed {seed}", total, "steps") as bar:
+        for images, labels in islice(_batches(config, dataset, method, seed), total):
+            inputs = normalise(images)
+            for mode, network in networks.items():
+                network.backbone.train(MODES[mode])
+                with torch.no_grad(), runtime.autocast(torch.device("cpu"), torch.bfloat16):
+                    features = network.backbone(inputs)
+                steps[mode].zero_grad()
+                loss(network.classifier(features.float()), labels).backward()
+                steps[mode].step()
+            bar.advance(1)
+    return {mode: _on_val(network, config, dataset) | _moved(network, model) for mode, network in networks.items()}
+
+
+def _batches(config: Config, dataset: Dataset, method: Method, seed: int) -> Iterator[Batch]:
+    """Those of all epochs."""
+    train = dataset.splits["train"]
+    keys = EpochKeys(by_labels(train.labels, seed, method.sampler), method.batch_size)
+    batches = Batches(train, config.transform, keys, seed, workers=1)
+    for keys.epoch in range(method.epochs):
+        yield from batches
+
+
+@torch.inference_mode()
+def _on_val(network: nn.Module, config: Config, dataset: Dataset) -> dict[str, float]:
+    normalise, val, predicted = Normalise(config.transform), dataset.splits["val"], []
+    keys: list[list[Key]] = clean_keys(range(len(val)), config.features.batch_size)
+    network.eval()
+    for images, _ in Batches(val, config.transform, keys, seed=0, workers=0):
+        with runtime.autocast(torch.device("cpu"), torch.bfloat16):
+            features = network.backbone(normalise(images))
+        predicted.append(network.classifier(features.float()).argmax(dim=1).numpy())
+    found = top1_metrics(np.concatenate(predicted), val.labels, dataset.train_counts)
+    return {name: round(float(found[name]), 3) for name in SHOWN}
+
+
+def _moved(network: nn.Module, before: nn.Module) -> dict[str, float]:
+    """The mean over channels of what running means moved by, in running deviations of before."""
+    pairs = zip(network.modules(), before.modules(), strict=True)
+    moved = [
+        ((after.running_mean - old.running_mean).abs() / (old.running_var + old.eps).sqrt()).mean()
+        for after, old in pairs
+        if isinstance(old, nn.BatchNorm2d)
+    ]
+    return {"statistics_moved": round(float(torch.stack(moved).mean()), 4)}

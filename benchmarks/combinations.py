@@ -1,0 +1,181 @@
+"""The best classifier that our parts can make of some features, chosen on validation data, and then its test accuracy.
+
+python -m benchmarks combinations search runs/NAME/features.h5 results/reproduction/combinations.json
+python -m benchmarks combinations test runs/NAME/features.h5 results/reproduction/combinations.json
+python -m benchmarks combinations show results/reproduction/combinations.json    (docs/reproduction.md)
+"""
+
+from __future__ import annotations
+
+import itertools
+import json
+import statistics
+from collections.abc import Iterator, Sequence
+from pathlib import Path
+from typing import Any
+
+import torch
+import typer
+
+from gol_decouple import classifiers, evaluate, features, methods
+from gol_decouple.errors import InputError
+from gol_decouple.features import FeaturesFile
+from gol_decouple.files import write_json
+from gol_decouple.methods import Method
+from gol_decouple.progress import to_stderr
+from gol_decouple.report.layout import TextTable
+from gol_decouple.report.markdown import markdown
+from gol_decouple.stages.jobs import Job, Retrained
+from gol_decouple.stages.rows import open_rows
+from gol_decouple.stages.together import train_together
+
+app = typer.Typer(add_completion=False, pretty_exceptions_enable=False)
+
+LOSSES = ("cross_entropy", "balanced", "class_balanced", "label_aware_smoothing")
+SAMPLERS = ("random", "square_root", "class_balanced", "progressive")
+CLASSIFIERS: dict[str, dict[str, Any]] = {"linear": {}, "lws": {}, "cosine": {"cosine_scale": 16.0}}
+# One-vs-all losses are sums over classes: their gradients are larger.
+RATES = {
+    "softmax": (0.003, 0.01, 0.03, 0.1, 0.3),
+    "sigmoid": (3e-5, 1e-4, 1e-3, 1e-2, 1e-1),
+    "gumbel": (1e-5, 1e-4, 1e-3, 1e-2, 1e-1),
+}
+EPOCHS = 15
+FINALISTS, SEEDS = 20, 5
+PARTS = ("activation", "loss", "sampler", "classifier", "start", "lr")
+SHOWN = ("top1_balanced", "top1_many", "top1_medium", "top1_few", "ece")
+BY = "top1_balanced"
+
+Row = dict[str, Any]
+
+
+def grid() -> Iterator[Method]:
+    """Every combination; a classifier of stage one's, as LWS is, starts from there alone."""
+    for activation, rates in RATES.items():
+        known = methods.get(activation)
+        for loss, sampler, classifier in itertools.product(LOSSES, SAMPLERS, CLASSIFIERS):
+            starts = ("stage_one",) if classifier == "lws" else ("stage_one", "fresh")
+            for start, rate in itertools.product(starts, rates):
+                yield Method(
+                    name=f"{activation} {loss} {sampler} {classifier}",
+                    activation=activation,
+                    paper="",
+                    start=start,
+                    lr=rate,
+                    epochs=EPOCHS,
+                    loss=loss,
+                    sampler=sampler,
+                    classifier=classifier,
+                    schedule="cosine",
+                    clip_norm=None if activation == "softmax" else 20.0,
+                    activation_params=known.activation_params,
+                    classifier_params=CLASSIFIERS[classifier],
+                )
+
+
+@app.command()
+def search(features_file: Path, out: Path) -> None:
+    """Train the grid with one seed, the best twenty with five; write all their val accuracies (%)."""
+    torch.set_num_threads(1)
+    opened = features.open(features_file)
+    first = _judged(opened, list(grid()), [0], "val")
+    best = sorted((row for row in first if BY in row), key=lambda row: -row[BY])[:FINALISTS]
+    wanted = [_method(row) for row in best]
+    finals = _judged(opened, wanted, range(SEEDS), "val")
+    known = evaluate(classifiers.as_tensors(opened.classifier), opened, "val")
+    told = {
+        "features": opened.origin | {"fingerprint": opened.fingerprint},
+        "val_samples": len(opened["val"]),
+        "stage_one": {name: round(float(known[name]), 3) for name in SHOWN},
+        "first": first,
+        "finals": finals,
+    }
+    write_json(out, told)
+    show(out)
+
+
+@app.command()
+def test(features_file: Path, results: Path) -> None:
+    """Evaluate on test what was chosen on val, once: the best of all, and the best of each activation."""
+    torch.set_num_threads(1)
+    opened = features.open(features_file)
+    told = json.loads(results.read_text(encoding="utf-8"))
+    if "test" in told:
+        raise SystemExit(f"{results} has what was found on test already")
+    chosen = [ranked(told["finals"])[0], *(_best_of(told, activation) for activation in RATES)]
+    rows = {json.dumps({part: row[part] for part in PARTS}): row for row in chosen}
+    known = evaluate(classifiers.as_tensors(opened.classifier), opened, "test")
+    told["test"] = {
+        "fingerprint": opened.fingerprint,
+        "stage_one": {name: round(float(known[name]), 3) for name in SHOWN},
+        "rows": _judged(opened, [_method(row) for row in rows.values()], range(SEEDS), "test"),
+    }
+    write_json(results, told)
+    show(results)
+
+
+def _best_of(told: Row, activation: str) -> Row:
+    """The best final of an activation, or its best with one seed if none is a final."""
+    finals = [row for row in ranked(told["finals"]) if row["activation"] == activation]
+    return finals[0] if finals else next(row for row in ranked(told["first"]) if row["activation"] == activation)
+
+
+def _method(row: Row) -> Method:
+    return next(method for method in grid() if all(getattr(method, part) == row[part] for part in PARTS))
+
+
+def _judged(opened: FeaturesFile, wanted: Sequence[Method], seeds: Sequence[int], split: str) -> list[Row]:
+    """A row for every method and seed; without accuracies if it diverged."""
+    start = classifiers.as_tensors(opened.classifier)
+    jobs = [Job(method, seed, start, "stage_one") for method in wanted for seed in seeds]
+    rows = open_rows(opened, torch.device("cpu"), wanted, None)
+    found = []
+    for job, made in train_together(rows, jobs, to_stderr()):
+        row: Row = {part: getattr(job.method, part) for part in PARTS} | {"seed": job.seed}
+        found.append(row | ({} if isinstance(made, InputError) else _accuracies(made, opened, split)))
+    return sorted(found, key=lambda row: (*(str(row[part]) for part in PARTS), row["seed"]))
+
+
+def _accuracies(made: Retrained, opened: FeaturesFile, split: str) -> Row:
+    measured = evaluate(made, opened, split)
+    return {name: round(float(measured[name]), 3) for name in SHOWN}
+
+
+def ranked(rows: Sequence[Row]) -> list[Row]:
+    """One row a combination, means over its seeds, the best first."""
+    groups: dict[tuple[Any, ...], list[Row]] = {}
+    for row in rows:
+        if BY in row:
+            groups.setdefault(tuple(row[part] for part in PARTS), []).append(row)
+    means = [
+        dict(zip(PARTS, key, strict=True))
+        | {name: statistics.fmean(row[name] for row in members) for name in SHOWN}
+        | {"seeds": len(members), "deviation": statistics.stdev(row[BY] for row in members) if members[1:] else 0.0}
+        for key, members in groups.items()
+    ]
+    return sorted(means, key=lambda row: -row[BY])
+
+
+@app.command()
+def show(results: Path) -> None:
+    """Print the tables of what `search` and `test` wrote, as markdown."""
+    print("\n\n".join(markdown(table, 4) for table in tables(json.loads(results.read_text(encoding="utf-8")))))
+
+
+def tables(told: Row) -> list[TextTable]:
+    """The finals on val, and what was chosen of them on test."""
+    found = [_table(f"the best on {told['val_samples']:,} validation images (%)", told["stage_one"], told["finals"])]
+    if "test" in told:
+        found.append(_table("what was chosen, on test (%)", told["test"]["stage_one"], told["test"]["rows"]))
+    return found
+
+
+def _table(title: str, stage_one: Row, rows: Sequence[Row]) -> TextTable:
+    columns = [*PARTS, "seeds", "all", "many", "medium", "few", "ECE"]
+    cells = [["stage one", *["–"] * len(PARTS), *(f"{stage_one[name]:.1f}" for name in SHOWN)]]
+    for row in ranked(rows):
+        every = f"{row[BY]:.1f}±{row['deviation']:.1f}"
+        others = (f"{row[name]:.1f}" for name in SHOWN[1:])
+        cells.append([*(str(row[part]) for part in PARTS), str(row["seeds"]), every, *others])
+    notes = [f"{EPOCHS} epochs, cosine schedule; mean over classes; ±: deviation over seeds of stage two"]
+    return TextTable(title, columns, cells, notes)
