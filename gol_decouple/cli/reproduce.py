@@ -60,7 +60,7 @@ def reproduce(
     device: Device = None,
     runs_dir: RunsDir = RUNS_DIR,
     out: Annotated[
-        Path | None, typer.Option(metavar="DIR", help="Also write each column's rows, and what was run, as JSON there.")
+        Path | None, typer.Option(metavar="DIR", help="Also write rows and what was run as JSON there, and models.")
     ] = None,
     from_: Annotated[
         Path | None, typer.Option("--from", metavar="DIR", help="Run nothing: print what --out wrote there.")

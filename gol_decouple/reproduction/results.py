@@ -80,8 +80,13 @@ def paths_of(prefix: str, column: Column, folder: Path) -> tuple[Path, Path]:
 
 
 def write(prefix: str, results: Results, folder: Path) -> None:
-    """Write both files of a column, as `report --format json` does, and plain JSON."""
+    """Write a column's rows as `report --format json` does, its record, and its models of stage one in bfloat16."""
+    from gol_decouple.reproduction.models import write_model  # with torch, which reading does without
+
     make_folder(folder)
+    for row in results.rows:
+        if row["stage"] == 1:
+            write_model(Path(row["path"]), folder / f"{row['run']}.safetensors")
     report, what = paths_of(prefix, results.column, folder)
     write_text(report, to_json(results.rows) + "\n")
     write_json(what, results.record)

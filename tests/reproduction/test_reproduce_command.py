@@ -11,8 +11,10 @@ from pathlib import Path
 
 import numpy as np
 import pytest
+import torch
 from conftest import RunCli, colour_images
 
+from gol_decouple import sealed_tensors
 from gol_decouple.reproduction.plan import METHODS
 
 TINY = (
@@ -62,6 +64,20 @@ def test_a_column_has_stage_one_and_every_method_with_its_seeds(made: Path) -> N
     assert sum(one["classifiers"] for one in run["stage2"]) == len(rows) - 1
     assert set(record["gains_over"]) == {"softmax", "crt"}
     assert set(record["gains_over"]["crt"][run["run"]]) == set(METHODS) - {"crt"}
+
+
+def test_the_model_in_bfloat16_goes_on(run_cli: RunCli, made: Path, images: Path, tmp_path: Path) -> None:
+    model = made / "results" / "table4_cifar100_lt_if100_seed0.safetensors"
+    whole = made / "runs" / "table4_cifar100_lt_if100_seed0" / "model.safetensors"
+    halved, tensors = sealed_tensors.load(model).tensors, sealed_tensors.load(whole).tensors
+    assert halved.keys() == tensors.keys()
+    for name, tensor in tensors.items():
+        wanted = tensor.bfloat16() if tensor.is_floating_point() else tensor
+        assert torch.equal(halved[name], wanted)
+    given = ("--checkpoint", model, "--data-root", images, "--runs-dir", tmp_path, "--name", "again")
+    outcome = run_cli("stage1", "cifar100_lt", *TINY[:4], *given, "--set", "stage1.num_workers=0", "--device", "cpu")
+    assert outcome.code == 0, outcome.err
+    assert "loaded" in outcome.err
 
 
 def test_other_class_sizes_have_no_figures_of_the_papers_beside_them(made: Path) -> None:
