@@ -27,7 +27,6 @@ from benchmarks import (
 app = typer.Typer(add_completion=False, pretty_exceptions_enable=False, help=__doc__)
 for command in (engine.epoch, engine.together, streaming.reading, streaming.streaming, alternatives.alternatives):
     app.command()(command)
-app.command("batchnorm")(batchnorm.main)
 app.command("extraction")(extraction.main)
 app.command("losses")(losses.main)
 app.command("lvis")(lvis.main)
@@ -39,6 +38,7 @@ app.command("roi-boxes")(roi_boxes.main)
 app.command("rois")(rois.main)
 app.command("verifying")(verifying.main)
 app.add_typer(ablation.app, name="ablation", help="What Gumbel's gain depends on (docs/reproduction.md).")
+app.add_typer(batchnorm.app, name="batchnorm", help="BatchNorm's mode and statistics (docs/reproduction.md).")
 app.add_typer(combinations.app, name="combinations", help="The best that our parts can make (docs/reproduction.md).")
 app.add_typer(defaults.app, name="defaults", help="The study behind stage two's defaults (docs/defaults.md).")
 

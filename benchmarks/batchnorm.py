@@ -1,4 +1,8 @@
-"""Whether it matters that public code of stage two leaves the frozen backbone's BatchNorm in train mode."""
+"""BatchNorm in stage two: whether it matters that public code leaves it in train mode, and statistics of other samples.
+
+python -m benchmarks batchnorm compare runs/NAME results/reproduction/batchnorm.json      (docs/reproduction.md)
+python -m benchmarks batchnorm restate runs/NAME restated.safetensors --sampler class_balanced
+"""
 
 from __future__ import annotations
 
@@ -9,9 +13,10 @@ from pathlib import Path
 
 import numpy as np
 import torch
+import typer
 from torch import nn
 
-from gol_decouple import losses, methods, runs, runtime
+from gol_decouple import losses, methods, runs, runtime, sealed_tensors
 from gol_decouple.data import load_data
 from gol_decouple.data.dataset import Dataset
 from gol_decouple.data.loading import Batch, Batches, EpochKeys, Key, by_labels, clean_keys
@@ -23,11 +28,14 @@ from gol_decouple.progress import to_stderr
 from gol_decouple.settings import Config
 from gol_decouple.stages.restored import load_model
 
+app = typer.Typer(add_completion=False, pretty_exceptions_enable=False)
+
 MODES = {"eval": False, "train": True}
 SHOWN = ("top1_balanced", "top1_many", "top1_medium", "top1_few")
 
 
-def main(run: Path, out: Path, method: str = "gumbel_paper", seeds: int = 3, max_steps: int | None = None) -> None:
+@app.command()
+def compare(run: Path, out: Path, method: str = "gumbel_paper", seeds: int = 3, max_steps: int | None = None) -> None:
     """Train a method's classifier on RUN's images, through its backbone, once with BatchNorm in either mode.
 
     Both see the same batches of freshly augmented images. In train mode features are normalised with the batch's
@@ -49,6 +57,29 @@ def main(run: Path, out: Path, method: str = "gumbel_paper", seeds: int = 3, max
         print(f"BatchNorm in {mode} mode: {told}; running means moved by {moved:.3f} deviations")
 
 
+@app.command()
+def restate(run: Path, out: Path, sampler: str = "class_balanced", epochs: int = 1) -> None:
+    """Write RUN's model with the BatchNorm statistics of its train images as a sampler draws them, for --checkpoint.
+
+    Those of a model that was trained with mixup are of mixed images; MiSLAS (CVPR 2021, section 3.3) lets them move in
+    stage two. Here they are the means over all batches of some epochs of freshly augmented images.
+    """
+    torch.set_num_threads(1)
+    config = runs.read_config(run)
+    dataset = load_data(config.data)
+    model = load_model(run, config, dataset.num_classes)
+    for module in model.modules():
+        if isinstance(module, nn.BatchNorm2d):
+            module.reset_running_stats()
+            module.momentum = None  # the mean over all batches
+    normalise = Normalise(config.transform)
+    model.train()
+    for images, _ in _batches(config, dataset, sampler, config.stage1.batch_size, epochs, config.seed):
+        with torch.no_grad(), runtime.autocast(torch.device("cpu"), torch.bfloat16):
+            model(normalise(images))
+    sealed_tensors.save(model.state_dict(), out)
+
+
 def _compared(
     run: Path, config: Config, dataset: Dataset, method: Method, seed: int, max_steps: int | None
 ) -> dict[str, dict[str, float]]:
@@ -65,7 +96,8 @@ def _compared(
     normalise = Normalise(config.transform)
     total = max_steps or method.epochs * -(-len(dataset.splits["train"]) // method.batch_size)
     with to_stderr().bar(f"seed {seed}", total, "steps") as bar:
-        for images, labels in islice(_batches(config, dataset, method, seed), total):
+        batches = _batches(config, dataset, method.sampler, method.batch_size, method.epochs, seed)
+        for images, labels in islice(batches, total):
             inputs = normalise(images)
             for mode, network in networks.items():
                 network.backbone.train(MODES[mode])
@@ -78,12 +110,14 @@ def _compared(
     return {mode: _on_val(network, config, dataset) | _moved(network, model) for mode, network in networks.items()}
 
 
-def _batches(config: Config, dataset: Dataset, method: Method, seed: int) -> Iterator[Batch]:
-    """Those of all epochs."""
+def _batches(
+    config: Config, dataset: Dataset, sampler: str, batch_size: int, epochs: int, seed: int
+) -> Iterator[Batch]:
+    """Those of all epochs, freshly augmented."""
     train = dataset.splits["train"]
-    keys = EpochKeys(by_labels(train.labels, seed, method.sampler), method.batch_size)
+    keys = EpochKeys(by_labels(train.labels, seed, sampler), batch_size)
     batches = Batches(train, config.transform, keys, seed, workers=1)
-    for keys.epoch in range(method.epochs):
+    for keys.epoch in range(epochs):
         yield from batches
 
 
