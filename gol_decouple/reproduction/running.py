@@ -58,6 +58,4 @@ def reproduce(wanted: Wanted, runs_dir: Path, progress: Progress) -> Iterator[Co
             failed.append(error)
         yield column
     if failed:
-        raise (
-            failed[0] if len(failed) == 1 else SomeFailed("; ".join(error.message for error in failed), failed[0].hint)
-        )
+        raise SomeFailed("; ".join(error.message for error in failed), failed[0].hint)

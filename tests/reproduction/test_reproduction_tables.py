@@ -9,6 +9,8 @@ from typing import Any
 import pytest
 from scipy import stats
 
+from gol_decouple import methods
+from gol_decouple.config import load_config
 from gol_decouple.report import noise
 from gol_decouple.report.layout import TextTable
 from gol_decouple.report.rows import FIELDS, Row
@@ -16,6 +18,7 @@ from gol_decouple.reproduction.plan import METHODS, TABLE_4, columns_of
 from gol_decouple.reproduction.records import Record
 from gol_decouple.reproduction.results import Results
 from gol_decouple.reproduction.tables import tables
+from gol_decouple.runs import method_settings
 
 IF50, IF100, IF200 = TABLE_4["cifar100_lt"]
 RECORD: Record = {"runs": [], "gains_over": {"softmax": {}, "crt": {}}}
@@ -112,3 +115,15 @@ def test_columns_stand_in_the_papers_order() -> None:
     assert columns_of("table4", "cifar100_lt", ["if200", "if50"]) == [IF50, IF200]
     for column in (column for columns in TABLE_4.values() for column in columns):
         assert set(column.balanced_activation) <= {"stage_one", *METHODS}
+
+
+@pytest.mark.parametrize(
+    ("dataset", "lr", "epochs"), [("cifar100_lt", 1e-4, 15), ("imagenet_lt", 1e-5, 10), ("places_lt", 1e-5, 10)]
+)
+def test_the_papers_setting_of_stage_two_and_its_length_of_stage_one(dataset: str, lr: float, epochs: int) -> None:
+    """GOL, section 6.5."""
+    for column in columns_of("table4", dataset):
+        config = load_config(column.config, column.changes)
+        assert config.stage1.epochs == column.epochs
+        method = methods.configured("gumbel_paper", method_settings(config))
+        assert (method.lr, method.epochs, method.sampler) == (lr, epochs, "random")
