@@ -88,6 +88,8 @@ def _beside(column: Column, lines: list[_Line]) -> TextTable:
             ]
         )
     notes = [*_notes(column, lines), f"GOL: {SOURCE}; quoted, not measured here"]
+    if base is None:
+        notes[-1] = "the train images are not as many as the paper's in each class: its figures say nothing of these"
     if theirs:
         columns.append("Bal. Act.")
         notes.append(f"Bal. Act.: {_BALANCED_ACTIVATION}; quoted; trained end to end, from another Softmax model")

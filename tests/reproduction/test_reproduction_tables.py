@@ -93,6 +93,7 @@ def test_other_data_have_nothing_of_the_papers_beside_them() -> None:
     first = tables(Results(IF100, rows, RECORD))[0]
     assert "Bal. Act." not in first.columns
     assert {line["GOL"] for line in cells(first).values()} == {"–"}
+    assert "its figures say nothing of these" in first.notes[-1]
 
 
 def test_fewer_epochs_than_the_papers_are_told() -> None:
