@@ -27,6 +27,7 @@ from gol_decouple.methods import Method
 from gol_decouple.progress import to_stderr
 from gol_decouple.report.layout import TextTable
 from gol_decouple.report.markdown import markdown
+from gol_decouple.report.points import bounds, signed
 from gol_decouple.stages.evaluation import predict
 from gol_decouple.stages.jobs import Job, Retrained, Weights
 from gol_decouple.stages.rows import open_rows
@@ -218,5 +219,5 @@ def tables(told: dict[str, Any]) -> list[TextTable]:
 
 
 def _interval(gain: list[float]) -> str:
-    mean, low, high = (round(value, 1) + 0.0 for value in gain)
-    return f"{mean:+.1f}{'*' if gain[1] > 0 or gain[2] < 0 else ''} [{low:.1f}, {high:.1f}]"
+    mean, low, high = gain
+    return f"{signed(mean)}{'*' if low > 0 or high < 0 else ''} {bounds(low, high)}"

@@ -7,6 +7,7 @@ from collections.abc import Mapping, Sequence
 from gol_decouple.bootstrap import REPLICATES, Gain
 from gol_decouple.report.layout import EMPTY, TextTable
 from gol_decouple.report.names import setting_names, shown_baseline
+from gol_decouple.report.points import bounds, signed
 from gol_decouple.report.rows import Row, by_setting
 
 
@@ -52,11 +53,7 @@ def _gain(row: Row, name: str) -> str:
     if mean is None:
         return EMPTY
     mark = "*" if Gain(mean, low, high).is_more_than_chance else ""
-    return f"{_rounded(mean):+.1f}{mark} [{_rounded(low):.1f}, {_rounded(high):.1f}]"
-
-
-def _rounded(points: float) -> float:
-    return round(points, 1) + 0.0  # 0.0 instead of -0.0
+    return f"{signed(mean)}{mark} {bounds(low, high)}"
 
 
 def _notes(settings: list[list[Row]], baseline: str) -> list[str]:

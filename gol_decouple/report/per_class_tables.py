@@ -16,6 +16,7 @@ from gol_decouple.report import gains
 from gol_decouple.report.layout import EMPTY, TextTable
 from gol_decouple.report.names import setting_names, shown_baseline
 from gol_decouple.report.per_class import PerClass, mean_per_class
+from gol_decouple.report.points import signed
 from gol_decouple.report.rows import Row, by_setting, method_of, settings_text
 
 COLUMNS = (
@@ -222,4 +223,4 @@ def _points(value: float | None) -> str:
 
 
 def _change(value: float | None) -> str:
-    return EMPTY if value is None else f"{round(value, 1) + 0.0:+.1f}"
+    return EMPTY if value is None else signed(value)

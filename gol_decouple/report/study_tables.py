@@ -14,6 +14,7 @@ from gol_decouple.plain_text import plain_line
 from gol_decouple.report import noise
 from gol_decouple.report.layout import EMPTY, TextTable, print_table
 from gol_decouple.report.markdown import escaped, markdown
+from gol_decouple.report.points import bounds, signed
 from gol_decouple.report.rows import method_of, settings_text
 from gol_decouple.report.studies import Comparison, Move, Pair
 from gol_decouple.report.study_matching import Setting
@@ -150,16 +151,12 @@ def _mean(mean: float | None, deviation: float | None) -> str:
 def _difference(move: Move) -> str:
     if move.difference is None:
         return EMPTY
-    told = f"{_rounded(move.difference):+.1f}"
+    told = signed(move.difference)
     if move.interval is None:
         return f"{told} [?]"
     mark = "**" if move.is_beyond_all else "*" if move.is_more_than_noise else ""
     kind = "t" if move.interval.noise == noise.TEST_SAMPLES else ""
-    return f"{told}{mark} [{_rounded(move.interval.low):.1f}, {_rounded(move.interval.high):.1f}]{kind}"
-
-
-def _rounded(points: float) -> float:
-    return round(points, 1) + 0.0  # 0.0 instead of -0.0
+    return f"{told}{mark} {bounds(move.interval.low, move.interval.high)}{kind}"
 
 
 def _differences(pairs: list[Pair]) -> list[str]:

@@ -6,6 +6,7 @@ from typing import Any
 
 from gol_decouple.report.choices import settings_in_words
 from gol_decouple.report.layout import EMPTY, TextTable
+from gol_decouple.report.points import bounds, signed
 
 STAGE_ONE = "stage_one"
 
@@ -47,5 +48,5 @@ def _decision(tuning: dict[str, Any]) -> list[str]:
 def _interval(values: list[float] | None) -> str:
     if values is None:
         return EMPTY
-    mean, low, high = (round(value, 1) + 0.0 for value in values)
-    return f"{mean:+.1f} [{low:.1f}, {high:.1f}]"
+    mean, *interval = values
+    return f"{signed(mean)} {bounds(*interval)}"

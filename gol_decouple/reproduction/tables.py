@@ -12,6 +12,7 @@ from gol_decouple.class_stats import GROUPS
 from gol_decouple.report import noise
 from gol_decouple.report.layout import EMPTY, TextTable
 from gol_decouple.report.paper import SOURCE
+from gol_decouple.report.points import bounds, signed
 from gol_decouple.report.rows import STAGE_ONE, Row, method_of, settings_text
 from gol_decouple.reproduction.plan import METHODS, Column
 from gol_decouple.reproduction.records import Record, gains_over, made_of
@@ -83,7 +84,7 @@ def _beside(column: Column, lines: list[_Line]) -> TextTable:
                 EMPTY if paper is None else f"{paper:.1f}",
                 EMPTY if paper is None else _with_interval([value - paper for value in top1]),
                 _gain(line, "top1"),
-                EMPTY if paper is None or base is None or line is stage_one else f"{_signed(paper - base)}",
+                EMPTY if paper is None or base is None or line is stage_one else signed(paper - base),
                 *([_figure(theirs.get(line.method))] if theirs else []),
             ]
         )
@@ -179,7 +180,7 @@ def _with_bounds(gains: Sequence[Gain]) -> str:
     if len(gains) != 1:
         return _with_interval([gain.mean for gain in gains]) if gains else EMPTY
     (gain,) = gains
-    return f"{_signed(gain.mean)} [{_rounded(gain.low)}, {_rounded(gain.high)}]"
+    return f"{signed(gain.mean)} {bounds(gain.low, gain.high)}"
 
 
 def _clock(seconds: float) -> str:
@@ -187,19 +188,11 @@ def _clock(seconds: float) -> str:
 
 
 def _with_interval(values: Sequence[float]) -> str:
-    mean = _signed(statistics.fmean(values))
+    mean = signed(statistics.fmean(values))
     if len(values) == 1:
         return mean
     interval = noise.of_mean(values)
-    return f"{mean} [{_rounded(interval.low)}, {_rounded(interval.high)}]"
-
-
-def _signed(points: float) -> str:
-    return f"{round(points, 1) + 0.0:+.1f}"
-
-
-def _rounded(points: float) -> str:
-    return f"{round(points, 1) + 0.0:.1f}"
+    return f"{mean} {bounds(interval.low, interval.high)}"
 
 
 def _figure(percent: float | None) -> str:

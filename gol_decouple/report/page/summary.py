@@ -8,6 +8,7 @@ from gol_decouple.bootstrap import Gain
 from gol_decouple.class_stats import GROUPS
 from gol_decouple.report.layout import EMPTY
 from gol_decouple.report.page.studies import Study
+from gol_decouple.report.points import bounds, signed
 
 
 @dataclass(frozen=True)
@@ -47,7 +48,7 @@ def summary(study: Study) -> Summary:
 
 def interval(gain: Gain) -> str:
     """A gain and the bounds of its interval, in points."""
-    return f"{_signed(gain.mean)} [{_rounded(gain.low):.1f}, {_rounded(gain.high):.1f}]"
+    return f"{signed(gain.mean)} {bounds(gain.low, gain.high)}"
 
 
 def _gains(study: Study, best: int) -> list[str]:
@@ -75,7 +76,7 @@ def _difference(study: Study, best: int, baseline: int) -> str:
         return f"{study.names[baseline]} has no figure to compare it with."
     because = "AP of objects has none here" if study.is_detection else "predictions of the same samples would give one"
     return (
-        f"{study.names[baseline]} has {_number(before)}, a difference of {_signed(after - before)} "
+        f"{study.names[baseline]} has {_number(before)}, a difference of {signed(after - before)} "
         f"points without an interval: {because}."
     )
 
@@ -90,11 +91,3 @@ def _groups(study: Study, best: int) -> list[str]:
 
 def _number(value: float | None) -> str:
     return EMPTY if value is None else f"{value:.1f}"
-
-
-def _signed(points: float) -> str:
-    return f"{_rounded(points):+.1f}"
-
-
-def _rounded(points: float) -> float:
-    return round(points, 1) + 0.0  # 0.0 instead of -0.0
