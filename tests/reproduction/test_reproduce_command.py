@@ -15,6 +15,8 @@ import torch
 from conftest import RunCli, colour_images
 
 from gol_decouple import sealed_tensors
+from gol_decouple.errors import SomeFailed
+from gol_decouple.reproduction import running
 from gol_decouple.reproduction.plan import METHODS
 
 TINY = (
@@ -125,6 +127,23 @@ def test_the_files_say_the_same_without_runs(run_cli: RunCli, made: Path, tmp_pa
     assert as_markdown.startswith("#### CIFAR100-LT, imbalance factor 100, ResNet-32: top-1 (%)\n\n| method | top-1 |")
     (column,) = json.loads(run_cli(*asked, "--json").out)
     assert len(column["rows"]) == len(rows_in(made / "results" / "table4_cifar100_lt_if100.json"))
+
+
+def test_what_is_finished_is_printed_where_a_classifier_failed(
+    run_cli: RunCli, made: Path, images: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    def failing(*given: object, **named: object) -> None:
+        raise SomeFailed("crt (lr 0.1, seed 1) diverged", "--set stage2.lr=0.01")
+
+    runs = Path(shutil.copytree(made / "runs", tmp_path / "runs"))
+    shutil.rmtree(next(runs.glob("*/stage2/crt-seed1-*")))
+    monkeypatch.setattr(running, "run_stage2", failing)
+    outcome = run_cli(*COMMAND, "--data-root", images, "--runs-dir", runs, "--out", tmp_path / "results")
+    assert outcome.code == 2
+    assert "error: crt (lr 0.1, seed 1) diverged" in outcome.err
+    assert "top-1 (%)" in outcome.out
+    rows = rows_in(tmp_path / "results" / "table4_cifar100_lt_if100.json")
+    assert [row["seed"] for row in rows if row["method"] == "crt"] == [0]
 
 
 @pytest.mark.parametrize(
