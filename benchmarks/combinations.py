@@ -82,36 +82,38 @@ def search(features_file: Path, out: Path) -> None:
     best = sorted((row for row in first if BY in row), key=lambda row: -row[BY])[:FINALISTS]
     wanted = [_method(row) for row in best]
     finals = _judged(opened, wanted, range(SEEDS), "val")
-    known = evaluate(classifiers.as_tensors(opened.classifier), opened, "val")
-    told = {
-        "features": opened.origin | {"fingerprint": opened.fingerprint},
-        "val_samples": len(opened["val"]),
-        "stage_one": {name: round(float(known[name]), 3) for name in SHOWN},
-        "first": first,
-        "finals": finals,
-    }
-    write_json(out, told)
+    write_json(out, _facts(opened, "val") | {"first": first, "finals": finals})
     show(out)
 
 
 @app.command()
 def test(features_file: Path, results: Path) -> None:
-    """Evaluate on test what was chosen on val, once: the best of all, and the best of each activation."""
+    """Train what was chosen on val, on these features or on others, and evaluate it on their test images, once.
+
+    That is the best of all, and the best of each activation.
+    """
     torch.set_num_threads(1)
     opened = features.open(features_file)
     told = json.loads(results.read_text(encoding="utf-8"))
-    if "test" in told:
-        raise SystemExit(f"{results} has what was found on test already")
+    tests = told.setdefault("tests", [])
+    if opened.fingerprint in [one["features"]["fingerprint"] for one in tests]:
+        raise SystemExit(f"{results} has what was found on these features' test images already")
     chosen = [ranked(told["finals"])[0], *(_best_of(told, activation) for activation in RATES)]
     rows = {json.dumps({part: row[part] for part in PARTS}): row for row in chosen}
-    known = evaluate(classifiers.as_tensors(opened.classifier), opened, "test")
-    told["test"] = {
-        "fingerprint": opened.fingerprint,
-        "stage_one": {name: round(float(known[name]), 3) for name in SHOWN},
-        "rows": _judged(opened, [_method(row) for row in rows.values()], range(SEEDS), "test"),
-    }
+    wanted = [_method(row) for row in rows.values()]
+    tests.append(_facts(opened, "test") | {"rows": _judged(opened, wanted, range(SEEDS), "test")})
     write_json(results, told)
     show(results)
+
+
+def _facts(opened: FeaturesFile, split: str) -> Row:
+    """What features these are, how many samples were judged, and what stage one's own classifier has there."""
+    known = evaluate(classifiers.as_tensors(opened.classifier), opened, split)
+    return {
+        "features": opened.origin | {"fingerprint": opened.fingerprint},
+        "samples": len(opened[split]),
+        "stage_one": {name: round(float(known[name]), 3) for name in SHOWN},
+    }
 
 
 def _best_of(told: Row, activation: str) -> Row:
@@ -163,14 +165,14 @@ def show(results: Path) -> None:
 
 
 def tables(told: Row) -> list[TextTable]:
-    """The finals on val, and what was chosen of them on test."""
-    found = [_table(f"the best on {told['val_samples']:,} validation images (%)", told["stage_one"], told["finals"])]
-    if "test" in told:
-        found.append(_table("what was chosen, on test (%)", told["test"]["stage_one"], told["test"]["rows"]))
-    return found
+    """The finals on val, and what was chosen on the test images of each features file."""
+    found = [_table("the best on val", told, told["finals"])]
+    return found + [_table("what was chosen, on test", one, one["rows"]) for one in told.get("tests", [])]
 
 
-def _table(title: str, stage_one: Row, rows: Sequence[Row]) -> TextTable:
+def _table(title: str, told: Row, rows: Sequence[Row]) -> TextTable:
+    stage_one, dataset = told["stage_one"], told["features"]["dataset"]
+    title += f" of {dataset['name']}, imbalance factor {dataset['imbalance_factor']:g}, {told['samples']:,} images (%)"
     columns = [*PARTS, "seeds", "all", "many", "medium", "few", "ECE"]
     cells = [["stage one", *["–"] * len(PARTS), *(f"{stage_one[name]:.1f}" for name in SHOWN)]]
     for row in ranked(rows):

@@ -12,7 +12,11 @@ from rich.text import Text
 from gol_decouple.plain_text import plain_line
 
 EMPTY = "–"
-TEXT_COLUMNS = ("run", "method", "recipe", "image", "class", "group", "metric")
+TEXT_COLUMNS = (
+    *("run", "method", "recipe", "image", "class", "group", "metric"),
+    *("stage", "what", "machine", "commit", "part", "value"),
+    *("activation", "loss", "sampler", "classifier", "start"),
+)
 WRAPPED = ("recipe", "image")
 _LONGEST_CELL = 500  # characters
 _LEAST_RECIPE = 24  # columns, below which it stands in a line of its own
