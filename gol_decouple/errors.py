@@ -52,6 +52,7 @@ _LESS_MEMORY = {
     "predict": "lower features.batch_size in the run's config.toml",
 }
 _LESS_MEMORY |= {"demo": _LESS_MEMORY["stage1"], **dict.fromkeys(("merge", "tune", "rerun"), _LESS_MEMORY["stage2"])}
+_LESS_MEMORY["reproduce"] = _LESS_MEMORY["stage1"]
 _MORE_MEMORY = "use a machine with more memory, or end what else runs on it"
 _SHARED_MEMORY = "lower stage1.num_workers (0 needs none), or give /dev/shm more room (docker run --shm-size=8g)"
 _OPEN_FILES = "raise the limit on open files (ulimit -n 65536), or lower stage1.num_workers"

@@ -16,6 +16,8 @@ from gol_decouple.cli.app import app, overrides
 from gol_decouple.cli.train import _activation
 from gol_decouple.config import config_names, load_config, override_section
 from gol_decouple.errors import InputError
+from gol_decouple.reproduction.plan import Wanted, columns_of
+from gol_decouple.reproduction.running import config_of
 from gol_decouple.settings import Stage2Config
 
 # In backticks and no command: an attribute's value that begins as one does.
@@ -48,7 +50,12 @@ def check(command: Command) -> None:
 
 def check_settings(given: dict) -> None:
     set_, data_root, config = given.get("set_"), given.get("data_root"), given.get("config")
-    if config is not None and Path(config).suffix != ".json":
+    if given.get("table"):
+        columns = columns_of(given["table"], given["dataset"], given["only"] or ())
+        wanted = Wanted("x", columns, changes=overrides(set_, data_root))
+        for column in columns:
+            config_of(wanted, column, 0)
+    elif config is not None and Path(config).suffix != ".json":
         load_config(config, overrides(set_, data_root))
     elif set_:
         override_section(Stage2Config(), set_, "stage2")
@@ -106,6 +113,9 @@ WRONG = {
     "stage2 --activation gumbel": "run",
     "report --format pdf": "pdf",
     "reports": "no command",
+    "reproduce table4 --dataset cifar10_lt": "unknown dataset",
+    "reproduce table4 --dataset cifar100_lt --only if10": "unknown column",
+    "reproduce table4 --dataset cifar100_lt --set stage2.lr=0.1": "settings of stage two",
 }
 
 

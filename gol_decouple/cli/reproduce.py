@@ -25,7 +25,8 @@ from gol_decouple.cli.app import (
     talk,
 )
 from gol_decouple.cli.train import refuse_several_processes
-from gol_decouple.errors import SomeFailed
+from gol_decouple.errors import GolDecoupleError, InputError
+from gol_decouple.files import make_folder
 
 if TYPE_CHECKING:
     from gol_decouple.reproduction.results import Results
@@ -79,21 +80,27 @@ def reproduce(
     from gol_decouple.reproduction import results
 
     if from_ is not None:
+        given = {"--out": out, "--set": set_, "--data-root": data_root, "--device": device}
+        if named := [name for name, value in given.items() if value]:
+            raise InputError(f"--from runs nothing that {', '.join(named)} could change", "leave it out, or --from")
         _print(results.read(prefix, columns, from_, progress), format_, as_json)
         return
     from gol_decouple.reproduction.running import reproduce
 
+    if out is not None:
+        make_folder(out)  # hours before something is written there
     wanted = plan.Wanted(prefix, columns, stage1_seeds, seeds, overrides(set_, data_root), device)
     made: dict[str, Results] = {}
-    failed: SomeFailed | None = None
+    failed: GolDecoupleError | None = None
     try:
         for column in reproduce(wanted, runs_dir, progress):
             made[column.name] = results.collect_results(wanted, column, runs_dir, progress)
             if out is not None:
                 results.write(prefix, made[column.name], out)
-    except SomeFailed as error:
+    except GolDecoupleError as error:
         failed = error
-    _print([made[column.name] for column in columns if column.name in made], format_, as_json)
+    if made or failed is None:
+        _print([made[column.name] for column in columns if column.name in made], format_, as_json)
     if failed is not None:
         raise failed
 

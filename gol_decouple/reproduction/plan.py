@@ -28,7 +28,7 @@ class Column:
         changes: to that config, as `--set` takes them.
         epochs: of the paper's stage one.
         balanced_activation: top-1 in percent that the Balanced Activation paper (LVIS workshop 2020) prints in its
-            Table 1 for methods of the same losses; all trained end to end there, from another Softmax model.
+            Table 1 for methods of the same losses, of a recipe of its own.
     """
 
     name: str

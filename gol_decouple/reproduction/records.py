@@ -1,4 +1,4 @@
-"""What was run for a column: commands, wall times, machines, versions and commits, as a tree of plain values."""
+"""What was run for a column: commands, times of training, machines, versions and commits, as a tree of plain values."""
 
 from __future__ import annotations
 
@@ -10,15 +10,23 @@ from typing import Any
 
 from gol_decouple import runs
 from gol_decouple.bootstrap import Gain
+from gol_decouple.config import differing_fields, load_config
 from gol_decouple.report.rows import Row
 from gol_decouple.reproduction.plan import Column
+from gol_decouple.settings import Config
 from gol_decouple.stages.training_log import read_log
 
 Record = dict[str, Any]
 
+# Told elsewhere: the seed and the epochs; and of images what is no part of what they are.
+_ELSEWHERE = (
+    *("seed:", "stage1.epochs:", "data.kind:", "data.path:", "data.name:"),
+    *("data.lists.", "data.annotations.", "data.class_names:"),
+)
+
 
 def record_of(column: Column, rows: Sequence[Row], over: Mapping[str, Sequence[Row]]) -> Record:
-    """What was run for the rows of a column: commands, wall times in seconds, machines, versions and commits.
+    """What was run for the rows of a column: commands, seconds of training, machines, versions and commits.
 
     Of stage one the epochs after which it was evaluated, with loss and accuracy (%); of stage two, for each command,
     how many classifiers it made, and the time of the one that took longest. Besides, `gains_over`: what methods gain in
@@ -33,7 +41,7 @@ def record_of(column: Column, rows: Sequence[Row], over: Mapping[str, Sequence[R
     return {
         "column": column.name,
         "title": column.title,
-        "runs": [_run(members) for members in of_runs.values()],
+        "runs": [_run(members, column) for members in of_runs.values()],
         "gains_over": {baseline: _gains(members) for baseline, members in over.items()},
     }
 
@@ -47,7 +55,7 @@ def _gains(rows: Sequence[Row]) -> Record:
     return found
 
 
-def _run(rows: Sequence[Row]) -> Record:
+def _run(rows: Sequence[Row], column: Column) -> Record:
     (stage1,) = (Path(row["path"]) for row in rows if row["stage"] == 1)
     manifest = runs.read_manifest(stage1)
     made: dict[str, Record] = {}
@@ -61,6 +69,7 @@ def _run(rows: Sequence[Row]) -> Record:
     return {
         "run": stage1.name,
         "seed": manifest["seed"],
+        "differs": _differing(Config.model_validate(manifest["config"]), load_config(column.config, column.changes)),
         "stage1": {
             **{name: manifest.get(name) for name in ("command", "environment", "config", "samples")},
             "seconds": round(manifest["seconds"], 1),
@@ -70,6 +79,18 @@ def _run(rows: Sequence[Row]) -> Record:
         },
         "stage2": list(made.values()),
     }
+
+
+def _differing(config: Config, plain: Config) -> list[str]:
+    """In what a run is another than its column's config, but for where its images lie and how they are called.
+
+    What is unset there of the network's input is the backbone's own, as it is filled in.
+    """
+    return [
+        told
+        for told in differing_fields(plain, config)
+        if not told.startswith(_ELSEWHERE) and not (told.startswith("transform.") and ": None -> " in told)
+    ]
 
 
 def _log(run: Path) -> list[Record]:
@@ -88,7 +109,7 @@ class Made:
 
     Attributes:
         what: epochs and images, or how many classifiers.
-        seconds: wall time.
+        seconds: wall time of the training; of classifiers that of the one that took longest.
         commit: of the checkout; None where the program was installed.
     """
 
@@ -112,6 +133,11 @@ def made_of(record: Record) -> list[Made]:
         for one in run["stage2"]:
             found.append(_made(run, "stage two", f"{one['classifiers']:,} classifiers", one))
     return found
+
+
+def differing(record: Record) -> list[str]:
+    """In what runs are others than their column's config, `key: config's -> run's`."""
+    return list(dict.fromkeys(str(told) for run in record["runs"] for told in run["differs"]))
 
 
 def _made(run: Record, stage: str, what: str, told: Record) -> Made:

@@ -11,12 +11,12 @@ from gol_decouple.config import load_config
 from gol_decouple.errors import InputError
 from gol_decouple.files import make_folder, read_json, write_json, write_text
 from gol_decouple.progress import Progress
-from gol_decouple.report.collected import collect
-from gol_decouple.report.rows import Row
+from gol_decouple.report import gains, stale
+from gol_decouple.report.rows import Row, collect_rows
 from gol_decouple.report.study_rows import read_study
 from gol_decouple.report.tables import to_json
 from gol_decouple.reproduction.plan import METHODS, Column, Wanted
-from gol_decouple.reproduction.records import Record, gains_over, made_of, record_of
+from gol_decouple.reproduction.records import Record, differing, gains_over, made_of, record_of
 
 # With Softmax: what else a gain may be over than stage one's classifier.
 RETRAINED = ("softmax", "crt")
@@ -38,29 +38,15 @@ def collect_results(wanted: Wanted, column: Column, runs_dir: Path, progress: Pr
     Raises:
         InputError: nothing is finished, or a result is damaged.
     """
-    rows = rows_of(wanted, column, runs_dir, progress)
+    rows = _planned(wanted, column, runs_dir, progress)
     made = {row["method"] for row in rows if row["stage"] == 2}
-    over = {name: rows_of(wanted, column, runs_dir, progress, name) for name in RETRAINED if name in made}
-    return Results(column, rows, record_of(column, rows, over))
+    over = {name: gains.add_gains(rows, name, needed=False) for name in RETRAINED if name in made}
+    return Results(column, gains.add_gains(rows), record_of(column, rows, over))
 
 
-def rows_of(
-    wanted: Wanted, column: Column, runs_dir: Path, progress: Progress, baseline: str | None = None
-) -> list[Row]:
-    """The rows of a column's finished runs: stage one, and the methods of the table as they are, with their gains.
-
-    Whatever else was trained in these runs is left out.
-
-    Args:
-        baseline: what gains are over; stage one unless given.
-
-    Raises:
-        InputError: nothing is finished, or a result is damaged.
-    """
+def _planned(wanted: Wanted, column: Column, runs_dir: Path, progress: Progress) -> list[Row]:
+    """The rows of stage one, and of the methods and seeds of the table as they are; what else a run has is left out."""
     folders = [folder for folder in wanted.runs(column, runs_dir) if runs.is_finished(folder)]
-    found = collect(folders, runs_dir, progress, baseline=baseline, needs_gains=False)
-    if found.left_out:
-        raise found.left_out[0]
     settings = runs.method_settings(load_config(column.config))
     planned = {name: methods.changed_settings(methods.configured(name, settings)) for name in METHODS}
 
@@ -71,7 +57,8 @@ def rows_of(
         as_is = row["chosen_on"] is None and row["trained_on"] == "train"
         return has_seed and as_is and planned.get(row["method"]) == row["changed_settings"]
 
-    return [row for row in found.rows if is_planned(row)]
+    every = stale.without_stale(collect_rows(folders, runs_dir), folders, runs_dir, progress)
+    return [row for row in every if is_planned(row)]
 
 
 def paths_of(prefix: str, column: Column, folder: Path) -> tuple[Path, Path]:
@@ -104,13 +91,16 @@ def read(prefix: str, columns: Sequence[Column], folder: Path, progress: Progres
         if not report.exists():
             progress.warn(f"no results of {column.title}: {report} is not there")
             continue
-        record = read_json(what, _HINT)
+        rows, record = read_study(report, folder, progress), read_json(what, _HINT)
         try:
-            made_of(record), gains_over(record)
+            made, _, _ = made_of(record), gains_over(record), differing(record)
         except (LookupError, TypeError, ValueError, AttributeError) as error:
             told = f"{error} is missing" if isinstance(error, KeyError) else str(error)
             raise InputError(f"{what} does not tell what was run: {told}", _HINT) from None
-        found.append(Results(column, read_study(report, folder, progress), record))
+        models = sorted(str(row["run"]) for row in rows if row["stage"] == 1 and row["epochs"] is not None)
+        if models != sorted({one.run for one in made}) or {str(row["run"]) for row in rows} != set(models):
+            raise InputError(f"{report} and {what} are not of the same runs, each with its stage one", _HINT)
+        found.append(Results(column, rows, record))
     if not found:
         raise InputError(f"no results of this table in {folder}", _HINT)
     return found

@@ -5,17 +5,17 @@ from __future__ import annotations
 import statistics
 from collections.abc import Sequence
 from dataclasses import dataclass
-from datetime import timedelta
 
 from gol_decouple.bootstrap import Gain
 from gol_decouple.class_stats import GROUPS
+from gol_decouple.progress.lines import clock
 from gol_decouple.report import noise
 from gol_decouple.report.layout import EMPTY, TextTable
 from gol_decouple.report.paper import SOURCE
 from gol_decouple.report.points import bounds, signed
 from gol_decouple.report.rows import STAGE_ONE, Row, method_of, settings_text
 from gol_decouple.reproduction.plan import METHODS, Column
-from gol_decouple.reproduction.records import Record, gains_over, made_of
+from gol_decouple.reproduction.records import Record, differing, gains_over, made_of
 from gol_decouple.reproduction.results import Results
 
 _BALANCED_ACTIVATION = "Balanced Activation, LVIS workshop 2020, Table 1"
@@ -27,11 +27,23 @@ class _Line:
     """One method of a column.
 
     Attributes:
-        of_models: its rows on each model of stage one, those of the seeds of stage two together.
+        of_models: its rows on each model of stage one that it is finished on, those of the seeds of stage two together.
+        models: how many there are in the column.
     """
 
     method: str
     of_models: list[list[Row]]
+    models: int
+
+    @property
+    def name(self) -> str:
+        """What it is called, and where it is not finished on every model, on how many."""
+        name = _SHOWN.get(self.method, self.method)
+        return name if self.is_whole else f"{name} ({len(self.of_models)} of {self.models} models)"
+
+    @property
+    def is_whole(self) -> bool:
+        return len(self.of_models) == self.models
 
     @property
     def first(self) -> Row:
@@ -47,7 +59,7 @@ def tables(results: Results) -> list[TextTable]:
     """Top-1 beside the papers', where the gain comes from, what is left of it over retrained ones, and what was run."""
     column, record, lines = results.column, results.record, _lines(results.rows)
     return [
-        _beside(column, lines),
+        _beside(column, lines, record),
         _groups(column, lines),
         _over_retrained(column, lines, record),
         _what_was_run(column, record),
@@ -60,14 +72,15 @@ def _lines(rows: Sequence[Row]) -> list[_Line]:
     for row in sorted(rows, key=lambda row: order.get(method_of(row), len(order))):
         of_runs = found.setdefault((method_of(row), _settings(row)), {})
         of_runs.setdefault(row["run"], []).append(row)
-    return [_Line(method, list(of_runs.values())) for (method, _), of_runs in found.items()]
+    models = len({row["run"] for row in rows})
+    return [_Line(method, list(of_runs.values()), models) for (method, _), of_runs in found.items()]
 
 
 def _settings(row: Row) -> str:
     return "" if row["stage"] == 1 else settings_text(row)
 
 
-def _beside(column: Column, lines: list[_Line]) -> TextTable:
+def _beside(column: Column, lines: list[_Line], record: Record) -> TextTable:
     stage_one = next((line for line in lines if line.method == STAGE_ONE), None)
     base = None if stage_one is None else stage_one.first["paper_top1"]
     # Theirs are of the same class sizes: the row is checked against them where it is told the paper's figure.
@@ -79,21 +92,21 @@ def _beside(column: Column, lines: list[_Line]) -> TextTable:
         top1 = line.means("top1")
         cells.append(
             [
-                _SHOWN.get(line.method, line.method),
+                line.name,
                 _mean(line, "top1"),
                 EMPTY if paper is None else f"{paper:.1f}",
-                EMPTY if paper is None else _with_interval([value - paper for value in top1]),
+                EMPTY if paper is None else _over_models(line, [value - paper for value in top1]),
                 _gain(line, "top1"),
                 EMPTY if paper is None or base is None or line is stage_one else signed(paper - base),
                 *([_figure(theirs.get(line.method))] if theirs else []),
             ]
         )
-    notes = [*_notes(column, lines), f"GOL: {SOURCE}; quoted, not measured here"]
+    notes = [*_notes(column, lines, record), f"{SOURCE}: quoted, not measured here"]
     if base is None:
         notes[-1] = "the train images are not as many as the paper's in each class: its figures say nothing of these"
     if theirs:
         columns.append("Bal. Act.")
-        notes.append(f"Bal. Act.: {_BALANCED_ACTIVATION}; quoted; trained end to end, from another Softmax model")
+        notes.append(f"Bal. Act.: {_BALANCED_ACTIVATION}; quoted; of another recipe, to be compared within its column")
     return TextTable(f"{column.title}: top-1 (%)", columns, cells, notes, has_intervals=True)
 
 
@@ -103,7 +116,7 @@ def _groups(column: Column, lines: list[_Line]) -> TextTable:
     columns = ["method", *groups, *(f"gain, {group}" for group in GROUPS), "ECE"]
     cells = [
         [
-            _SHOWN.get(line.method, line.method),
+            line.name,
             *(_mean(line, name) for name in groups.values()),
             *(_gain(line, name) for name in groups.values()),
             _mean(line, "ece"),
@@ -126,29 +139,39 @@ def _over_retrained(column: Column, lines: list[_Line], record: Record) -> TextT
             gains = [
                 [of_run[line.method] for of_run in runs.values() if line.method in of_run] for runs in over.values()
             ]
-            cells.append([_SHOWN.get(line.method, line.method), *map(_with_bounds, gains)])
+            cells.append([line.name, *(_with_bounds(line, found) for found in gains)])
     columns = ["method", *(f"over {_SHOWN.get(name, name)}" for name in over)]
-    return TextTable(f"{column.title}: gain over retrained classifiers, top-1", columns, cells, [], has_intervals=True)
+    notes = ["in points; softmax re-trained: under random sampling, crt: under class-balanced; intervals as above"]
+    return TextTable(
+        f"{column.title}: gain over retrained classifiers, top-1", columns, cells, notes, has_intervals=True
+    )
 
 
 def _what_was_run(column: Column, record: Record) -> TextTable:
-    columns = ["run", "stage", "what", "wall time", "machine", "torch", "commit"]
+    columns = ["run", "stage", "what", "training time", "machine", "torch", "commit"]
     cells = [
-        [one.run, one.stage, one.what, _clock(one.seconds), one.machine, one.torch, one.commit or EMPTY]
+        [one.run, one.stage, one.what, clock(one.seconds), one.machine, one.torch, one.commit or EMPTY]
         for one in made_of(record)
     ]
-    notes = ["commands, configs and logs stand in the record beside the report's rows"]
+    notes = [
+        "training time: on the wall, whatever ran beside, without features and evaluation; of classifiers, which train "
+        "together, that of the longest since it was last taken up",
+        "commands, configs and logs stand in the record beside the report's rows",
+    ]
     return TextTable(f"{column.title}: what was run", columns, cells, notes)
 
 
-def _notes(column: Column, lines: list[_Line]) -> list[str]:
-    models = max(len(line.of_models) for line in lines)
+def _notes(column: Column, lines: list[_Line], record: Record) -> list[str]:
+    models = lines[0].models
     epochs = sorted({row["epochs"] for line in lines if line.method == STAGE_ONE for (row,) in line.of_models})
     told = " and ".join(str(number) for number in epochs)
     other = "" if epochs == [column.epochs] else f", where the paper's has {column.epochs}"
     seeds = max(len(rows) for line in lines for rows in line.of_models)
     counted = "1 model" if models == 1 else f"{models} models"
-    notes = [f"stage one: {counted}, {told} epochs{other}; stage two: {seeds} seed{'s' * (seeds > 1)} on each"]
+    plural = "epoch" if told == "1" else "epochs"
+    notes = [f"stage one: {counted}, {told} {plural}{other}; stage two: {seeds} seed{'s' * (seeds > 1)} on each"]
+    if differs := differing(record):
+        notes.append(f"other than in the config of {column.config}: {', '.join(differs)}")
     if models > 1:
         return [*notes, "±: deviation over models of stage one; intervals: 95 %, Student's t over them"]
     return [
@@ -163,8 +186,8 @@ def _mean(line: _Line, name: str) -> str:
     means = line.means(name)
     if not means:
         return EMPTY
-    spread = means if len(line.of_models) > 1 else [row[name] for row in line.of_models[0] if row[name] is not None]
-    deviation = f"±{statistics.stdev(spread):.1f}" if len(spread) > 1 else ""
+    spread = means if line.models > 1 else [row[name] for row in line.of_models[0] if row[name] is not None]
+    deviation = f"±{statistics.stdev(spread):.1f}" if len(spread) > 1 and line.is_whole else ""
     return f"{statistics.fmean(means):.1f}{deviation}"
 
 
@@ -172,24 +195,23 @@ def _gain(line: _Line, name: str) -> str:
     """In points over stage one."""
     rows = [rows[0] for rows in line.of_models]  # those of a setting have the gain of the setting
     told = [row for row in rows if row[f"gain_{name}"] is not None]
-    return _with_bounds([Gain(*(row[f"gain_{name}{part}"] for part in ("", "_low", "_high"))) for row in told])
+    return _with_bounds(line, [Gain(*(row[f"gain_{name}{part}"] for part in ("", "_low", "_high"))) for row in told])
 
 
-def _with_bounds(gains: Sequence[Gain]) -> str:
-    """Gains of models: of one with the bounds of its own interval, of several with those over models."""
-    if len(gains) != 1:
-        return _with_interval([gain.mean for gain in gains]) if gains else EMPTY
+def _with_bounds(line: _Line, gains: Sequence[Gain]) -> str:
+    """Gains on models: with its own interval where there is one model, else with that over models."""
+    if line.models > 1 or not gains:
+        return _over_models(line, [gain.mean for gain in gains])
     (gain,) = gains
     return f"{signed(gain.mean)} {bounds(gain.low, gain.high)}"
 
 
-def _clock(seconds: float) -> str:
-    return str(timedelta(seconds=round(seconds)))
-
-
-def _with_interval(values: Sequence[float]) -> str:
+def _over_models(line: _Line, values: Sequence[float]) -> str:
+    """The mean of what models have, with its interval if all of them have it."""
+    if not values:
+        return EMPTY
     mean = signed(statistics.fmean(values))
-    if len(values) == 1:
+    if len(values) < 2 or not line.is_whole:
         return mean
     interval = noise.of_mean(values)
     return f"{mean} {bounds(interval.low, interval.high)}"

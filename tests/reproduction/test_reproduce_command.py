@@ -16,8 +16,9 @@ from conftest import RunCli, colour_images
 
 from gol_decouple import sealed_tensors
 from gol_decouple.errors import SomeFailed
+from gol_decouple.progress import SILENT
 from gol_decouple.reproduction import running
-from gol_decouple.reproduction.plan import METHODS
+from gol_decouple.reproduction.plan import METHODS, Wanted, columns_of
 
 TINY = (
     *("--set", "data.kind=npz", "--set", "data.name=tiny", "--set", "stage1.epochs=1", "--set", "stage1.num_workers=0"),
@@ -87,9 +88,11 @@ def test_other_class_sizes_have_no_figures_of_the_papers_beside_them(made: Path)
     first = told.split("where the gain comes from")[0]
     assert "42.4" not in first
     assert "50.3" not in first
-    assert "stage one: 1 model, 1 epochs, where the paper's has 240; stage two: 2 seeds on each" in " ".join(
-        told.split()
-    )
+    said = " ".join(told.split())
+    assert "its figures say nothing of these" in said
+    assert "stage one: 1 model, 1 epoch, where the paper's has 240; stage two: 2 seeds on each" in said
+    differs = "features.views: 10 -> 2, stage1.precision: auto -> float32"
+    assert f"other than in the config of cifar100_lt: {differs} " in said
 
 
 def test_what_is_finished_is_kept_and_printed_again(run_cli: RunCli, made: Path, images: Path, tmp_path: Path) -> None:
@@ -113,7 +116,67 @@ def test_more_seeds_are_added_and_what_else_is_in_a_run_left_out(
     rows = rows_in(tmp_path / "results" / "table4_cifar100_lt_if100.json")
     assert sum(row["stage"] == 1 for row in rows) == 2
     assert sum(row["method"] == "gumbel" for row in rows) == 4
-    assert "stage one: 2 models, 1 epochs" in " ".join(outcome.out.split())
+    assert "stage one: 2 models, 1 epoch," in " ".join(outcome.out.split())
+
+
+def test_gains_are_of_the_seeds_that_are_asked_for(run_cli: RunCli, made: Path, images: Path, tmp_path: Path) -> None:
+    runs = [Path(shutil.copytree(made / "runs", tmp_path / name / "runs")) for name in ("two", "one")]
+    for folder in runs[1].glob("*/stage2/*-seed1-*"):
+        shutil.rmtree(folder)
+    found = []
+    for folder in runs:
+        given = ("--data-root", images, "--runs-dir", folder, "--out", folder.parent, "--seeds", 1)
+        assert run_cli(*COMMAND, *given).code == 0
+        over_crt = json.loads((folder.parent / "table4_cifar100_lt_if100_runs.json").read_text())["gains_over"]["crt"]
+        rows = rows_in(folder.parent / "table4_cifar100_lt_if100.json")
+        of_rows = {(row["method"], row["seed"]): [row["top1"], row["gain_top1"], row["gain_top1_low"]] for row in rows}
+        found.append((of_rows, over_crt))
+    assert found[0] == found[1]
+
+
+def test_a_column_that_cannot_be_made_leaves_the_others(
+    run_cli: RunCli, made: Path, images: Path, tmp_path: Path
+) -> None:
+    """Imbalance factor 50 needs 14 images of the second class, and there are 12."""
+    runs = Path(shutil.copytree(made / "runs", tmp_path / "runs"))
+    outcome = run_cli(*COMMAND, "--only", "if50", "--data-root", images, "--runs-dir", runs)
+    assert outcome.code == 2
+    assert "imbalance factor 100, ResNet-32: top-1 (%)" in outcome.out
+    assert "warning: CIFAR100-LT, imbalance factor 50, ResNet-32: " in outcome.err
+    assert "error: " in outcome.err
+
+
+def test_all_columns_have_a_model_before_one_has_two(monkeypatch: pytest.MonkeyPatch, tmp_path: Path) -> None:
+    begun = []
+    monkeypatch.setattr(running, "_run", lambda config, *_: begun.append(config.name))
+    wanted = Wanted("table4_cifar100_lt", columns_of("table4", "cifar100_lt", ["if50", "if200"]), stage1_seeds=2)
+    assert [column.name for column in running.reproduce(wanted, tmp_path, SILENT)] == ["if50", "if200"] * 2
+    assert begun == [f"table4_cifar100_lt_{name}_seed{seed}" for seed in (0, 1) for name in ("if50", "if200")]
+
+
+def test_a_run_of_another_config_is_refused_with_what_this_command_has(
+    run_cli: RunCli, made: Path, images: Path, tmp_path: Path
+) -> None:
+    runs = Path(shutil.copytree(made / "runs", tmp_path / "runs"))
+    outcome = run_cli(*COMMAND, "--data-root", images, "--runs-dir", runs, "--set", "stage1.lr=0.2")
+    assert outcome.code == 2
+    assert "exists with another config: stage1.lr: 0.1 -> 0.2" in outcome.err
+    assert f"hint: choose another --runs-dir, or remove {runs / 'table4_cifar100_lt_if100_seed0'}" in outcome.err
+
+
+def test_where_nothing_can_be_written_nothing_is_trained(run_cli: RunCli, images: Path, tmp_path: Path) -> None:
+    (tmp_path / "results").write_text("")
+    given = ("--data-root", images, "--runs-dir", tmp_path / "runs", "--out", tmp_path / "results")
+    outcome = run_cli(*COMMAND, *given)
+    assert outcome.code in (2, 3)
+    assert str(tmp_path / "results") in outcome.err
+    assert not (tmp_path / "runs").exists()
+
+
+def test_what_changes_nothing_of_files_is_refused_with_them(run_cli: RunCli, made: Path, tmp_path: Path) -> None:
+    outcome = run_cli(*COMMAND, "--from", made / "results", "--out", tmp_path)
+    assert outcome.code == 2
+    assert "--from runs nothing that --out, --set, --device could change" in outcome.err
 
 
 def test_the_files_say_the_same_without_runs(run_cli: RunCli, made: Path, tmp_path: Path) -> None:
@@ -153,6 +216,9 @@ def test_what_is_finished_is_printed_where_a_classifier_failed(
         (("--set", "backbone.name=timm:resnet10t"), "the imbalance factor and the backbone are the column's"),
         (("--set", "stage2.lr=0.1"), "settings of stage two and of methods are the table's"),
         (("--set", "methods.gumbel.lr=0.1"), "settings of stage two and of methods are the table's"),
+        (("--set", "stage2.refit=true"), "settings of stage two and of methods are the table's"),
+        (("--set", "seed=7"), "--set seed is the table's own"),
+        (("--set", "name=mine"), "--set name is the table's own"),
         (("--only", "if10"), "unknown column 'if10'"),
     ],
 )
@@ -185,3 +251,9 @@ def test_files_that_are_none_of_a_reproduction(run_cli: RunCli, made: Path, tmp_
     outcome = run_cli(*asked)
     assert outcome.code == 2
     assert f"{record} does not tell what was run: 'stage1' is missing" in outcome.err
+    shutil.copy(made / "results" / record.name, tmp_path)
+    report = tmp_path / "table4_cifar100_lt_if100.json"
+    report.write_text(json.dumps([row for row in rows_in(report) if row["stage"] == 2]))
+    outcome = run_cli(*asked)
+    assert outcome.code == 2
+    assert f"{report} and {record} are not of the same runs, each with its stage one" in outcome.err

@@ -73,7 +73,8 @@ def test_several_models_have_intervals_over_them() -> None:
     half = 12.7062 * statistics.stdev([2.5, 3.5]) / math.sqrt(2)
     assert paper["gain"] == f"+3.0 [{3 - half:.1f}, {3 + half:.1f}]"
     assert stage_one["ours - GOL"] == f"+0.1 [{0.1 - half:.1f}, {0.1 + half:.1f}]"
-    assert found["balanced_softmax"]["gain"] == "+5.0 [4.0, 6.0]"
+    assert found["balanced_softmax (1 of 2 models)"]["gain"] == "+5.0", "of one model: neither interval would be right"
+    assert found["balanced_softmax (1 of 2 models)"]["top-1"] == "47.0"
 
 
 @pytest.mark.parametrize("values", [[1.0, 2.5], [0.3, -0.2, 0.9, 0.1], [5.0, 5.1, 4.9]])
@@ -101,6 +102,37 @@ def test_fewer_epochs_than_the_papers_are_told() -> None:
     assert (
         tables(Results(IF100, rows, RECORD))[0].notes[0].startswith("stage one: 1 model, 40 epochs, where the paper's")
     )
+
+
+def made(seconds: float, **told: Any) -> Record:
+    environment = {"device_name": "a machine", "threads": 2, "versions": {"torch": "2.15.0"}, "checkout": None}
+    return {"command": [], "environment": environment | told, "seconds": seconds}
+
+
+def test_what_was_run_and_how_it_differs_from_the_config() -> None:
+    one = {
+        "run": "a",
+        "differs": ["stage1.precision: auto -> bfloat16"],
+        "stage1": made(3723.4) | {"images": {"train": 10847}, "config": {"stage1": {"epochs": 240}}},
+        "stage2": [
+            made(61.0, threads=1, checkout={"commit": "0123456789abcdef", "dirty": True}) | {"classifiers": 1095}
+        ],
+    }
+    *_, what = found = tables(Results(IF100, ONE_MODEL, {"runs": [one], "gains_over": {}}))
+    assert what.cells == [
+        ["a", "stage one", "240 epochs, 10,847 images", "1:02:03", "a machine, 2 threads", "2.15.0", "–"],
+        ["a", "stage two", "1,095 classifiers", "0:01:01", "a machine, 1 thread", "2.15.0", "0123456789 (edited)"],
+    ]
+    assert found[0].notes[1] == "other than in the config of cifar100_lt: stage1.precision: auto -> bfloat16"
+
+
+def test_where_the_gain_comes_from() -> None:
+    groups = {"num_many": 35, "num_medium": 35, "num_few": 30, "top1_many": 60.0, "top1_medium": 40.0, "top1_few": 9.0}
+    of_groups = {f"gain_top1_few{part}": value for part, value in (("", 4.0), ("_low", 3.0), ("_high", 5.0))}
+    rows = [one | groups | {"ece": 12.0} | (of_groups if one["stage"] == 2 else {}) for one in TWO_MODELS]
+    paper = cells(tables(Results(IF100, rows, RECORD))[1])["gumbel, paper's setting"]
+    assert (paper["many (35)"], paper["few (30)"], paper["ECE"]) == ("60.0±0.0", "9.0±0.0", "12.0±0.0")
+    assert (paper["gain, few"], paper["gain, many"]) == ("+4.0 [4.0, 4.0]", "–")
 
 
 def test_gains_over_retrained_classifiers() -> None:
