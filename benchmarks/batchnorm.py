@@ -1,28 +1,30 @@
 """BatchNorm in stage two: whether it matters that public code leaves it in train mode, and statistics of other samples.
 
-python -m benchmarks batchnorm compare runs/NAME results/reproduction/batchnorm.json      (docs/reproduction.md)
+python -m benchmarks batchnorm compare runs/NAME batchnorm.json      (docs/reproduction.md)
 python -m benchmarks batchnorm restate runs/NAME restated.safetensors --sampler class_balanced
 """
 
 from __future__ import annotations
 
+import json
 from collections.abc import Iterator
 from copy import deepcopy
 from itertools import islice
 from pathlib import Path
+from typing import Any
 
 import numpy as np
 import torch
 import typer
+from numpy.typing import NDArray
 from torch import nn
 
-from gol_decouple import losses, methods, runs, runtime, sealed_tensors
+from gol_decouple import bootstrap, losses, methods, runs, runtime, sealed_tensors
 from gol_decouple.data import load_data
 from gol_decouple.data.dataset import Dataset
 from gol_decouple.data.loading import Batch, Batches, EpochKeys, Key, by_labels, clean_keys
 from gol_decouple.data.transforms import Normalise
 from gol_decouple.files import write_json
-from gol_decouple.methods import Method
 from gol_decouple.metrics import top1_metrics
 from gol_decouple.progress import to_stderr
 from gol_decouple.settings import Config
@@ -30,39 +32,47 @@ from gol_decouple.stages.restored import load_model
 
 app = typer.Typer(add_completion=False, pretty_exceptions_enable=False)
 
+METHOD = methods.get("gumbel_paper")  # constant rate, no clipping, all of a linear classifier: as it is trained below
 MODES = {"eval": False, "train": True}
 SHOWN = ("top1_balanced", "top1_many", "top1_medium", "top1_few")
 
 
 @app.command()
-def compare(run: Path, out: Path, method: str = "gumbel_paper", seeds: int = 3, max_steps: int | None = None) -> None:
-    """Train a method's classifier on RUN's images, through its backbone, once with BatchNorm in either mode.
+def compare(run: Path, out: Path, seeds: int = 3, max_steps: int | None = None) -> None:
+    """Train gumbel_paper's classifier on RUN's images, through its backbone, once with BatchNorm in either mode.
 
     Both see the same batches of freshly augmented images. In train mode features are normalised with the batch's
-    statistics, and the running ones, which validation images are normalised with, move. Accuracies are of val (%).
+    statistics, and the running ones, which validation images are normalised with, move. Accuracies are of val (%), and
+    the differences of the two modes have 95 % intervals of a paired bootstrap over its images and the seeds.
     """
     torch.set_num_threads(1)
     config = runs.read_config(run)
     dataset = load_data(config.data)
-    rows = [
-        {"method": method, "batchnorm": mode, "seed": seed} | found
-        for seed in range(seeds)
-        for mode, found in _compared(run, config, dataset, methods.get(method), seed, max_steps).items()
-    ]
-    write_json(out, {"run": run.name, "val_samples": len(dataset.splits["val"]), "rows": rows})
-    for mode in MODES:
-        of_mode = [row for row in rows if row["batchnorm"] == mode]
-        told = ", ".join(f"{name} {np.mean([row[name] for row in of_mode]):.1f}" for name in SHOWN)
-        moved = np.mean([row["statistics_moved"] for row in of_mode])
-        print(f"BatchNorm in {mode} mode: {told}; running means moved by {moved:.3f} deviations")
+    val = dataset.splits["val"]
+    rows: list[dict[str, Any]] = []
+    hits: dict[str, list[NDArray[np.bool_]]] = {mode: [] for mode in MODES}
+    for seed in range(seeds):
+        for mode, (predicted, moved) in _compared(run, config, dataset, seed, max_steps).items():
+            found = top1_metrics(predicted, val.labels, dataset.train_counts)
+            accuracies = {name: round(float(found[name]), 3) for name in SHOWN}
+            rows.append({"batchnorm": mode, "seed": seed} | accuracies | {"statistics_moved": moved})
+            hits[mode].append(predicted == val.labels)
+    stacked = [np.stack(hits[mode]) for mode in ("train", "eval")]
+    (gains,) = bootstrap.gains(stacked[:1], stacked[1], val.labels, dataset.train_counts, [True])
+    known = {name: gain for name in SHOWN if (gain := gains[name]) is not None}
+    over = {name: [round(value, 3) for value in (gain.mean, gain.low, gain.high)] for name, gain in known.items()}
+    told = {"run": run.name, "method": METHOD.name, "val_samples": len(val), "rows": rows, "train_over_eval": over}
+    write_json(out, told)
+    print(json.dumps(told, indent=2))
 
 
 @app.command()
 def restate(run: Path, out: Path, sampler: str = "class_balanced", epochs: int = 1) -> None:
     """Write RUN's model with the BatchNorm statistics of its train images as a sampler draws them, for --checkpoint.
 
-    Those of a model that was trained with mixup are of mixed images; MiSLAS (CVPR 2021, section 3.3) lets them move in
-    stage two. Here they are the means over all batches of some epochs of freshly augmented images.
+    Those of a model that was trained with mixup are of mixed images under random sampling; MiSLAS (CVPR 2021) lets them
+    move in stage two, whose images are not mixed, under class-balanced sampling. Here they are the means over all
+    batches of some epochs of freshly augmented images; `--sampler random` changes the mixing alone.
     """
     torch.set_num_threads(1)
     config = runs.read_config(run)
@@ -81,9 +91,10 @@ def restate(run: Path, out: Path, sampler: str = "class_balanced", epochs: int =
 
 
 def _compared(
-    run: Path, config: Config, dataset: Dataset, method: Method, seed: int, max_steps: int | None
-) -> dict[str, dict[str, float]]:
-    """Val accuracies of both modes, and how far the running statistics are from where they were."""
+    run: Path, config: Config, dataset: Dataset, seed: int, max_steps: int | None
+) -> dict[str, tuple[NDArray[np.int64], float]]:
+    """Of both modes the predicted classes of val, [N], and how far the running statistics are from where they were."""
+    method = METHOD
     model = load_model(run, config, dataset.num_classes)
     loss = losses.get(
         method.loss, activation=method.activation, class_counts=dataset.train_counts, **method.loss_params
@@ -107,7 +118,7 @@ def _compared(
                 loss(network.classifier(features.float()), labels).backward()
                 steps[mode].step()
             bar.advance(1)
-    return {mode: _on_val(network, config, dataset) | _moved(network, model) for mode, network in networks.items()}
+    return {mode: (_on_val(network, config, dataset), _moved(network, model)) for mode, network in networks.items()}
 
 
 def _batches(
@@ -122,7 +133,7 @@ def _batches(
 
 
 @torch.inference_mode()
-def _on_val(network: nn.Module, config: Config, dataset: Dataset) -> dict[str, float]:
+def _on_val(network: nn.Module, config: Config, dataset: Dataset) -> NDArray[np.int64]:
     normalise, val, predicted = Normalise(config.transform), dataset.splits["val"], []
     keys: list[list[Key]] = clean_keys(range(len(val)), config.features.batch_size)
     network.eval()
@@ -130,11 +141,10 @@ def _on_val(network: nn.Module, config: Config, dataset: Dataset) -> dict[str, f
         with runtime.autocast(torch.device("cpu"), torch.bfloat16):
             features = network.backbone(normalise(images))
         predicted.append(network.classifier(features.float()).argmax(dim=1).numpy())
-    found = top1_metrics(np.concatenate(predicted), val.labels, dataset.train_counts)
-    return {name: round(float(found[name]), 3) for name in SHOWN}
+    return np.concatenate(predicted)
 
 
-def _moved(network: nn.Module, before: nn.Module) -> dict[str, float]:
+def _moved(network: nn.Module, before: nn.Module) -> float:
     """The mean over channels of what running means moved by, in running deviations of before."""
     pairs = zip(network.modules(), before.modules(), strict=True)
     moved = [
@@ -142,4 +152,4 @@ def _moved(network: nn.Module, before: nn.Module) -> dict[str, float]:
         for after, old in pairs
         if isinstance(old, nn.BatchNorm2d)
     ]
-    return {"statistics_moved": round(float(torch.stack(moved).mean()), 4)}
+    return round(float(torch.stack(moved).mean()), 4)

@@ -1,8 +1,8 @@
 """The best classifier that our parts can make of some features, chosen on validation data, and then its test accuracy.
 
-python -m benchmarks combinations search runs/NAME/features.h5 results/reproduction/combinations.json
-python -m benchmarks combinations test runs/NAME/features.h5 results/reproduction/combinations.json
-python -m benchmarks combinations show results/reproduction/combinations.json    (docs/reproduction.md)
+python -m benchmarks combinations search runs/NAME/features.h5 combinations.json
+python -m benchmarks combinations test runs/NAME/features.h5 combinations.json
+python -m benchmarks combinations show combinations.json    (docs/reproduction.md)
 """
 
 from __future__ import annotations
@@ -98,9 +98,7 @@ def test(features_file: Path, results: Path) -> None:
     tests = told.setdefault("tests", [])
     if opened.fingerprint in [one["features"]["fingerprint"] for one in tests]:
         raise SystemExit(f"{results} has what was found on these features' test images already")
-    chosen = [ranked(told["finals"])[0], *(_best_of(told, activation) for activation in RATES)]
-    rows = {json.dumps({part: row[part] for part in PARTS}): row for row in chosen}
-    wanted = [_method(row) for row in rows.values()]
+    wanted = [_method(row) for row in chosen(told)]
     tests.append(_facts(opened, "test") | {"rows": _judged(opened, wanted, range(SEEDS), "test")})
     write_json(results, told)
     show(results)
@@ -116,14 +114,22 @@ def _facts(opened: FeaturesFile, split: str) -> Row:
     }
 
 
-def _best_of(told: Row, activation: str) -> Row:
-    """The best final of an activation, or its best with one seed if none is a final."""
-    finals = [row for row in ranked(told["finals"]) if row["activation"] == activation]
-    return finals[0] if finals else next(row for row in ranked(told["first"]) if row["activation"] == activation)
+def chosen(told: Row) -> list[Row]:
+    """What goes to test, by val alone: the best final, then the best of each other activation.
+
+    Where none of an activation is a final, that is its best with one seed.
+    """
+    finals, first = ranked(told["finals"]), ranked(told["first"])
+    best = finals[0]
+    others = [name for name in RATES if name != best["activation"]]
+    return [best, *(row for name in others for row in [r for r in (*finals, *first) if r["activation"] == name][:1])]
 
 
 def _method(row: Row) -> Method:
-    return next(method for method in grid() if all(getattr(method, part) == row[part] for part in PARTS))
+    for method in grid():
+        if all(getattr(method, part) == row[part] for part in PARTS):
+            return method
+    raise SystemExit(f"no such combination in the grid any more: {row}")
 
 
 def _judged(opened: FeaturesFile, wanted: Sequence[Method], seeds: Sequence[int], split: str) -> list[Row]:
@@ -144,11 +150,11 @@ def _accuracies(made: Retrained, opened: FeaturesFile, split: str) -> Row:
 
 
 def ranked(rows: Sequence[Row]) -> list[Row]:
-    """One row a combination, means over its seeds, the best first."""
+    """One row a combination, means over its seeds, the best first; without those of which a seed diverged."""
     groups: dict[tuple[Any, ...], list[Row]] = {}
     for row in rows:
-        if BY in row:
-            groups.setdefault(tuple(row[part] for part in PARTS), []).append(row)
+        groups.setdefault(tuple(row[part] for part in PARTS), []).append(row)
+    groups = {key: members for key, members in groups.items() if all(BY in row for row in members)}
     means = [
         dict(zip(PARTS, key, strict=True))
         | {name: statistics.fmean(row[name] for row in members) for name in SHOWN}
@@ -166,8 +172,13 @@ def show(results: Path) -> None:
 
 def tables(told: Row) -> list[TextTable]:
     """The finals on val, and what was chosen on the test images of each features file."""
-    found = [_table("the best on val", told, told["finals"])]
-    return found + [_table("what was chosen, on test", one, one["rows"]) for one in told.get("tests", [])]
+    found = [_table("the best on val", told, ranked(told["finals"]))]
+    for one in told.get("tests", []):
+        of_test = {tuple(row[part] for part in PARTS): row for row in ranked(one["rows"])}
+        in_order = [of_test[key] for row in chosen(told) if (key := tuple(row[part] for part in PARTS)) in of_test]
+        table = _table("chosen on val, the first of all, the others of their activation; on test", one, in_order)
+        found.append(table)
+    return found
 
 
 def _table(title: str, told: Row, rows: Sequence[Row]) -> TextTable:
@@ -175,7 +186,7 @@ def _table(title: str, told: Row, rows: Sequence[Row]) -> TextTable:
     title += f" of {dataset['name']}, imbalance factor {dataset['imbalance_factor']:g}, {told['samples']:,} images (%)"
     columns = [*PARTS, "seeds", "all", "many", "medium", "few", "ECE"]
     cells = [["stage one", *["–"] * len(PARTS), *(f"{stage_one[name]:.1f}" for name in SHOWN)]]
-    for row in ranked(rows):
+    for row in rows:
         every = f"{row[BY]:.1f}±{row['deviation']:.1f}"
         others = (f"{row[name]:.1f}" for name in SHOWN[1:])
         cells.append([*(str(row[part]) for part in PARTS), str(row["seeds"]), every, *others])

@@ -14,7 +14,7 @@ from gol_decouple.losses.terms import one_vs_all_
 class LabelAwareSmoothing(Loss):
     """Cross entropy with targets t = (1 - e_y) y + e_y / C (MiSLAS, Zhong et al., CVPR 2021, for softmax).
 
-    One-vs-all activations have the sum over classes of -t log eta - (1 - t) log(1 - eta), which no paper has.
+    One-vs-all activations have the sum over classes of -t log eta - (1 - t) log(1 - eta), of which no paper is known.
 
     e rises from `tail` for the smallest class to `head` for the largest by a quarter of a sine. This is what its code
     computes; the paper shares e_y among the other C - 1 classes, which is the same with e_y C / (C - 1).
