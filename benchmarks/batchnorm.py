@@ -9,7 +9,6 @@ from __future__ import annotations
 import json
 from collections.abc import Iterator
 from copy import deepcopy
-from itertools import islice
 from pathlib import Path
 from typing import Any
 
@@ -38,7 +37,7 @@ SHOWN = ("top1_balanced", "top1_many", "top1_medium", "top1_few")
 
 
 @app.command()
-def compare(run: Path, out: Path, seeds: int = 3, max_steps: int | None = None) -> None:
+def compare(run: Path, out: Path, seeds: int = 3) -> None:
     """Train gumbel_paper's classifier on RUN's images, through its backbone, once with BatchNorm in either mode.
 
     Both see the same batches of freshly augmented images. In train mode features are normalised with the batch's
@@ -52,7 +51,7 @@ def compare(run: Path, out: Path, seeds: int = 3, max_steps: int | None = None) 
     rows: list[dict[str, Any]] = []
     hits: dict[str, list[NDArray[np.bool_]]] = {mode: [] for mode in MODES}
     for seed in range(seeds):
-        for mode, (predicted, moved) in _compared(run, config, dataset, seed, max_steps).items():
+        for mode, (predicted, moved) in _compared(run, config, dataset, seed).items():
             found = top1_metrics(predicted, val.labels, dataset.train_counts)
             accuracies = {name: round(float(found[name]), 3) for name in SHOWN}
             rows.append({"batchnorm": mode, "seed": seed} | accuracies | {"statistics_moved": moved})
@@ -67,12 +66,12 @@ def compare(run: Path, out: Path, seeds: int = 3, max_steps: int | None = None) 
 
 
 @app.command()
-def restate(run: Path, out: Path, sampler: str = "class_balanced", epochs: int = 1) -> None:
+def restate(run: Path, out: Path, sampler: str = "class_balanced") -> None:
     """Write RUN's model with the BatchNorm statistics of its train images as a sampler draws them, for --checkpoint.
 
     Those of a model that was trained with mixup are of mixed images under random sampling; MiSLAS (CVPR 2021) lets them
     move in stage two, whose images are not mixed, under class-balanced sampling. Here they are the means over all
-    batches of some epochs of freshly augmented images; `--sampler random` changes the mixing alone.
+    batches of one epoch of freshly augmented images; `--sampler random` changes the mixing alone.
     """
     torch.set_num_threads(1)
     config = runs.read_config(run)
@@ -84,15 +83,13 @@ def restate(run: Path, out: Path, sampler: str = "class_balanced", epochs: int =
             module.momentum = None  # the mean over all batches
     normalise = Normalise(config.transform)
     model.train()
-    for images, _ in _batches(config, dataset, sampler, config.stage1.batch_size, epochs, config.seed):
+    for images, _ in _batches(config, dataset, sampler, config.stage1.batch_size, 1, config.seed):
         with torch.no_grad(), runtime.autocast(torch.device("cpu"), torch.bfloat16):
             model(normalise(images))
     sealed_tensors.save(model.state_dict(), out)
 
 
-def _compared(
-    run: Path, config: Config, dataset: Dataset, seed: int, max_steps: int | None
-) -> dict[str, tuple[NDArray[np.int64], float]]:
+def _compared(run: Path, config: Config, dataset: Dataset, seed: int) -> dict[str, tuple[NDArray[np.int64], float]]:
     """Of both modes the predicted classes of val, [N], and how far the running statistics are from where they were."""
     method = METHOD
     model = load_model(run, config, dataset.num_classes)
@@ -105,10 +102,9 @@ def _compared(
         network.classifier.requires_grad_(True)
         steps[mode] = torch.optim.SGD(network.classifier.parameters(), method.lr, method.momentum)
     normalise = Normalise(config.transform)
-    total = max_steps or method.epochs * -(-len(dataset.splits["train"]) // method.batch_size)
+    total = method.epochs * -(-len(dataset.splits["train"]) // method.batch_size)
     with to_stderr().bar(f"seed {seed}", total, "steps") as bar:
-        batches = _batches(config, dataset, method.sampler, method.batch_size, method.epochs, seed)
-        for images, labels in islice(batches, total):
+        for images, labels in _batches(config, dataset, method.sampler, method.batch_size, method.epochs, seed):
             inputs = normalise(images)
             for mode, network in networks.items():
                 network.backbone.train(MODES[mode])

@@ -58,7 +58,7 @@ def open_run(config: Config, runs_dir: Path, overwrite: bool, progress: Progress
     Raises:
         InputError: the name belongs to a run with another config, or to something else.
     """
-    from gol_decouple.config import differing_fields, load_config
+    from gol_decouple.config import differing_fields
 
     check_runs_dir(runs_dir)
     folder = runs_dir / config.name
@@ -71,7 +71,7 @@ def open_run(config: Config, runs_dir: Path, overwrite: bool, progress: Progress
         return folder, False
     replace = f"{RENAME}, or replace the run and everything in it with --overwrite"
     try:
-        differences = differing_fields(load_config(str(folder / CONFIG)), config)
+        differences = differing_fields(read_config(folder), config)
     except InputError as error:
         raise InputError(error.message, replace) from None
     if differences:

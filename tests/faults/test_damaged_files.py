@@ -160,9 +160,11 @@ def test_a_config_that_is_cut_off_between_two_lines_is_refused(run_cli: RunCli, 
         with pytest.raises(InputError, match="config.toml") as caught:
             read_config(run)
     assert "ends before its last section, [methods]" in caught.value.message
-    outcome = run_cli("stage2", run, "--method", "gumbel")
-    assert outcome.code == 2
-    assert caught.value.message in outcome.err
+    of_stage1 = ("stage1", path, "--runs-dir", run.parent, "--name", run.name)
+    for command in (("stage2", run, "--method", "gumbel"), of_stage1):
+        outcome = run_cli(*command)
+        assert outcome.code == 2
+        assert caught.value.message in outcome.err
 
 
 def check_command(run_cli: RunCli, run: Path, photos: Path, name: str, damage: str, command: str) -> None:
