@@ -7,6 +7,7 @@ python -m benchmarks ablation show ablation.json      (docs/reproduction.md has 
 from __future__ import annotations
 
 import json
+import time
 from collections.abc import Iterator
 from dataclasses import dataclass, replace
 from pathlib import Path
@@ -17,6 +18,7 @@ import torch
 import typer
 from numpy.typing import NDArray
 
+from benchmarks import studies
 from gol_decouple import activations, bootstrap, classifiers, evaluate, features, losses, methods
 from gol_decouple.bootstrap import Comparison, Gain
 from gol_decouple.errors import InputError
@@ -94,6 +96,7 @@ def variations(base: Method) -> Iterator[Variation]:
 def search(features_file: Path, out: Path, seeds: int = 3) -> None:
     """Train every variation of both settings; write val accuracies (%), and differences to the setting as it is."""
     torch.set_num_threads(1)
+    began = time.monotonic()
     opened = features.open(features_file)
     known = classifiers.as_tensors(opened.classifier)
     rows, jobs = None, []
@@ -107,7 +110,8 @@ def search(features_file: Path, out: Path, seeds: int = 3) -> None:
     for name, one, job in jobs:
         found.setdefault((name, one.part, one.value), []).append(_judged(made[job], opened))
     softmax = losses.get("cross_entropy", activation="softmax")
-    write_json(out, tree(opened, _on_val(known, softmax, opened), found))
+    figures = tree(opened, _on_val(known, softmax, opened), found)
+    write_json(out, figures | {"made": studies.record(features_file.parent, began, f"{len(jobs):,} classifiers")})
     show(out)
 
 
@@ -194,7 +198,7 @@ def show(results: Path) -> None:
 
 
 def tables(told: dict[str, Any]) -> list[TextTable]:
-    """One for each setting that was varied."""
+    """One for each setting that was varied, and what was run."""
     stage_one = told["stage_one"]
     columns = ["part", "value", "all", "many", "medium", "few", "over the setting", "over stage one", "ECE"]
     found = []
@@ -221,7 +225,7 @@ def tables(told: dict[str, Any]) -> list[TextTable]:
         setting = methods.get(name)
         title = f"{name}: lr {setting.lr:g}, {setting.epochs} epochs, one part changed at a time (%)"
         found.append(TextTable(title, columns, cells, notes, has_intervals=True))
-    return found
+    return [*found, studies.table("Ablation", [told["made"]])]
 
 
 def _interval(gain: list[float]) -> str:

@@ -1,12 +1,14 @@
 """BatchNorm in stage two: whether it matters that public code leaves it in train mode, and statistics of other samples.
 
 python -m benchmarks batchnorm compare runs/NAME batchnorm.json      (docs/reproduction.md)
+python -m benchmarks batchnorm show batchnorm.json
 python -m benchmarks batchnorm restate runs/NAME restated.safetensors --sampler class_balanced
 """
 
 from __future__ import annotations
 
 import json
+import time
 from collections.abc import Iterator
 from copy import deepcopy
 from pathlib import Path
@@ -18,6 +20,7 @@ import typer
 from numpy.typing import NDArray
 from torch import nn
 
+from benchmarks import studies
 from gol_decouple import bootstrap, losses, methods, runs, runtime, sealed_tensors
 from gol_decouple.data import load_data
 from gol_decouple.data.dataset import Dataset
@@ -26,6 +29,9 @@ from gol_decouple.data.transforms import Normalise
 from gol_decouple.files import write_json
 from gol_decouple.metrics import top1_metrics
 from gol_decouple.progress import to_stderr
+from gol_decouple.report.layout import EMPTY, TextTable
+from gol_decouple.report.markdown import markdown
+from gol_decouple.report.points import bounds, signed
 from gol_decouple.settings import Config
 from gol_decouple.stages.restored import load_model
 
@@ -45,7 +51,7 @@ def compare(run: Path, out: Path, seeds: int = 3) -> None:
     the differences of the two modes have 95 % intervals of a paired bootstrap over its images and the seeds.
     """
     torch.set_num_threads(1)
-    config = runs.read_config(run)
+    began, config = time.monotonic(), runs.read_config(run)
     dataset = load_data(config.data)
     val = dataset.splits["val"]
     rows: list[dict[str, Any]] = []
@@ -60,9 +66,36 @@ def compare(run: Path, out: Path, seeds: int = 3) -> None:
     (gains,) = bootstrap.gains(stacked[:1], stacked[1], val.labels, dataset.train_counts, [True])
     known = {name: gain for name in SHOWN if (gain := gains[name]) is not None}
     over = {name: [round(value, 3) for value in (gain.mean, gain.low, gain.high)] for name, gain in known.items()}
-    told = {"run": run.name, "method": METHOD.name, "val_samples": len(val), "rows": rows, "train_over_eval": over}
-    write_json(out, told)
-    print(json.dumps(told, indent=2))
+    told = {"method": METHOD.name, "val_samples": len(val), "rows": rows, "train_over_eval": over}
+    write_json(out, told | {"made": studies.record(run, began, f"{len(rows)} classifiers")})
+    show(out)
+
+
+@app.command()
+def show(results: Path) -> None:
+    """Print the tables of what `compare` wrote, as markdown."""
+    print("\n\n".join(markdown(table, 4) for table in tables(json.loads(results.read_text(encoding="utf-8")))))
+
+
+def tables(told: dict[str, Any]) -> list[TextTable]:
+    """The accuracies in both modes, what the train mode makes of them, and what was run."""
+    columns = ["BatchNorm", "seed", "all", "many", "medium", "few", "statistics moved"]
+    cells = [
+        [row["batchnorm"], str(row["seed"]), *(f"{row[name]:.1f}" for name in SHOWN), f"{row['statistics_moved']:.2f}"]
+        for row in told["rows"]
+    ]
+    gains = [told["train_over_eval"].get(name) for name in SHOWN]
+    over = [EMPTY if gain is None else f"{signed(gain[0])} {bounds(*gain[1:])}" for gain in gains]
+    cells.append(["train over eval", "–", *over, "–"])
+    notes = [
+        f"{told['method']} on freshly augmented images; {told['val_samples']:,} validation images; differences in "
+        "points with 95 % intervals of a paired bootstrap over these images and seeds",
+        "statistics moved: mean over channels of what running means moved by, in running deviations",
+    ]
+    return [
+        TextTable("BatchNorm in stage two (%)", columns, cells, notes, has_intervals=True),
+        studies.table("BatchNorm", [told["made"]]),
+    ]
 
 
 @app.command()

@@ -10,6 +10,7 @@ from __future__ import annotations
 import itertools
 import json
 import statistics
+import time
 from collections.abc import Iterator, Sequence
 from pathlib import Path
 from typing import Any
@@ -17,6 +18,7 @@ from typing import Any
 import torch
 import typer
 
+from benchmarks import studies
 from gol_decouple import classifiers, evaluate, features, methods
 from gol_decouple.errors import InputError
 from gol_decouple.features import FeaturesFile
@@ -78,11 +80,14 @@ def search(features_file: Path, out: Path) -> None:
     """Train the grid with one seed, the best twenty with five; write all their val accuracies (%)."""
     torch.set_num_threads(1)
     opened = features.open(features_file)
-    first = _judged(opened, list(grid()), [0], "val")
+    began, every = time.monotonic(), list(grid())
+    first = _judged(opened, every, [0], "val")
     best = sorted((row for row in first if BY in row), key=lambda row: -row[BY])[:FINALISTS]
     wanted = [_method(row) for row in best]
     finals = _judged(opened, wanted, range(SEEDS), "val")
-    write_json(out, _facts(opened, "val") | {"first": first, "finals": finals})
+    what = f"{len(every) + len(finals):,} classifiers"
+    made = {"made": studies.record(features_file.parent, began, what)}
+    write_json(out, _facts(opened, "val") | {"first": first, "finals": finals} | made)
     show(out)
 
 
@@ -98,8 +103,10 @@ def test(features_file: Path, results: Path) -> None:
     tests = told.setdefault("tests", [])
     if opened.fingerprint in [one["features"]["fingerprint"] for one in tests]:
         raise SystemExit(f"{results} has what was found on these features' test images already")
-    wanted = [_method(row) for row in chosen(told)]
-    tests.append(_facts(opened, "test") | {"rows": _judged(opened, wanted, range(SEEDS), "test")})
+    began, wanted = time.monotonic(), [_method(row) for row in chosen(told)]
+    rows = _judged(opened, wanted, range(SEEDS), "test")
+    made = {"made": studies.record(features_file.parent, began, f"{len(rows):,} classifiers")}
+    tests.append(_facts(opened, "test") | {"rows": rows} | made)
     write_json(results, told)
     show(results)
 
@@ -171,14 +178,15 @@ def show(results: Path) -> None:
 
 
 def tables(told: Row) -> list[TextTable]:
-    """The finals on val, and what was chosen on the test images of each features file."""
+    """The finals on val, what was chosen on the test images of each features file, and what was run."""
+    tests = told.get("tests", [])
     found = [_table("the best on val", told, ranked(told["finals"]))]
-    for one in told.get("tests", []):
+    for one in tests:
         of_test = {tuple(row[part] for part in PARTS): row for row in ranked(one["rows"])}
         in_order = [of_test[key] for row in chosen(told) if (key := tuple(row[part] for part in PARTS)) in of_test]
         table = _table("chosen on val, the first of all, the others of their activation; on test", one, in_order)
         found.append(table)
-    return found
+    return [*found, studies.table("Combinations", [one["made"] for one in (told, *tests)])]
 
 
 def _table(title: str, told: Row, rows: Sequence[Row]) -> TextTable:

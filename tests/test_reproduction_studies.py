@@ -14,6 +14,24 @@ from gol_decouple import methods
 
 PARTS = {"activation": "softmax", "loss": "balanced", "sampler": "random", "classifier": "linear", "start": "fresh"}
 
+ENVIRONMENT = {"device_name": "a machine", "threads": 1, "versions": {"torch": "2.15.0"}, "checkout": None}
+OF_MODEL = {
+    "environment": ENVIRONMENT,
+    "seconds": 60,
+    "images": {"train": 10847},
+    "config": {"stage1": {"epochs": 200}},
+}
+
+
+def of_study(seconds: float, *words: str) -> dict[str, object]:
+    study = {
+        "command": ["python", "-m", "benchmarks", *words],
+        "what": "9 classifiers",
+        "environment": ENVIRONMENT,
+        "seconds": seconds,
+    }
+    return {"run": "mixup", "stage1": OF_MODEL, "study": study}
+
 
 def judged(lr: float, seed: int, accuracy: float | None, **parts: str) -> dict[str, object]:
     measured = {} if accuracy is None else dict.fromkeys(combinations.SHOWN, accuracy)
@@ -37,15 +55,22 @@ def test_what_goes_to_test_is_chosen_by_val_and_told_in_its_order() -> None:
         "features": {"dataset": {"name": "cifar100", "imbalance_factor": 100.0}},
         "first": [judged(0.1, 0, 47.0), judged(0.3, 0, 45.0), judged(0.001, 0, 44.0, activation="gumbel")],
         "finals": [judged(0.1, 0, 46.0), judged(0.3, 0, 46.5)],
+        "made": of_study(3.0, "combinations", "search"),
     }
     assert [(row["activation"], row["lr"]) for row in combinations.chosen(told)] == [
         ("softmax", 0.3),
         ("gumbel", 0.001),
     ]
     # On test the other way round, which changes no order.
-    told["tests"] = [told | {"rows": [judged(0.3, 0, 41.0), judged(0.001, 0, 43.0, activation="gumbel")]}]
-    _, of_test = combinations.tables(told)
+    rows = [judged(0.3, 0, 41.0), judged(0.001, 0, 43.0, activation="gumbel")]
+    told["tests"] = [told | {"rows": rows, "made": of_study(4.0, "combinations", "test")}]
+    _, of_test, what = combinations.tables(told)
     assert [line[0] for line in of_test.cells] == ["stage one", "softmax", "gumbel"]
+    assert [(line[1], line[3]) for line in what.cells] == [
+        ("stage one", "0:01:00"),
+        ("combinations search", "0:00:03"),
+        ("combinations test", "0:00:04"),
+    ]
 
 
 def test_the_grid_has_as_many_combinations_as_the_document_says_and_all_can_be_made() -> None:
@@ -75,6 +100,17 @@ def test_a_variation_changes_its_part_alone(name: str) -> None:
         else:
             assert len([part for part in differs if not part.endswith("_params")]) <= 1
             assert differs
+
+
+def test_what_train_mode_changes_stands_below_the_modes() -> None:
+    row = {"batchnorm": "train", "seed": 0, "statistics_moved": 0.25} | dict.fromkeys(batchnorm.SHOWN, 40.0)
+    over = {"top1_balanced": [-1.0, -2.0, 0.5]}
+    told = {"method": "gumbel_paper", "val_samples": 9, "rows": [row], "train_over_eval": over}
+    table, _ = batchnorm.tables(told | {"made": of_study(5.0, "batchnorm", "compare")})
+    assert table.cells == [
+        ["train", "0", "40.0", "40.0", "40.0", "40.0", "0.25"],
+        ["train over eval", "–", "-1.0 [-2.0, 0.5]", "–", "–", "–", "–"],
+    ]
 
 
 def test_statistics_move_by_running_deviations() -> None:

@@ -70,14 +70,20 @@ def _run(rows: Sequence[Row], column: Column) -> Record:
         "run": stage1.name,
         "seed": manifest["seed"],
         "differs": _differing(Config.model_validate(manifest["config"]), load_config(column.config, column.changes)),
-        "stage1": {
-            **{name: manifest.get(name) for name in ("command", "environment", "config", "samples")},
-            "seconds": round(manifest["seconds"], 1),
-            "dataset_sha256": manifest["inputs"]["dataset_sha256"],
-            "images": manifest["features"]["images"],
-            "log": _log(stage1),
-        },
+        "stage1": stage1_of(stage1),
         "stage2": list(made.values()),
+    }
+
+
+def stage1_of(run: Path) -> Record:
+    """What a record tells of one run's stage one."""
+    manifest = runs.read_manifest(run)
+    return {
+        **{name: manifest.get(name) for name in ("command", "environment", "config", "samples")},
+        "seconds": round(manifest["seconds"], 1),
+        "dataset_sha256": manifest["inputs"]["dataset_sha256"],
+        "images": manifest["features"]["images"],
+        "log": _log(run),
     }
 
 
@@ -126,26 +132,32 @@ def made_of(record: Record) -> list[Made]:
     """What a record tells of the commands, stage one of each run first."""
     found = []
     for run in record["runs"]:
-        stage1, images = run["stage1"], run["stage1"]["images"]["train"]
-        found.append(
-            _made(run, "stage one", f"{stage1['config']['stage1']['epochs']} epochs, {images:,} images", stage1)
-        )
+        found.append(made_stage1(run["run"], run["stage1"]))
         for one in run["stage2"]:
-            found.append(_made(run, "stage two", f"{one['classifiers']:,} classifiers", one))
+            found.append(made(run["run"], "stage two", f"{one['classifiers']:,} classifiers", one))
     return found
+
+
+def made_stage1(run: str, told: Record) -> Made:
+    """What `stage1_of` tells of a run."""
+    epochs, images = told["config"]["stage1"]["epochs"], told["images"]["train"]
+    return made(run, "stage one", f"{f'{epochs} epochs' if epochs else 'loaded'}, {images:,} images", told)
+
+
+def made(run: str, stage: str, what: str, told: Record) -> Made:
+    """What one command made, of its `environment` and `seconds`."""
+    environment = told["environment"]
+    checkout, threads = environment["checkout"], environment.get("threads")  # which a GPU has none of
+    commit = None if checkout is None else checkout["commit"][:10] + (" (edited)" if checkout["dirty"] else "")
+    machine = environment["device_name"]
+    if threads is not None:
+        machine += f", {threads} thread{'s' * (threads > 1)}"
+    return Made(run, stage, what, float(told["seconds"]), machine, environment["versions"]["torch"], commit)
 
 
 def differing(record: Record) -> list[str]:
     """In what runs are others than their column's config, `key: config's -> run's`."""
     return list(dict.fromkeys(str(told) for run in record["runs"] for told in run["differs"]))
-
-
-def _made(run: Record, stage: str, what: str, told: Record) -> Made:
-    environment = told["environment"]
-    checkout, threads = environment["checkout"], environment["threads"]
-    commit = None if checkout is None else checkout["commit"][:10] + (" (edited)" if checkout["dirty"] else "")
-    machine = f"{environment['device_name']}, {threads} thread{'s' * (threads > 1)}"
-    return Made(run["run"], stage, what, float(told["seconds"]), machine, environment["versions"]["torch"], commit)
 
 
 def gains_over(record: Record) -> dict[str, dict[str, dict[str, Gain]]]:

@@ -15,7 +15,7 @@ from gol_decouple.report import noise
 from gol_decouple.report.layout import TextTable
 from gol_decouple.report.rows import FIELDS, Row
 from gol_decouple.reproduction.plan import METHODS, TABLE_4, columns_of
-from gol_decouple.reproduction.records import Record
+from gol_decouple.reproduction.records import Record, made_stage1
 from gol_decouple.reproduction.results import Results
 from gol_decouple.reproduction.tables import tables
 from gol_decouple.runs import method_settings
@@ -124,6 +124,13 @@ def test_what_was_run_and_how_it_differs_from_the_config() -> None:
         ["a", "stage two", "1,095 classifiers", "0:01:01", "a machine, 1 thread", "2.15.0", "0123456789 (edited)"],
     ]
     assert found[0].notes[1] == "other than in the config of cifar100_lt: stage1.precision: auto -> bfloat16"
+
+
+def test_a_gpu_has_no_threads_and_a_loaded_model_no_epochs() -> None:
+    gpu = {"device": "cuda", "device_name": "a GPU", "versions": {"torch": "2.15.0"}, "checkout": None}
+    told = {"environment": gpu, "seconds": 0, "images": {"train": 111}, "config": {"stage1": {"epochs": 0}}}
+    one = made_stage1("a", told)
+    assert (one.machine, one.what) == ("a GPU", "loaded, 111 images")
 
 
 def test_where_the_gain_comes_from() -> None:
