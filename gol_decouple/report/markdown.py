@@ -12,7 +12,7 @@ _MARKS = re.compile(r"[\\`\[\]~]|<(?=[A-Za-z/!?])|(?<!\()\*|\*(?!\))|(?<!\w)_|_(
 
 
 def markdown(table: TextTable, level: int) -> str:
-    """A heading of a level, the table and its notes; the best of a column in bold."""
+    """A heading of a level, the table and its notes, several as a list; the best of a column in bold."""
     table = plain_table(table)
     lines = [f"{'#' * level} {escaped(table.title)}", "", _line([_cell(name) for name in table.columns])]
     lines.append(_line(["---" if name in TEXT_COLUMNS else "---:" for name in table.columns]))
@@ -20,7 +20,8 @@ def markdown(table: TextTable, level: int) -> str:
         texts = [_cell(cell) if name in TEXT_COLUMNS else cell for name, cell in _named(table, cells)]
         bold = [(number, name) in table.best for name in table.columns]
         lines.append(_line([f"**{text}**" if best else text for text, best in zip(texts, bold, strict=True)]))
-    return "\n".join([*lines, "", *map(escaped, table.notes)]).rstrip()
+    mark = "- " if len(table.notes) > 1 else ""  # lines would run on where the page is shown
+    return "\n".join([*lines, "", *(f"{mark}{escaped(note)}" for note in table.notes)]).rstrip()
 
 
 def _named(table: TextTable, cells: list[str]) -> list[tuple[str, str]]:

@@ -33,7 +33,7 @@ def lines(path: Path) -> list[str]:
 
 def notes(path: Path) -> list[str]:
     """Those below the table on what was chosen."""
-    return [line for line in lines(path) if "mean over classes" in line]
+    return [line.removeprefix("- ") for line in lines(path) if "mean over classes" in line]
 
 
 def one(value: float | None, **settings: Any) -> dict[str, Any]:

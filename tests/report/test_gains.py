@@ -340,10 +340,10 @@ def test_a_table_of_gains_has_a_line_a_setting(tmp_path: Path) -> None:
     assert cells[1][1].startswith("+33.3* [1")
     assert cells[1][2:] == ["+0.0 [0.0, 0.0]", "+0.0 [0.0, 0.0]", "+100.0* [100.0, 100.0]"]
     assert notes == [
-        "baseline: stage one, on the same test samples; intervals of 2,000 draws of test samples and of stage two's "
+        "- baseline: stage one, on the same test samples; intervals of 2,000 draws of test samples and of stage two's "
         "seeds",
-        "an interval that includes 0 may be chance; of 20 comparisons about one excludes 0 (*) by chance",
-        "where there is one seed, chance of the training is not in the interval",
+        "- an interval that includes 0 may be chance; of 20 comparisons about one excludes 0 (*) by chance",
+        "- where there is one seed, chance of the training is not in the interval",
     ]
 
 
@@ -367,8 +367,8 @@ def test_seeds_without_predictions_are_told_below_the_gain_of_the_others(tmp_pat
                 (folder / "predictions.npz").unlink()
     lines = gain_lines(add_gains(collect(tmp_path)))
     assert [line for line in lines if "seeds ha" in line] == [
-        "crt: 2 of 3 seeds have predictions of the same test samples",
-        "gumbel: 1 of 3 seeds has predictions of the same test samples",
+        "- crt: 2 of 3 seeds have predictions of the same test samples",
+        "- gumbel: 1 of 3 seeds has predictions of the same test samples",
     ]
 
 

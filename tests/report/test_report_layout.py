@@ -146,4 +146,4 @@ def test_names_are_no_markup(name: str, wanted: str) -> None:
     lines = markdown(table, 3).splitlines()
     assert lines[0] == "### " + wanted.replace("\\|", "|")
     assert lines[4] == f"| {wanted} | +1.0* [0.5, 1.5] |"
-    assert lines[6:] == ["(*) stands", wanted.replace("\\|", "|")]
+    assert lines[6:] == ["- (*) stands", "- " + wanted.replace("\\|", "|")]
