@@ -2,6 +2,7 @@
 
 python -m benchmarks combinations search runs/NAME/features.h5 combinations.json
 python -m benchmarks combinations test runs/NAME/features.h5 combinations.json
+python -m benchmarks combinations model runs/NAME mixup.safetensors
 python -m benchmarks combinations show combinations.json    (docs/reproduction.md)
 """
 
@@ -27,6 +28,7 @@ from gol_decouple.methods import Method
 from gol_decouple.progress import to_stderr
 from gol_decouple.report.layout import TextTable
 from gol_decouple.report.markdown import markdown
+from gol_decouple.reproduction.models import write_model
 from gol_decouple.stages.jobs import Job, Retrained
 from gol_decouple.stages.rows import open_rows
 from gol_decouple.stages.together import train_together
@@ -169,6 +171,12 @@ def ranked(rows: Sequence[Row]) -> list[Row]:
         for key, members in groups.items()
     ]
     return sorted(means, key=lambda row: -row[BY])
+
+
+@app.command()
+def model(run: Path, out: Path) -> None:
+    """Write the model of RUN, which was searched, in bfloat16, for `stage1 --checkpoint`."""
+    write_model(run, out)
 
 
 @app.command()
