@@ -90,7 +90,7 @@ def search(features_file: Path, out: Path) -> None:
     what = f"{len(every) + len(finals):,} classifiers"
     made = {"made": studies.record(features_file.parent, began, what)}
     write_json(out, _facts(opened, "val") | {"first": first, "finals": finals} | made)
-    show(out)
+    show([out])
 
 
 @app.command()
@@ -110,7 +110,7 @@ def test(features_file: Path, results: Path) -> None:
     made = {"made": studies.record(features_file.parent, began, f"{len(rows):,} classifiers")}
     tests.append(_facts(opened, "test") | {"rows": rows} | made)
     write_json(results, told)
-    show(results)
+    show([results])
 
 
 def _facts(opened: FeaturesFile, split: str) -> Row:
@@ -180,26 +180,30 @@ def model(run: Path, out: Path) -> None:
 
 
 @app.command()
-def show(results: Path) -> None:
-    """Print the tables of what `search` and `test` wrote, as markdown."""
-    print("\n\n".join(markdown(table, 4) for table in tables(json.loads(results.read_text(encoding="utf-8")))))
+def show(results: list[Path], best: int = FINALISTS) -> None:
+    """Print the tables of what `search` and `test` wrote, as markdown; of the finals only so many of the best."""
+    every = [json.loads(path.read_text(encoding="utf-8")) for path in results]
+    print("\n\n".join(markdown(table, 4) for table in tables(every, best)))
 
 
-def tables(told: Row) -> list[TextTable]:
-    """The finals on val, what was chosen on the test images of each features file, and what was run."""
-    tests = told.get("tests", [])
-    found = [_table("the best on val", told, ranked(told["finals"]))]
-    for one in tests:
-        of_test = {tuple(row[part] for part in PARTS): row for row in ranked(one["rows"])}
-        in_order = [of_test[key] for row in chosen(told) if (key := tuple(row[part] for part in PARTS)) in of_test]
-        table = _table("chosen on val, the first of all, the others of their activation; on test", one, in_order)
-        found.append(table)
-    return [*found, studies.table("Combinations", [one["made"] for one in (told, *tests)])]
+def tables(searches: Sequence[Row], best: int = FINALISTS) -> list[TextTable]:
+    """Of each search the finals on val, and what was chosen on test images; at last what was run."""
+    found, made = [], []
+    for told in searches:
+        tests = told.get("tests", [])
+        found.append(_table("the best", "val", told, ranked(told["finals"])[:best]))
+        for one in tests:
+            of_test = {tuple(row[part] for part in PARTS): row for row in ranked(one["rows"])}
+            in_order = [of_test[key] for row in chosen(told) if (key := tuple(row[part] for part in PARTS)) in of_test]
+            found.append(_table("chosen on val, the first of all, others of their activation", "test", one, in_order))
+        made += [one["made"] for one in (told, *tests)]
+    return [*found, studies.table("Combinations", made)]
 
 
-def _table(title: str, told: Row, rows: Sequence[Row]) -> TextTable:
+def _table(title: str, split: str, told: Row, rows: Sequence[Row]) -> TextTable:
     stage_one, dataset = told["stage_one"], told["features"]["dataset"]
-    title += f" of {dataset['name']}, imbalance factor {dataset['imbalance_factor']:g}, {told['samples']:,} images (%)"
+    of = f"{dataset['name']}, imbalance factor {dataset['imbalance_factor']:g}"
+    title = f"{told['made']['run']}, {of}: {title}; on {told['samples']:,} {split} images (%)"
     columns = [*PARTS, "seeds", "all", "many", "medium", "few", "ECE"]
     cells = [["stage one", *["–"] * len(PARTS), *(f"{stage_one[name]:.1f}" for name in SHOWN)]]
     for row in rows:

@@ -64,7 +64,7 @@ def test_what_goes_to_test_is_chosen_by_val_and_told_in_its_order() -> None:
     # On test the other way round, which changes no order.
     rows = [judged(0.3, 0, 41.0), judged(0.001, 0, 43.0, activation="gumbel")]
     told["tests"] = [told | {"rows": rows, "made": of_study(4.0, "combinations", "test")}]
-    _, of_test, what = combinations.tables(told)
+    _, of_test, what = combinations.tables([told])
     assert [line[0] for line in of_test.cells] == ["stage one", "softmax", "gumbel"]
     assert [(line[1], line[3]) for line in what.cells] == [
         ("stage one", "0:01:00"),
