@@ -8,11 +8,11 @@ python -m benchmarks combinations show combinations.json    (docs/reproduction.m
 
 from __future__ import annotations
 
-import itertools
 import json
 import statistics
 import time
 from collections.abc import Iterator, Sequence
+from itertools import chain, product
 from pathlib import Path
 from typing import Any
 
@@ -26,9 +26,10 @@ from gol_decouple.features import FeaturesFile
 from gol_decouple.files import write_json
 from gol_decouple.methods import Method
 from gol_decouple.progress import to_stderr
-from gol_decouple.report.layout import TextTable
+from gol_decouple.report.layout import EMPTY, TextTable
 from gol_decouple.report.markdown import markdown
 from gol_decouple.reproduction.models import write_model
+from gol_decouple.stages.closed_form import closed_form
 from gol_decouple.stages.jobs import Job, Retrained
 from gol_decouple.stages.rows import open_rows
 from gol_decouple.stages.together import train_together
@@ -40,10 +41,11 @@ SAMPLERS = ("random", "square_root", "class_balanced", "progressive")
 CLASSIFIERS: dict[str, dict[str, Any]] = {"linear": {}, "lws": {}, "cosine": {"cosine_scale": 16.0}}
 # One-vs-all losses are sums over classes: their gradients are larger.
 RATES = {
-    "softmax": (0.003, 0.01, 0.03, 0.1, 0.3),
+    "softmax": (0.001, 0.003, 0.01, 0.03, 0.1, 0.3),
     "sigmoid": (3e-5, 1e-4, 1e-3, 1e-2, 1e-1),
     "gumbel": (1e-5, 1e-4, 1e-3, 1e-2, 1e-1),
 }
+UNTRAINED = ("tau_norm", "logit_adjustment", "iif", "ncm")
 EPOCHS = 15
 FINALISTS, SEEDS = 20, 5
 PARTS = ("activation", "loss", "sampler", "classifier", "start", "lr")
@@ -54,12 +56,14 @@ Row = dict[str, Any]
 
 
 def grid() -> Iterator[Method]:
-    """Every combination; a classifier of stage one's, as LWS is, starts from there alone."""
+    """Every combination, and what is not trained; a classifier of stage one's, as LWS is, starts from there alone."""
+    for name in UNTRAINED:
+        yield from methods.search(methods.get(name))
     for activation, rates in RATES.items():
         known = methods.get(activation)
-        for loss, sampler, classifier in itertools.product(LOSSES, SAMPLERS, CLASSIFIERS):
+        for loss, sampler, classifier in product(LOSSES, SAMPLERS, CLASSIFIERS):
             starts = ("stage_one",) if classifier == "lws" else ("stage_one", "fresh")
-            for start, rate in itertools.product(starts, rates):
+            for start, rate in product(starts, rates):
                 yield Method(
                     name=f"{activation} {loss} {sampler} {classifier}",
                     activation=activation,
@@ -97,7 +101,7 @@ def search(features_file: Path, out: Path) -> None:
 def test(features_file: Path, results: Path) -> None:
     """Train what was chosen on val, on these features or on others, and evaluate it on their test images, once.
 
-    That is the best of all, and the best of each activation.
+    That is the best of all, the best of each activation, and the best of what is not trained.
     """
     torch.set_num_threads(1)
     opened = features.open(features_file)
@@ -124,19 +128,28 @@ def _facts(opened: FeaturesFile, split: str) -> Row:
 
 
 def chosen(told: Row) -> list[Row]:
-    """What goes to test, by val alone: the best final, then the best of each other activation.
+    """What goes to test, by val alone: the best final, then the best of each other activation, and of the untrained.
 
     Where none of an activation is a final, that is its best with one seed.
     """
     finals, first = ranked(told["finals"]), ranked(told["first"])
     best = finals[0]
-    others = [name for name in RATES if name != best["activation"]]
+    others = [name for name in (*RATES, EMPTY) if name != best["activation"]]
     return [best, *(row for name in others for row in [r for r in (*finals, *first) if r["activation"] == name][:1])]
+
+
+def _parts(method: Method) -> Row:
+    """What a row tells of a method; of what is not trained its name and parameters stand in the loss's place."""
+    if method.is_trained:
+        return {part: getattr(method, part) for part in PARTS}
+    ((name, value),) = (method.posthoc_params or method.classifier_params).items()
+    told = f"{method.name}, {name} {value:g}" if isinstance(value, float) else f"{method.name}, {name} {value}"
+    return dict.fromkeys(PARTS, EMPTY) | {"loss": told}
 
 
 def _method(row: Row) -> Method:
     for method in grid():
-        if all(getattr(method, part) == row[part] for part in PARTS):
+        if all(row[part] == value for part, value in _parts(method).items()):
             return method
     raise SystemExit(f"no such combination in the grid any more: {row}")
 
@@ -144,11 +157,14 @@ def _method(row: Row) -> Method:
 def _judged(opened: FeaturesFile, wanted: Sequence[Method], seeds: Sequence[int], split: str) -> list[Row]:
     """A row for every method and seed; without accuracies if it diverged."""
     start = classifiers.as_tensors(opened.classifier)
-    jobs = [Job(method, seed, start, "stage_one") for method in wanted for seed in seeds]
-    rows = open_rows(opened, torch.device("cpu"), wanted, None)
+    trained = [method for method in wanted if method.is_trained]
+    untrained = [Job(method, seeds[0], start, "stage_one") for method in wanted if not method.is_trained]
+    jobs = [Job(method, seed, start, "stage_one") for method in trained for seed in seeds]
+    rows = open_rows(opened, torch.device("cpu"), trained, None)
     found = []
-    for job, made in train_together(rows, jobs, to_stderr()):
-        row: Row = {part: getattr(job.method, part) for part in PARTS} | {"seed": job.seed}
+    every = chain(train_together(rows, jobs, to_stderr()), ((job, closed_form(opened, job)) for job in untrained))
+    for job, made in every:
+        row: Row = _parts(job.method) | {"seed": job.seed}
         found.append(row | ({} if isinstance(made, InputError) else _accuracies(made, opened, split)))
     return sorted(found, key=lambda row: (*(str(row[part]) for part in PARTS), row["seed"]))
 
@@ -195,7 +211,7 @@ def tables(searches: Sequence[Row], best: int = FINALISTS) -> list[TextTable]:
         for one in tests:
             of_test = {tuple(row[part] for part in PARTS): row for row in ranked(one["rows"])}
             in_order = [of_test[key] for row in chosen(told) if (key := tuple(row[part] for part in PARTS)) in of_test]
-            found.append(_table("chosen on val, the first of all, others of their activation", "test", one, in_order))
+            found.append(_table("chosen on val, the first of all, others of their kind", "test", one, in_order))
         made += [one["made"] for one in (told, *tests)]
     return [*found, studies.table("Combinations", made)]
 
@@ -207,8 +223,11 @@ def _table(title: str, split: str, told: Row, rows: Sequence[Row]) -> TextTable:
     columns = [*PARTS, "seeds", "all", "many", "medium", "few", "ECE"]
     cells = [["stage one", *["–"] * len(PARTS), *(f"{stage_one[name]:.1f}" for name in SHOWN)]]
     for row in rows:
-        every = f"{row[BY]:.1f}±{row['deviation']:.1f}"
+        every = f"{row[BY]:.1f}" + (f"±{row['deviation']:.1f}" if row["seeds"] > 1 else "")
         others = (f"{row[name]:.1f}" for name in SHOWN[1:])
         cells.append([*(str(row[part]) for part in PARTS), str(row["seeds"]), every, *others])
-    notes = [f"{EPOCHS} epochs, cosine schedule; mean over classes; ±: deviation over seeds of stage two"]
+    notes = [
+        f"{EPOCHS} epochs, cosine schedule; mean over classes; ±: deviation over seeds of stage two; with loss alone: "
+        "a correction of stage one's classifier, or class means (ncm), not trained"
+    ]
     return TextTable(title, columns, cells, notes)

@@ -38,6 +38,9 @@ def judged(lr: float, seed: int, accuracy: float | None, **parts: str) -> dict[s
     return PARTS | parts | {"lr": lr, "seed": seed} | measured
 
 
+UNTRAINED = judged(0.0, 0, 41.0, **dict.fromkeys(PARTS, "–")) | {"lr": "–", "loss": "tau_norm, tau 1"}
+
+
 def test_combinations_are_ranked_by_their_means_and_those_that_diverged_left_out() -> None:
     rows = [
         *(judged(0.1, 0, 40.0), judged(0.1, 1, 42.0), judged(0.3, 0, 42.0), judged(0.3, 1, 41.0)),
@@ -53,13 +56,14 @@ def test_what_goes_to_test_is_chosen_by_val_and_told_in_its_order() -> None:
         "stage_one": dict.fromkeys(combinations.SHOWN, 40.0),
         "samples": 10,
         "features": {"dataset": {"name": "cifar100", "imbalance_factor": 100.0}},
-        "first": [judged(0.1, 0, 47.0), judged(0.3, 0, 45.0), judged(0.001, 0, 44.0, activation="gumbel")],
+        "first": [judged(0.1, 0, 47.0), judged(0.3, 0, 45.0), judged(0.001, 0, 44.0, activation="gumbel"), UNTRAINED],
         "finals": [judged(0.1, 0, 46.0), judged(0.3, 0, 46.5)],
         "made": of_study(3.0, "combinations", "search"),
     }
     assert [(row["activation"], row["lr"]) for row in combinations.chosen(told)] == [
         ("softmax", 0.3),
         ("gumbel", 0.001),
+        ("–", "–"),
     ]
     # On test the other way round, which changes no order.
     rows = [judged(0.3, 0, 41.0), judged(0.001, 0, 43.0, activation="gumbel")]
@@ -73,10 +77,13 @@ def test_what_goes_to_test_is_chosen_by_val_and_told_in_its_order() -> None:
     ]
 
 
-def test_the_grid_has_as_many_combinations_as_the_document_says_and_all_can_be_made() -> None:
+def test_the_grid_has_as_many_combinations_as_the_document_says_and_each_is_told_apart() -> None:
     grid = list(combinations.grid())
-    assert len(grid) == 1200
-    assert len({tuple(getattr(method, part) for part in combinations.PARTS) for method in grid}) == 1200
+    assert sum(method.is_trained for method in grid) == 1280
+    rows = [combinations._parts(method) for method in grid]
+    assert len({tuple(row.values()) for row in rows}) == len(grid) == 1305
+    assert rows[0] == dict.fromkeys(combinations.PARTS, "–") | {"loss": "tau_norm, tau 1"}
+    assert [combinations._method(row) for row in (rows[0], rows[-1])] == [grid[0], grid[-1]]
 
 
 def test_biases_are_moved_until_the_mean_score_is_that_of_chance() -> None:
