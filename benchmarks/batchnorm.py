@@ -81,7 +81,7 @@ def tables(told: dict[str, Any]) -> list[TextTable]:
     """The accuracies in both modes, what the train mode makes of them, and what was run."""
     columns = ["BatchNorm", "seed", "all", "many", "medium", "few", "statistics moved"]
     cells = [
-        [row["batchnorm"], str(row["seed"]), *(f"{row[name]:.1f}" for name in SHOWN), f"{row['statistics_moved']:.2f}"]
+        [row["batchnorm"], str(row["seed"]), *(f"{row[name]:.1f}" for name in SHOWN), f"{row['statistics_moved']:.3f}"]
         for row in told["rows"]
     ]
     gains = [told["train_over_eval"].get(name) for name in SHOWN]
@@ -90,7 +90,7 @@ def tables(told: dict[str, Any]) -> list[TextTable]:
     notes = [
         f"{told['method']} on freshly augmented images; {told['val_samples']:,} validation images; differences in "
         "points with 95 % intervals of a paired bootstrap over these images and seeds",
-        "statistics moved: mean over channels of what running means moved by, in running deviations",
+        "statistics moved: what running means moved by, in running deviations, mean over layers and their channels",
     ]
     return [
         TextTable("BatchNorm in stage two (%)", columns, cells, notes, has_intervals=True),
@@ -174,7 +174,7 @@ def _on_val(network: nn.Module, config: Config, dataset: Dataset) -> NDArray[np.
 
 
 def _moved(network: nn.Module, before: nn.Module) -> float:
-    """The mean over channels of what running means moved by, in running deviations of before."""
+    """What running means moved by, in running deviations of before: the mean over layers of that over channels."""
     pairs = zip(network.modules(), before.modules(), strict=True)
     moved = [
         ((after.running_mean - old.running_mean).abs() / (old.running_var + old.eps).sqrt()).mean()

@@ -85,6 +85,8 @@ def grid() -> Iterator[Method]:
 def search(features_file: Path, out: Path) -> None:
     """Train the grid with one seed, the best twenty with five; write all their val accuracies (%)."""
     torch.set_num_threads(1)
+    if out.exists() and "tests" in json.loads(out.read_text(encoding="utf-8")):
+        raise SystemExit(f"{out} has what was found on test images: keep it, and search into another file")
     opened = features.open(features_file)
     began, every = time.monotonic(), list(grid())
     first = _judged(opened, every, [0], "val")
@@ -227,7 +229,7 @@ def _table(title: str, split: str, told: Row, rows: Sequence[Row]) -> TextTable:
         others = (f"{row[name]:.1f}" for name in SHOWN[1:])
         cells.append([*(str(row[part]) for part in PARTS), str(row["seeds"]), every, *others])
     notes = [
-        f"{EPOCHS} epochs, cosine schedule; mean over classes; ±: deviation over seeds of stage two; with loss alone: "
+        f"{EPOCHS} epochs, cosine schedule; mean over classes; ±: deviation over seeds of stage two; a loss alone: "
         "a correction of stage one's classifier, or class means (ncm), not trained"
     ]
     return TextTable(title, columns, cells, notes)

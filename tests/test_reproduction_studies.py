@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import math
 from copy import deepcopy
+from pathlib import Path
 
 import pytest
 import torch
@@ -79,11 +80,20 @@ def test_what_goes_to_test_is_chosen_by_val_and_told_in_its_order() -> None:
 
 def test_the_grid_has_as_many_combinations_as_the_document_says_and_each_is_told_apart() -> None:
     grid = list(combinations.grid())
-    assert sum(method.is_trained for method in grid) == 1280
+    page = (Path(__file__).parents[1] / "docs" / "reproduction.md").read_text(encoding="utf-8")
+    assert f"trains {sum(method.is_trained for method in grid):,} combinations" in " ".join(page.split())
     rows = [combinations._parts(method) for method in grid]
     assert len({tuple(row.values()) for row in rows}) == len(grid) == 1305
     assert rows[0] == dict.fromkeys(combinations.PARTS, "–") | {"loss": "tau_norm, tau 1"}
     assert [combinations._method(row) for row in (rows[0], rows[-1])] == [grid[0], grid[-1]]
+
+
+def test_what_was_tested_is_not_searched_again(tmp_path: Path) -> None:
+    out = tmp_path / "combinations.json"
+    out.write_text('{"tests": []}')
+    with pytest.raises(SystemExit, match="has what was found on test images: keep it"):
+        combinations.search(tmp_path / "features.h5", out)
+    assert out.read_text() == '{"tests": []}'
 
 
 def test_biases_are_moved_until_the_mean_score_is_that_of_chance() -> None:
@@ -115,7 +125,7 @@ def test_what_train_mode_changes_stands_below_the_modes() -> None:
     told = {"method": "gumbel_paper", "val_samples": 9, "rows": [row], "train_over_eval": over}
     table, _ = batchnorm.tables(told | {"made": of_study(5.0, "batchnorm", "compare")})
     assert table.cells == [
-        ["train", "0", "40.0", "40.0", "40.0", "40.0", "0.25"],
+        ["train", "0", "40.0", "40.0", "40.0", "40.0", "0.250"],
         ["train over eval", "–", "-1.0 [-2.0, 0.5]", "–", "–", "–", "–"],
     ]
 

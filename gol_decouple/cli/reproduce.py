@@ -54,8 +54,12 @@ def reproduce(
     only: Annotated[
         list[str] | None, typer.Option(metavar="COLUMN", help="Only this column, such as if100; repeatable.")
     ] = None,
-    stage1_seeds: Annotated[int, typer.Option(min=1, help="How many models of stage one for each column.")] = 1,
-    seeds: Annotated[int, typer.Option(min=1, help="How many seeds of stage two on each.")] = 5,
+    stage1_seeds: Annotated[
+        int | None, typer.Option(min=1, help="How many models of stage one for each column; 1 unless given.")
+    ] = None,
+    seeds: Annotated[
+        int | None, typer.Option(min=1, help="How many seeds of stage two on each; 5 unless given.")
+    ] = None,
     set_: Set = None,
     data_root: DataRoot = None,
     device: Device = None,
@@ -80,7 +84,8 @@ def reproduce(
     from gol_decouple.reproduction import results
 
     if from_ is not None:
-        given = {"--out": out, "--set": set_, "--data-root": data_root, "--device": device}
+        given: dict[str, object] = {"--out": out, "--set": set_, "--data-root": data_root, "--device": device}
+        given |= {"--stage1-seeds": stage1_seeds, "--seeds": seeds, "--runs-dir": runs_dir != RUNS_DIR}
         if named := [name for name, value in given.items() if value]:
             raise InputError(f"--from runs nothing that {', '.join(named)} could change", "leave it out, or --from")
         _print(results.read(prefix, columns, from_, progress), format_, as_json)
@@ -89,14 +94,18 @@ def reproduce(
 
     if out is not None:
         make_folder(out)  # hours before something is written there
-    wanted = plan.Wanted(prefix, columns, stage1_seeds, seeds, overrides(set_, data_root), device)
+    wanted = plan.Wanted(prefix, columns, stage1_seeds or 1, seeds or 5, overrides(set_, data_root), device)
     made: dict[str, Results] = {}
     failed: GolDecoupleError | None = None
     try:
         for column in reproduce(wanted, runs_dir, progress):
-            made[column.name] = results.collect_results(wanted, column, runs_dir, progress)
-            if out is not None:
-                results.write(prefix, made[column.name], out)
+            try:
+                made[column.name] = results.collect_results(wanted, column, runs_dir, progress)
+                if out is not None:
+                    results.write(prefix, made[column.name], out)
+            except InputError as error:  # one damaged result, and there may be hours of others to come
+                progress.warn(f"{column.title}: {error.message}")
+                failed = error
     except GolDecoupleError as error:
         failed = error
     if made or failed is None:

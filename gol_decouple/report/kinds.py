@@ -71,7 +71,8 @@ _OR_NONE: dict[str, Kind] = {
         ("backbone", "activation", "loss", "sampler", "classifier", "start", "started_from", "chosen_on"), _TEXT
     ),
     **dict.fromkeys(("lr", "temperature", "seconds", *CALIBRATION), _NUMBER),
-    **dict.fromkeys(ACCURACIES, _PERCENT),
+    **dict.fromkeys((*ACCURACIES, "paper_top1"), _PERCENT),
+    **dict.fromkeys((f"gain_{name}{part}" for name in ACCURACIES for part in ("", "_low", "_high")), _NUMBER),
     **dict.fromkeys((*REPORTED, *(f"{name}_box" for name in REPORTED)), _NUMBER),
     **dict.fromkeys((*(f"num_{group}" for group in GROUPS), *(f"num_{letter}" for letter in FREQUENCIES)), _WHOLE),
     "seed": _WHOLE,
@@ -93,6 +94,10 @@ def check_kinds(row: Mapping[str, Any]) -> None:
             raise TypeError(f"{name} is {row[name]!r:.50}, expected {told}")
     if row["test_settings"] is None and row["top1"] is None and any(row[name] is not None for name in ACCURACIES):
         raise TypeError("it has accuracies of classes and no top1")
+    for name in ACCURACIES:
+        gain = [row[f"gain_{name}{part}"] for part in ("", "_low", "_high")]
+        if None in gain and gain != [None] * 3:
+            raise TypeError(f"gain_{name} has no interval, or there is one of no gain")
     for name, (told, fits) in _OR_NONE.items():
         if row[name] is not None and not fits(row[name]):
             raise TypeError(f"{name} is {row[name]!r:.50}, expected {told}")

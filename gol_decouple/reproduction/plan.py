@@ -6,8 +6,10 @@ from collections.abc import Mapping, Sequence
 from dataclasses import dataclass, field
 from pathlib import Path
 
-from gol_decouple.errors import unknown
+from gol_decouple.config import load_config
+from gol_decouple.errors import InputError, unknown
 from gol_decouple.report.rows import STAGE_ONE
+from gol_decouple.settings import Config, Stage2Config
 
 # Besides the two that the table is about (Softmax retrained, Gumbel) what the field compares with them.
 METHODS = (
@@ -15,6 +17,9 @@ METHODS = (
     *("logit_adjustment", "focal", "class_balanced", "ldam_drw", "softmax_eql", "balanced_softmax"),
     *("balanced_sigmoid", "balanced_gumbel", "disalign", "mislas_stage2"),
 )
+
+# What the command sets itself, and what is there instead.
+_OWN = {"seed": "--stage1-seeds says how many models are trained", "name": "--runs-dir says where its runs lie"}
 
 
 @dataclass(frozen=True)
@@ -126,3 +131,28 @@ def columns_of(table: str, dataset: str, only: Sequence[str] = ()) -> list[Colum
         if name not in columns:
             raise unknown("column", name, columns)
     return [column for name, column in columns.items() if not only or name in only]
+
+
+def config_of(wanted: Wanted, column: Column, seed: int) -> Config:
+    """What one run of stage one is.
+
+    Raises:
+        InputError: a change that does not fit, or that changes what the table is about.
+    """
+    for key in (change.partition("=")[0].strip() for change in wanted.changes):
+        if key in _OWN:
+            raise InputError(f"--set {key} is the table's own", _OWN[key])
+    name = wanted.run_name(column, seed)
+    config = load_config(column.config, [*column.changes, *wanted.changes], seed=seed, device=wanted.device, name=name)
+    plain = load_config(column.config, column.changes, seed=seed, name=name)
+    if config.data.imbalance_factor != plain.data.imbalance_factor or config.backbone.name != plain.backbone.name:
+        raise InputError("the imbalance factor and the backbone are the column's", "choose columns with --only")
+    if _of_results(config) != _of_results(plain) or config.methods != plain.methods:
+        hint = f"gol-decouple stage2 {name} --set ... adds other settings to a run of the table"
+        raise InputError("settings of stage two and of methods are the table's", hint)
+    return config
+
+
+def _of_results(config: Config) -> Stage2Config:
+    """The settings of stage two that results depend on."""
+    return config.stage2.model_copy(update={"memory_gb": None, "gradients": False, "tensorboard": False})

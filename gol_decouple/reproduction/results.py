@@ -2,12 +2,12 @@
 
 from __future__ import annotations
 
-from collections.abc import Sequence
+from collections.abc import Iterator, Sequence
 from dataclasses import dataclass
 from pathlib import Path
 
 from gol_decouple import methods, runs
-from gol_decouple.config import load_config
+from gol_decouple.config import differing_fields, load_config
 from gol_decouple.errors import InputError
 from gol_decouple.files import make_folder, read_json, write_json, write_text
 from gol_decouple.progress import Progress
@@ -15,7 +15,7 @@ from gol_decouple.report import gains, stale
 from gol_decouple.report.rows import Row, collect_rows
 from gol_decouple.report.study_rows import read_study
 from gol_decouple.report.tables import to_json
-from gol_decouple.reproduction.plan import METHODS, Column, Wanted
+from gol_decouple.reproduction.plan import METHODS, Column, Wanted, config_of
 from gol_decouple.reproduction.records import Record, differing, gains_over, made_of, record_of
 
 # With Softmax: what else a gain may be over than stage one's classifier.
@@ -46,7 +46,7 @@ def collect_results(wanted: Wanted, column: Column, runs_dir: Path, progress: Pr
 
 def _planned(wanted: Wanted, column: Column, runs_dir: Path, progress: Progress) -> list[Row]:
     """The rows of stage one, and of the methods and seeds of the table as they are; what else a run has is left out."""
-    folders = [folder for folder in wanted.runs(column, runs_dir) if runs.is_finished(folder)]
+    folders = list(_finished(wanted, column, runs_dir, progress))
     settings = runs.method_settings(load_config(column.config))
     planned = {name: methods.changed_settings(methods.configured(name, settings)) for name in METHODS}
 
@@ -54,11 +54,21 @@ def _planned(wanted: Wanted, column: Column, runs_dir: Path, progress: Progress)
         if row["stage"] == 1:
             return True
         has_seed = row["seed"] is None or row["seed"] < wanted.seeds
-        as_is = row["chosen_on"] is None and row["trained_on"] == "train"
-        return has_seed and as_is and planned.get(row["method"]) == row["changed_settings"]
+        as_is: bool = row["trained_on"] == "train" and planned.get(row["method"]) == row["changed_settings"]
+        return has_seed and as_is
 
     every = stale.without_stale(collect_rows(folders, runs_dir), folders, runs_dir, progress)
     return [row for row in every if is_planned(row)]
+
+
+def _finished(wanted: Wanted, column: Column, runs_dir: Path, progress: Progress) -> Iterator[Path]:
+    """The column's finished runs; one of another config, which has the name of one, is left out with a warning."""
+    for seed, folder in enumerate(wanted.runs(column, runs_dir)):
+        if runs.is_finished(folder):
+            if differs := differing_fields(runs.read_config(folder), config_of(wanted, column, seed)):
+                progress.warn(f"{folder} is not in the table: it has another config: {'; '.join(differs)}")
+            else:
+                yield folder
 
 
 def paths_of(prefix: str, column: Column, folder: Path) -> tuple[Path, Path]:
@@ -71,12 +81,12 @@ def write(prefix: str, results: Results, folder: Path) -> None:
     from gol_decouple.reproduction.models import write_model  # with torch, which reading does without
 
     make_folder(folder)
-    for row in results.rows:
-        if row["stage"] == 1:
-            write_model(Path(row["path"]), folder / f"{row['run']}.safetensors")
     report, what = paths_of(prefix, results.column, folder)
     write_text(report, to_json(results.rows) + "\n")
     write_json(what, results.record)
+    for row in results.rows:
+        if row["stage"] == 1:
+            write_model(Path(row["path"]), folder / f"{row['run']}.safetensors")
 
 
 def read(prefix: str, columns: Sequence[Column], folder: Path, progress: Progress) -> list[Results]:
@@ -93,14 +103,24 @@ def read(prefix: str, columns: Sequence[Column], folder: Path, progress: Progres
             continue
         rows, record = read_study(report, folder, progress), read_json(what, _HINT)
         try:
-            made, _, _ = made_of(record), gains_over(record), differing(record)
+            made_of(record), differing(record)
+            is_one = _belong_together(column, rows, record)
         except (LookupError, TypeError, ValueError, AttributeError) as error:
             told = f"{error} is missing" if isinstance(error, KeyError) else str(error)
             raise InputError(f"{what} does not tell what was run: {told}", _HINT) from None
-        models = sorted(str(row["run"]) for row in rows if row["stage"] == 1 and row["epochs"] is not None)
-        if models != sorted({one.run for one in made}) or {str(row["run"]) for row in rows} != set(models):
+        if not is_one:
             raise InputError(f"{report} and {what} are not of the same runs, each with its stage one", _HINT)
         found.append(Results(column, rows, record))
     if not found:
         raise InputError(f"no results of this table in {folder}", _HINT)
     return found
+
+
+def _belong_together(column: Column, rows: Sequence[Row], record: Record) -> bool:
+    """Whether rows and a record are of the same results of a column: names can be given to any file."""
+    models = sorted(str(row["run"]) for row in rows if row["stage"] == 1 and row["epochs"] is not None)
+    told = {run["run"]: sum(one["classifiers"] for one in run["stage2"]) for run in record["runs"]}
+    made = {name: sum(row["run"] == name and row["stage"] == 2 for row in rows) for name in models}
+    compared = {run for of_runs in gains_over(record).values() for run in of_runs}
+    others = {str(row["run"]) for row in rows} | compared
+    return bool(record["column"] == column.name) and told == made and len(models) == len(made) and others <= made.keys()

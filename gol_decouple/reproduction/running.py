@@ -5,43 +5,14 @@ from __future__ import annotations
 from collections.abc import Iterator
 from pathlib import Path
 
-from gol_decouple.config import load_config
 from gol_decouple.determinism import deterministic
 from gol_decouple.errors import InputError, SomeFailed
 from gol_decouple.progress import Progress
-from gol_decouple.reproduction.plan import METHODS, Column, Wanted
-from gol_decouple.settings import Config, Stage2Config
+from gol_decouple.reproduction.plan import METHODS, Column, Wanted, config_of
+from gol_decouple.settings import Config
 from gol_decouple.stages.backbone import run_stage1
 from gol_decouple.stages.classifier import run_stage2
 from gol_decouple.targets import find_target
-
-# What the command sets itself, and what is there instead.
-_OWN = {"seed": "--stage1-seeds says how many models are trained", "name": "--runs-dir says where its runs lie"}
-
-
-def config_of(wanted: Wanted, column: Column, seed: int) -> Config:
-    """What one run of stage one is.
-
-    Raises:
-        InputError: a change that does not fit, or that changes what the table is about.
-    """
-    for key in (change.partition("=")[0].strip() for change in wanted.changes):
-        if key in _OWN:
-            raise InputError(f"--set {key} is the table's own", _OWN[key])
-    name = wanted.run_name(column, seed)
-    config = load_config(column.config, [*column.changes, *wanted.changes], seed=seed, device=wanted.device, name=name)
-    plain = load_config(column.config, column.changes, seed=seed, name=name)
-    if config.data.imbalance_factor != plain.data.imbalance_factor or config.backbone.name != plain.backbone.name:
-        raise InputError("the imbalance factor and the backbone are the column's", "choose columns with --only")
-    if _of_results(config) != _of_results(plain) or config.methods != plain.methods:
-        hint = f"gol-decouple stage2 {name} --set ... adds other settings to a run of the table"
-        raise InputError("settings of stage two and of methods are the table's", hint)
-    return config
-
-
-def _of_results(config: Config) -> Stage2Config:
-    """The settings of stage two that results depend on."""
-    return config.stage2.model_copy(update={"memory_gb": None, "gradients": False, "tensorboard": False})
 
 
 def reproduce(wanted: Wanted, runs_dir: Path, progress: Progress) -> Iterator[Column]:

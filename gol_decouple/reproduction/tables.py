@@ -6,6 +6,7 @@ import statistics
 from collections.abc import Sequence
 from dataclasses import dataclass
 
+from gol_decouple import methods
 from gol_decouple.bootstrap import Gain
 from gol_decouple.class_stats import GROUPS
 from gol_decouple.progress.lines import clock
@@ -21,7 +22,7 @@ from gol_decouple.reproduction.results import Results
 _BALANCED_ACTIVATION = "Balanced Activation, LVIS workshop 2020, Table 1"
 _OF_TIMES = [
     "training time: on the wall, whatever ran beside, without features and evaluation; of classifiers, which train "
-    "together, that of the longest since it was last taken up",
+    "together, that of the longest since it was last taken up; machine and commit: those of the last session",
     "commands, configs and logs stand in the record beside the report's rows",
 ]
 _SHOWN = {STAGE_ONE: "softmax (stage one)", "softmax": "softmax re-trained", "gumbel_paper": "gumbel, paper's setting"}
@@ -34,17 +35,21 @@ class _Line:
     Attributes:
         of_models: its rows on each model of stage one that it is finished on, those of the seeds of stage two together.
         models: how many there are in the column.
+        seeds: how many of stage two it should have on each; 1 where nothing is trained.
     """
 
     method: str
     of_models: list[list[Row]]
     models: int
+    seeds: int
 
     @property
     def name(self) -> str:
-        """What it is called, and where it is not finished on every model, on how many."""
-        name = _SHOWN.get(self.method, self.method)
-        return name if self.is_whole else f"{name} ({len(self.of_models)} of {self.models} models)"
+        """What it is called, and on how many models and seeds it is, where these are not all."""
+        fewest = min(map(len, self.of_models))
+        parts = [] if self.is_whole else [f"{len(self.of_models)} of {self.models} models"]
+        parts += [f"{fewest} of {self.seeds} seeds"] if fewest < self.seeds else []
+        return _SHOWN.get(self.method, self.method) + (f" ({', '.join(parts)})" if parts else "")
 
     @property
     def is_whole(self) -> bool:
@@ -78,7 +83,15 @@ def _lines(rows: Sequence[Row]) -> list[_Line]:
         of_runs = found.setdefault((method_of(row), _settings(row)), {})
         of_runs.setdefault(row["run"], []).append(row)
     models = len({row["run"] for row in rows})
-    return [_Line(method, list(of_runs.values()), models) for (method, _), of_runs in found.items()]
+    seeds = max(len(members) for of_runs in found.values() for members in of_runs.values())
+    return [
+        _Line(method, list(of_runs.values()), models, seeds if _is_trained(method) else 1)
+        for (method, _), of_runs in found.items()
+    ]
+
+
+def _is_trained(method: str) -> bool:
+    return method != STAGE_ONE and methods.get(method).is_trained
 
 
 def _settings(row: Row) -> str:
@@ -111,7 +124,10 @@ def _beside(column: Column, lines: list[_Line], record: Record) -> TextTable:
         notes[-1] = "the train images are not as many as the paper's in each class: its figures say nothing of these"
     if theirs:
         columns.append("Bal. Act.")
-        notes.append(f"Bal. Act.: {_BALANCED_ACTIVATION}; quoted; of another recipe, to be compared within its column")
+        notes.append(
+            f"Bal. Act.: {_BALANCED_ACTIVATION}; quoted; of another recipe, not of classifiers on "
+            "this backbone: to be compared within its column"
+        )
     return TextTable(f"{column.title}: top-1 (%)", columns, cells, notes, has_intervals=True)
 
 
@@ -167,14 +183,17 @@ def _notes(column: Column, lines: list[_Line], record: Record) -> list[str]:
     epochs = sorted({row["epochs"] for line in lines if line.method == STAGE_ONE for (row,) in line.of_models})
     told = " and ".join(str(number) for number in epochs)
     other = "" if epochs == [column.epochs] else f", where the paper's has {column.epochs}"
-    seeds = max(len(rows) for line in lines for rows in line.of_models)
+    seeds = max(line.seeds for line in lines)
     counted = "1 model" if models == 1 else f"{models} models"
     plural = "epoch" if told == "1" else "epochs"
     notes = [f"stage one: {counted}, {told} {plural}{other}; stage two: {seeds} seed{'s' * (seeds > 1)} on each"]
     if differs := differing(record):
         notes.append(f"other than in the config of {column.config}: {', '.join(differs)}")
     if models > 1:
-        return [*notes, "±: deviation over models of stage one; intervals: 95 %, Student's t over them"]
+        return [
+            *notes,
+            "±: deviation over models of stage one; intervals: 95 %, Student's t over them, on these test images",
+        ]
     return [
         *notes,
         "one model of stage one: ± is the deviation over seeds of stage two, and intervals of gains (95 %) are of a "
@@ -212,6 +231,8 @@ def _over_models(line: _Line, values: Sequence[float]) -> str:
     if not values:
         return EMPTY
     mean = signed(statistics.fmean(values))
+    if len(values) < len(line.of_models):
+        return f"{mean} ({len(values)} of {line.models} models)"
     if len(values) < 2 or not line.is_whole:
         return mean
     interval = noise.of_mean(values)

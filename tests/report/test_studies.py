@@ -283,11 +283,19 @@ def test_what_is_no_report_is_refused(tmp_path: Path, text: str, told: str) -> N
         {"samples": 0},
         {"lr": "x"},
         {"stage": 3},
+        {"paper_top1": "x"},
+        {"gain_top1": "1", "gain_top1_low": 0.0, "gain_top1_high": 2.0},
     ],
 )
 def test_values_of_another_kind_are_refused(tmp_path: Path, changes: Row) -> None:
     path = save(tmp_path / "study.json", [row(), row() | changes])
     with pytest.raises(InputError, match=f"of row 2, {next(iter(changes))} is"):
+        read_study(path, tmp_path, SILENT)
+
+
+def test_a_gain_without_its_interval_is_refused(tmp_path: Path) -> None:
+    path = save(tmp_path / "study.json", [row(gain_top1_few=1.0, gain_top1_few_low=0.5)])
+    with pytest.raises(InputError, match="gain_top1_few has no interval"):
         read_study(path, tmp_path, SILENT)
 
 

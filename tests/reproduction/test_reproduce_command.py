@@ -17,7 +17,7 @@ from conftest import RunCli, colour_images
 from gol_decouple import sealed_tensors
 from gol_decouple.errors import SomeFailed
 from gol_decouple.progress import SILENT
-from gol_decouple.reproduction import running
+from gol_decouple.reproduction import results, running
 from gol_decouple.reproduction.plan import METHODS, Wanted, columns_of
 
 TINY = (
@@ -164,6 +164,49 @@ def test_a_run_of_another_config_is_refused_with_what_this_command_has(
     assert f"hint: choose another --runs-dir, or remove {runs / 'table4_cifar100_lt_if100_seed0'}" in outcome.err
 
 
+def test_a_run_of_another_config_is_not_in_the_table(run_cli: RunCli, made: Path, images: Path, tmp_path: Path) -> None:
+    runs = Path(shutil.copytree(made / "runs", tmp_path / "runs"))
+    other = ("--set", "stage1.epochs=2", "--set", "data.imbalance_factor=100", "--seed", 1, "--data-root", images)
+    named = ("--name", "table4_cifar100_lt_if100_seed1", "--runs-dir", runs)
+    assert run_cli("stage1", "cifar100_lt", *TINY[:4], *TINY[6:-2], *other, *named).code == 0
+    given = ("--data-root", images, "--runs-dir", runs, "--out", tmp_path / "results", "--stage1-seeds", 2)
+    outcome = run_cli(*COMMAND, *given)
+    assert outcome.code == 2
+    assert "seed1 is not in the table: it has another config: stage1.epochs: 2 -> 1" in outcome.err
+    assert "stage one: 1 model, 1 epoch," in " ".join(outcome.out.split())
+    assert {row["run"][-1] for row in rows_in(tmp_path / "results" / "table4_cifar100_lt_if100.json")} == {"0"}
+
+
+def test_a_method_whose_default_was_chosen_on_validation_data_stays_in_the_table(
+    run_cli: RunCli, made: Path, images: Path, tmp_path: Path
+) -> None:
+    runs = Path(shutil.copytree(made / "runs", tmp_path / "runs"))
+    folder = next(runs.glob("*/stage2/gumbel_paper-seed0-*"))
+    (folder / "choice.json").write_text(
+        json.dumps({"held_out": "val", "criterion": "top1_balanced", "tried": [{"settings": {}, "value": 40.0}]})
+    )
+    outcome = run_cli(*COMMAND, "--data-root", images, "--runs-dir", runs)
+    assert outcome.code == 0, outcome.err
+    assert "gumbel, paper's setting  " in outcome.out
+
+
+def test_a_damaged_result_of_a_column_leaves_the_others(
+    run_cli: RunCli, made: Path, images: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    runs = Path(shutil.copytree(made / "runs", tmp_path / "runs"))
+    next(runs.glob("*/stage2/crt-seed0-*/predictions.npz")).write_bytes(b"PK")
+    collected = []
+    collect = results.collect_results
+    monkeypatch.setattr(results, "collect_results", lambda *given: collected.append(given[1].name) or collect(*given))
+    monkeypatch.setattr(running, "_run", lambda *given: None)
+    given = ("--only", "if200", "--data-root", images, "--runs-dir", runs, "--out", tmp_path / "results")
+    outcome = run_cli(*COMMAND, *given)
+    assert outcome.code == 2
+    assert collected == ["if100", "if200"]
+    assert "warning: CIFAR100-LT, imbalance factor 100, ResNet-32: " in outcome.err
+    assert "predictions.npz" in outcome.err
+
+
 def test_where_nothing_can_be_written_nothing_is_trained(run_cli: RunCli, images: Path, tmp_path: Path) -> None:
     (tmp_path / "results").write_text("")
     given = ("--data-root", images, "--runs-dir", tmp_path / "runs", "--out", tmp_path / "results")
@@ -176,7 +219,7 @@ def test_where_nothing_can_be_written_nothing_is_trained(run_cli: RunCli, images
 def test_what_changes_nothing_of_files_is_refused_with_them(run_cli: RunCli, made: Path, tmp_path: Path) -> None:
     outcome = run_cli(*COMMAND, "--from", made / "results", "--out", tmp_path)
     assert outcome.code == 2
-    assert "--from runs nothing that --out, --set, --device could change" in outcome.err
+    assert "--from runs nothing that --out, --set, --device, --seeds could change" in outcome.err
 
 
 def test_the_files_say_the_same_without_runs(run_cli: RunCli, made: Path, tmp_path: Path) -> None:
@@ -207,6 +250,9 @@ def test_what_is_finished_is_printed_where_a_classifier_failed(
     assert "top-1 (%)" in outcome.out
     rows = rows_in(tmp_path / "results" / "table4_cifar100_lt_if100.json")
     assert [row["seed"] for row in rows if row["method"] == "crt"] == [0]
+    assert "crt (1 of 2 seeds)" in outcome.out
+    assert "gumbel_crt (" not in outcome.out
+    assert "tau_norm (" not in outcome.out, "which is not trained, and has one"
 
 
 @pytest.mark.parametrize(
@@ -251,7 +297,14 @@ def test_files_that_are_none_of_a_reproduction(run_cli: RunCli, made: Path, tmp_
     outcome = run_cli(*asked)
     assert outcome.code == 2
     assert f"{record} does not tell what was run: 'stage1' is missing" in outcome.err
-    shutil.copy(made / "results" / record.name, tmp_path)
+    known = json.loads((made / "results" / record.name).read_text())
+    gains = known["gains_over"] | {"crt": {"another": {"gumbel": [9.0, 8.0, 10.0]}}}
+    for damaged in ({"column": "if50"}, {"gains_over": gains}, {"runs": [known["runs"][0] | {"stage2": []}]}):
+        record.write_text(json.dumps(known | damaged))
+        outcome = run_cli(*asked)
+        assert outcome.code == 2, damaged
+        assert "are not of the same runs" in outcome.err
+    record.write_text(json.dumps(known))
     report = tmp_path / "table4_cifar100_lt_if100.json"
     report.write_text(json.dumps([row for row in rows_in(report) if row["stage"] == 2]))
     outcome = run_cli(*asked)

@@ -37,12 +37,13 @@ ONE_MODEL = [
     row("a", 1, "softmax", 0, 42.0, paper_top1=42.4),
     row("a", 2, "gumbel_paper", 0, 44.0, paper_top1=45.5, **gain(2.5, 1.9, 3.1)),
     row("a", 2, "gumbel_paper", 1, 45.0, paper_top1=45.5, **gain(2.5, 1.9, 3.1)),
-    row("a", 2, "balanced_softmax", 0, 47.0, **gain(5.0, 4.0, 6.0)),
+    *(row("a", 2, "balanced_softmax", seed, 47.0, **gain(5.0, 4.0, 6.0)) for seed in (0, 1)),
 ]
 TWO_MODELS = [
     *ONE_MODEL,
     row("b", 1, "softmax", 1, 43.0, paper_top1=42.4),
-    row("b", 2, "gumbel_paper", 0, 46.5, paper_top1=45.5, **gain(3.5, 3.0, 4.0)),
+    row("b", 2, "gumbel_paper", 0, 46.0, paper_top1=45.5, **gain(3.5, 3.0, 4.0)),
+    row("b", 2, "gumbel_paper", 1, 47.0, paper_top1=45.5, **gain(3.5, 3.0, 4.0)),
 ]
 
 
@@ -75,6 +76,17 @@ def test_several_models_have_intervals_over_them() -> None:
     assert stage_one["ours - GOL"] == f"+0.1 [{0.1 - half:.1f}, {0.1 + half:.1f}]"
     assert found["balanced_softmax (1 of 2 models)"]["gain"] == "+5.0", "of one model: neither interval would be right"
     assert found["balanced_softmax (1 of 2 models)"]["top-1"] == "47.0"
+
+
+def test_missing_seeds_are_told_and_what_is_not_trained_has_one() -> None:
+    rows = [one for one in TWO_MODELS if (one["run"], one["method"], one["seed"]) != ("b", "gumbel_paper", 1)]
+    found = cells(tables(Results(IF100, [*rows, row("a", 2, "tau_norm", 0, 45.0)], RECORD))[0])
+    assert [name for name in found if "(" in name] == [
+        "softmax (stage one)",
+        "gumbel, paper's setting (1 of 2 seeds)",
+        "tau_norm (1 of 2 models)",
+        "balanced_softmax (1 of 2 models)",
+    ]
 
 
 @pytest.mark.parametrize("values", [[1.0, 2.5], [0.3, -0.2, 0.9, 0.1], [5.0, 5.1, 4.9]])
@@ -148,6 +160,9 @@ def test_gains_over_retrained_classifiers() -> None:
     half = 12.7062 * 0.5
     assert found["gumbel, paper's setting"]["over softmax re-trained"] == f"+1.5 [{1.5 - half:.1f}, {1.5 + half:.1f}]"
     assert found["gumbel, paper's setting"]["over crt"] == "–"
+    over = {"softmax": {"a": {"gumbel_paper": [1.0, 0.5, 1.5]}}}
+    found = cells(tables(Results(IF100, TWO_MODELS, {"runs": [], "gains_over": over}))[2])
+    assert found["gumbel, paper's setting"]["over softmax re-trained"] == "+1.0 (1 of 2 models)"
 
 
 def test_columns_stand_in_the_papers_order() -> None:

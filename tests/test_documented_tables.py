@@ -1,0 +1,69 @@
+"""The tables of docs/reproduction.md are those that the result files in results/ print."""
+
+from __future__ import annotations
+
+import re
+
+import pytest
+from conftest import RunCli
+from documented import ROOT, Command, commands_of
+from typer.testing import CliRunner
+
+from benchmarks.__main__ import app as benchmarks
+
+PAGE = ROOT / "docs" / "reproduction.md"
+PRINTING = [
+    one
+    for one in commands_of(PAGE)
+    if "--from" in one.words or (one.program == "benchmarks" and one.words[1:2] == ("show",))
+]
+# What a printed table is: its heading, its lines, and the notes below it.
+TABLE = re.compile(r"^#### [^\n]+\n\n(?:\|[^\n]*\n)+(?:\n(?:[^#|\n][^\n]*\n)+)?", re.MULTILINE)
+
+
+def printed(command: Command, run_cli: RunCli) -> str:
+    if command.program == "benchmarks":
+        outcome = CliRunner().invoke(benchmarks, list(command.words))
+        assert outcome.exit_code == 0, outcome.output
+        return outcome.stdout
+    told = run_cli(*command.words)
+    assert told.code == 0, told.err
+    return told.out
+
+
+def tables(text: str) -> list[str]:
+    return [found[0].strip() for found in TABLE.finditer(text.rstrip() + "\n")]
+
+
+@pytest.fixture(autouse=True)
+def at_the_top(monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.chdir(ROOT)
+
+
+def test_every_table_of_the_page_is_printed_by_its_commands_and_the_page_has_all_of_them(run_cli: RunCli) -> None:
+    wanted = [table for command in PRINTING for table in tables(printed(command, run_cli))]
+    assert len(wanted) >= 4
+    page = PAGE.read_text(encoding="utf-8")
+    assert [table.splitlines()[0] for table in tables(page)] == [table.splitlines()[0] for table in wanted]
+    assert tables(page) == wanted
+    lines = [line for line in page.splitlines() if line.startswith("|")]
+    assert lines == [line for table in wanted for line in table.splitlines() if line.startswith("|")]
+
+
+def test_every_result_file_is_named_on_the_page_or_is_of_a_column_that_is() -> None:
+    page = PAGE.read_text(encoding="utf-8")
+    for path in (ROOT / "results" / "reproduction").iterdir():
+        column = re.match(r"table4_cifar100_lt_(if\d+)", path.name)
+        assert f"--only {column[1]} --from" in page if column else path.name in page, path.name
+
+
+def test_result_files_name_no_folder_of_the_machine_that_made_them() -> None:
+    for path in (ROOT / "results").rglob("*.json"):
+        assert not re.search(r'"/[a-z]', path.read_text(encoding="utf-8")), path.name
+
+
+def test_the_rows_in_readme_are_those_of_the_page() -> None:
+    measured = (ROOT / "README.md").read_text(encoding="utf-8").split("## What was measured")[1].split("\n## ")[0]
+    rows = [line for line in measured.splitlines() if line.startswith("|")]
+    assert len(rows) > 5
+    assert set(rows) <= set(PAGE.read_text(encoding="utf-8").splitlines())
