@@ -14,15 +14,15 @@ from test_export import program_of
 
 # Small ones, whose classifiers have different names, and one that is built for the size of its images.
 BACKBONES = [
-    ("timm:resnet10t", 160),
-    ("timm:test_vit", 96),
-    ("torchvision:resnet18", 64),
-    ("torchvision:mobilenet_v3_small", 64),
+    pytest.param(("timm:resnet10t", 160), id="timm:resnet10t"),
+    pytest.param(("timm:test_vit", 96), id="timm:test_vit", marks=pytest.mark.slow),
+    pytest.param(("torchvision:resnet18", 64), id="torchvision:resnet18"),
+    pytest.param(("torchvision:mobilenet_v3_small", 64), id="torchvision:mobilenet_v3_small", marks=pytest.mark.slow),
 ]
 STRANGERS = ["gol_decouple", "pydantic", "h5py"]
 
 
-@pytest.fixture(params=BACKBONES, ids=[name for name, _ in BACKBONES])
+@pytest.fixture(params=BACKBONES)
 def run(request: pytest.FixtureRequest, tmp_path: Path, small_config: Path, run_cli: RunCli) -> Path:
     """A run of a library's backbone, untrained, with a Gumbel classifier."""
     name, size = request.param
