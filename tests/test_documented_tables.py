@@ -42,7 +42,7 @@ def at_the_top(monkeypatch: pytest.MonkeyPatch) -> None:
 
 def test_every_table_of_the_page_is_printed_by_its_commands_and_the_page_has_all_of_them(run_cli: RunCli) -> None:
     wanted = [table for command in PRINTING for table in tables(printed(command, run_cli))]
-    assert len(wanted) >= 4
+    assert len(wanted) >= len(PRINTING) > 1
     page = PAGE.read_text(encoding="utf-8")
     assert [table.splitlines()[0] for table in tables(page)] == [table.splitlines()[0] for table in wanted]
     assert tables(page) == wanted
@@ -59,7 +59,7 @@ def test_every_result_file_is_named_on_the_page_or_is_of_a_column_that_is() -> N
 
 def test_result_files_name_no_folder_of_the_machine_that_made_them() -> None:
     for path in (ROOT / "results").rglob("*.json"):
-        assert not re.search(r'"/[a-z]', path.read_text(encoding="utf-8")), path.name
+        assert not re.search(r'["=]~?/[a-z]|\.\./', path.read_text(encoding="utf-8")), path.name
 
 
 def test_the_rows_in_readme_are_those_of_the_page() -> None:
