@@ -6,7 +6,6 @@ python -m benchmarks ablation show ablation.json      (docs/reproduction.md has 
 
 from __future__ import annotations
 
-import json
 import time
 from collections.abc import Iterator
 from dataclasses import dataclass, replace
@@ -23,12 +22,11 @@ from gol_decouple import activations, bootstrap, classifiers, evaluate, features
 from gol_decouple.bootstrap import Comparison, Gain
 from gol_decouple.errors import InputError
 from gol_decouple.features import FeaturesFile
-from gol_decouple.files import write_json
+from gol_decouple.files import read_json, write_json
 from gol_decouple.losses import Loss
 from gol_decouple.methods import Method
 from gol_decouple.progress import to_stderr
 from gol_decouple.report.layout import TextTable
-from gol_decouple.report.markdown import markdown
 from gol_decouple.report.points import bounds, signed
 from gol_decouple.stages.evaluation import predict
 from gol_decouple.stages.jobs import Job, Retrained, Weights
@@ -194,7 +192,7 @@ def _bounds(gain: Gain | None) -> list[float] | None:
 @app.command()
 def show(results: Path) -> None:
     """Print the tables of what `search` wrote, as markdown."""
-    print("\n\n".join(markdown(table, 4) for table in tables(json.loads(results.read_text(encoding="utf-8")))))
+    studies.show(tables(read_json(results)))
 
 
 def tables(told: dict[str, Any]) -> list[TextTable]:

@@ -7,7 +7,6 @@ python -m benchmarks batchnorm restate runs/NAME restated.safetensors --sampler 
 
 from __future__ import annotations
 
-import json
 import time
 from collections.abc import Iterator
 from copy import deepcopy
@@ -26,11 +25,10 @@ from gol_decouple.data import load_data
 from gol_decouple.data.dataset import Dataset
 from gol_decouple.data.loading import Batch, Batches, EpochKeys, Key, by_labels, clean_keys
 from gol_decouple.data.transforms import Normalise
-from gol_decouple.files import write_json
+from gol_decouple.files import read_json, write_json
 from gol_decouple.metrics import top1_metrics
 from gol_decouple.progress import to_stderr
 from gol_decouple.report.layout import EMPTY, TextTable
-from gol_decouple.report.markdown import markdown
 from gol_decouple.report.points import bounds, signed
 from gol_decouple.settings import Config
 from gol_decouple.stages.restored import load_model
@@ -74,7 +72,7 @@ def compare(run: Path, out: Path, seeds: int = 3) -> None:
 @app.command()
 def show(results: Path) -> None:
     """Print the tables of what `compare` wrote, as markdown."""
-    print("\n\n".join(markdown(table, 4) for table in tables(json.loads(results.read_text(encoding="utf-8")))))
+    studies.show(tables(read_json(results)))
 
 
 def tables(told: dict[str, Any]) -> list[TextTable]:

@@ -8,7 +8,6 @@ python -m benchmarks combinations show combinations.json    (docs/reproduction.m
 
 from __future__ import annotations
 
-import json
 import statistics
 import time
 from collections.abc import Iterator, Sequence
@@ -23,11 +22,10 @@ from benchmarks import studies
 from gol_decouple import classifiers, evaluate, features, methods
 from gol_decouple.errors import InputError
 from gol_decouple.features import FeaturesFile
-from gol_decouple.files import write_json
+from gol_decouple.files import read_json, write_json
 from gol_decouple.methods import Method
 from gol_decouple.progress import to_stderr
 from gol_decouple.report.layout import EMPTY, TextTable
-from gol_decouple.report.markdown import markdown
 from gol_decouple.reproduction.models import write_model
 from gol_decouple.stages.closed_form import closed_form
 from gol_decouple.stages.jobs import Job, Retrained
@@ -85,7 +83,7 @@ def grid() -> Iterator[Method]:
 def search(features_file: Path, out: Path) -> None:
     """Train the grid with one seed, the best twenty with five; write all their val accuracies (%)."""
     torch.set_num_threads(1)
-    if out.exists() and "tests" in json.loads(out.read_text(encoding="utf-8")):
+    if out.exists() and "tests" in read_json(out):
         raise SystemExit(f"{out} has what was found on test images: keep it, and search into another file")
     opened = features.open(features_file)
     began, every = time.monotonic(), list(grid())
@@ -107,7 +105,7 @@ def test(features_file: Path, results: Path) -> None:
     """
     torch.set_num_threads(1)
     opened = features.open(features_file)
-    told = json.loads(results.read_text(encoding="utf-8"))
+    told = read_json(results)
     tests = told.setdefault("tests", [])
     if opened.fingerprint in [one["features"]["fingerprint"] for one in tests]:
         raise SystemExit(f"{results} has what was found on these features' test images already")
@@ -200,8 +198,7 @@ def model(run: Path, out: Path) -> None:
 @app.command()
 def show(results: list[Path], best: int = FINALISTS) -> None:
     """Print the tables of what `search` and `test` wrote, as markdown; of the finals only so many of the best."""
-    every = [json.loads(path.read_text(encoding="utf-8")) for path in results]
-    print("\n\n".join(markdown(table, 4) for table in tables(every, best)))
+    studies.show(tables([read_json(path) for path in results], best))
 
 
 def tables(searches: Sequence[Row], best: int = FINALISTS) -> list[TextTable]:

@@ -9,6 +9,7 @@ from pathlib import Path
 import torch
 
 from gol_decouple.report.layout import TextTable
+from gol_decouple.report.markdown import markdown
 from gol_decouple.reproduction.records import Made, Record, made, made_stage1, stage1_of
 from gol_decouple.reproduction.tables import what_was_run
 from gol_decouple.stages.manifest import environment
@@ -38,3 +39,8 @@ def table(title: str, records: list[Record]) -> TextTable:
         commands += [] if model in commands else [model]
         commands.append(made(one["run"], " ".join(study["command"][3:5]), study["what"], study))
     return what_was_run(title, commands, NOTES)
+
+
+def show(tables: list[TextTable]) -> None:
+    """Print a study's tables as markdown."""
+    print("\n\n".join(markdown(table, 4) for table in tables))

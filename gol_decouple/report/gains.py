@@ -29,7 +29,7 @@ def add_gains(
     needed: bool = True,
     left_out: Callable[[InputError], object] | None = None,
 ) -> list[Row]:
-    """The rows with `baseline` and the fields of `rows.GAINS` filled in where there is something to compare.
+    """The rows with `baseline` and the fields of `kinds.GAINS` filled in where there is something to compare.
 
     Rows of one setting have the gain of the setting. The baseline is one of the same run, features and test samples;
     rows without predictions, or of other samples, are left as they are.

@@ -10,6 +10,10 @@ from gol_decouple.class_stats import GROUPS
 from gol_decouple.metrics import ACCURACIES, CALIBRATION
 from gol_decouple.reported_ap import FREQUENCIES, REPORTED
 
+# What `gains.add_gains` fills in, in points: the gain and the bounds of its interval.
+_OF_GAIN = {name: [f"gain_{name}{part}" for part in ("", "_low", "_high")] for name in ACCURACIES}
+GAINS = tuple(name for names in _OF_GAIN.values() for name in names)
+
 Kind = tuple[str, Callable[[Any], bool]]
 
 _ROUNDING = 1e-6
@@ -72,7 +76,7 @@ _OR_NONE: dict[str, Kind] = {
     ),
     **dict.fromkeys(("lr", "temperature", "seconds", *CALIBRATION), _NUMBER),
     **dict.fromkeys((*ACCURACIES, "paper_top1"), _PERCENT),
-    **dict.fromkeys((f"gain_{name}{part}" for name in ACCURACIES for part in ("", "_low", "_high")), _NUMBER),
+    **dict.fromkeys(GAINS, _NUMBER),
     **dict.fromkeys((*REPORTED, *(f"{name}_box" for name in REPORTED)), _NUMBER),
     **dict.fromkeys((*(f"num_{group}" for group in GROUPS), *(f"num_{letter}" for letter in FREQUENCIES)), _WHOLE),
     "seed": _WHOLE,
@@ -94,10 +98,10 @@ def check_kinds(row: Mapping[str, Any]) -> None:
             raise TypeError(f"{name} is {row[name]!r:.50}, expected {told}")
     if row["test_settings"] is None and row["top1"] is None and any(row[name] is not None for name in ACCURACIES):
         raise TypeError("it has accuracies of classes and no top1")
-    for name in ACCURACIES:
-        gain = [row[f"gain_{name}{part}"] for part in ("", "_low", "_high")]
+    for names in _OF_GAIN.values():
+        gain = [row[name] for name in names]
         if None in gain and gain != [None] * 3:
-            raise TypeError(f"gain_{name} has no interval, or there is one of no gain")
+            raise TypeError(f"{names[0]} has no interval, or there is one of no gain")
     for name, (told, fits) in _OR_NONE.items():
         if row[name] is not None and not fits(row[name]):
             raise TypeError(f"{name} is {row[name]!r:.50}, expected {told}")

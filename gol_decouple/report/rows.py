@@ -13,7 +13,7 @@ from gol_decouple.class_stats import GROUPS
 from gol_decouple.errors import InputError
 from gol_decouple.files import read_json
 from gol_decouple.metrics import ACCURACIES, CALIBRATION
-from gol_decouple.report.kinds import check_kinds
+from gol_decouple.report.kinds import GAINS, check_kinds
 from gol_decouple.report.paper import paper_top1
 from gol_decouple.reported_ap import FREQUENCIES, REPORTED
 from gol_decouple.targets import find_target
@@ -26,8 +26,6 @@ STAGE_ONE = "stage_one"
 SAME_POINTS = 0.05
 
 _METRICS = (*ACCURACIES, *(f"num_{group}" for group in GROUPS))
-# What `gains.add_gains` fills in, in points: the gain and the bounds of its interval.
-GAINS = tuple(f"gain_{name}{part}" for name in ACCURACIES for part in ("", "_low", "_high"))
 # Of runs of detection, in points: AP of masks, None where only boxes were evaluated, and AP of boxes.
 MASK_AP = REPORTED
 BOX_AP = tuple(f"{name}_box" for name in REPORTED)

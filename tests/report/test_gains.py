@@ -20,7 +20,8 @@ from gol_decouple import bootstrap
 from gol_decouple.errors import InputError
 from gol_decouple.metrics import ACCURACIES
 from gol_decouple.report.gains import add_gains
-from gol_decouple.report.rows import GAINS, Row
+from gol_decouple.report.kinds import GAINS
+from gol_decouple.report.rows import Row
 
 # One class of each group, six test samples each.
 COUNTS = [500, 50, 5]

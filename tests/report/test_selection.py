@@ -13,7 +13,7 @@ import pytest
 
 from gol_decouple.errors import InputError
 from gol_decouple.report import selection
-from gol_decouple.report.rows import GAINS
+from gol_decouple.report.kinds import GAINS
 from tests.conftest import RunCli
 from tests.report.test_detection_tables import detected
 from tests.report.test_gains import BASE, BEST, BETTER, base, method
