@@ -162,8 +162,20 @@ def write_text(path: Path, text: str) -> None:
 
 
 def write_json(path: Path, tree: dict[str, Any]) -> None:
-    """Write `tree` to `path` as JSON, atomically."""
-    write_text(path, json.dumps(tree, indent=2, allow_nan=False) + "\n")
+    """Write `tree` to `path` as JSON, atomically; a list or an object that nests no other is one line."""
+    write_text(path, _json(tree, "\n") + "\n")
+
+
+def _json(tree: Any, newline: str) -> str:
+    entries = tree.values() if isinstance(tree, dict) else tree if isinstance(tree, (list, tuple)) else ()
+    if not any(isinstance(entry, (dict, list, tuple)) for entry in entries):
+        return json.dumps(tree, allow_nan=False)
+    inner = newline + "  "
+    texts = [_json(entry, inner) for entry in entries]
+    if isinstance(tree, dict):
+        named = (f"{json.dumps(str(name))}: {text}" for name, text in zip(tree, texts, strict=True))
+        return "{" + inner + f",{inner}".join(named) + newline + "}"
+    return "[" + inner + f",{inner}".join(texts) + newline + "]"
 
 
 def read_json(path: Path, hint: str | None = None) -> dict[str, Any]:

@@ -2,8 +2,9 @@
 
 A manifest is written last, so a folder that has one is finished:
 
-    RUNS_DIR/<name>/               config.toml, last.pt, previous.pt, log.csv, model.safetensors, features.h5,
-                                   per_class.csv, predictions.npz, manifest.json; checkpoint.json of a model loaded
+    RUNS_DIR/<name>/               config.toml, sessions.json, last.pt, previous.pt, log.csv, model.safetensors,
+                                   features.h5, per_class.csv, predictions.npz, manifest.json; checkpoint.json of a
+                                   model loaded
     RUNS_DIR/<name>/stage2/<key>/  classifier.safetensors, per_class.csv, predictions.npz, manifest.json; log.csv of one
                                    that was trained; choice.json of one that was chosen; gradients.csv of one trained
                                    with stage2.gradients
@@ -48,6 +49,7 @@ MODEL = "model.safetensors"
 PER_CLASS = "per_class.csv"
 WEIGHT_NORM = "weight_norm"  # a column of it, and of what it is of detection
 LOG = "log.csv"
+SESSIONS = "sessions.json"
 HDF5_SIGNATURE = b"\x89HDF\r\n\x1a\n"
 RENAME = "choose another --name or --runs-dir"
 

@@ -171,7 +171,8 @@ def test_a_disk_that_fills_in_stage_one_loses_nothing(tmp_path: Path, stage1: An
     run = tmp_path / "runs" / "colours"
     assert f"error: {run / 'last.pt'} cannot be written: File too large\n" in outcome.err
     assert "hint: choose another place (--runs-dir for runs)" in outcome.err
-    assert sorted(path.name for path in run.iterdir()) == [".lock", "config.toml"], "no half-written file stays"
+    whole = [".lock", "config.toml", "sessions.json"]
+    assert sorted(path.name for path in run.iterdir()) == whole, "no half-written file stays"
     again = stage1(arrays())
     assert again.code == 0, again.err
 

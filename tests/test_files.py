@@ -174,6 +174,18 @@ def test_json_comes_back(tmp_path: Path) -> None:
     assert list(read_json(tmp_path / "a.json")) == ["b", "a"]
 
 
+def test_json_has_a_line_for_what_nests_nothing(tmp_path: Path) -> None:
+    rows = [{"lr": 0.1, "of": "a, b"}, {}]
+    tree = {"rows": rows, "counts": {"1": (3, 4), "none": []}, 'in "it"': [[[1], "é"]], "last": None}
+    write_json(tmp_path / "a.json", tree)
+    text = (tmp_path / "a.json").read_text()
+    assert json.loads(text) == json.loads(json.dumps(tree))
+    assert text.startswith(
+        '{\n  "rows": [\n    {"lr": 0.1, "of": "a, b"},\n    {}\n  ],\n  "counts": {\n    "1": [3, 4],\n'
+    )
+    assert text.endswith('\n  "last": null\n}\n')
+
+
 def test_numbers_that_json_does_not_have_are_not_written(tmp_path: Path) -> None:
     with pytest.raises(ValueError, match="not JSON compliant"):
         write_json(tmp_path / "a.json", {"loss": float("nan")})

@@ -26,6 +26,7 @@ from gol_decouple.stages.finding import find_retrained
 from gol_decouple.stages.gradients import GRADIENTS, read_gradients
 from gol_decouple.stages.rerun import RERUN
 from gol_decouple.stages.restored import read_classes, retrained
+from gol_decouple.stages.sessions import sessions_of
 from gol_decouple.stages.states import STATE, read_state
 from gol_decouple.stages.training_log import read_log, seconds_of
 from gol_decouple.stages.training_state import LAST, PREVIOUS, read_checkpoint
@@ -132,6 +133,10 @@ def _choice(path: Path) -> str:
     return f"of {len(read_choice(path)['tried'])} settings"
 
 
+def _sessions(path: Path) -> str:
+    return f"{len(sessions_of(path.parent)):,} in all"
+
+
 def _json(path: Path) -> str:
     return f"{len(read_json(path, f'remove {path} to go without')):,} entries"
 
@@ -143,6 +148,7 @@ MEMBERS: dict[str, tuple[str, Callable[[Path], str]]] = {
     LAST: ("checkpoint of stage one", _training),
     PREVIOUS: ("checkpoint of stage one", _training),
     runs.LOG: ("log of the training", _log),
+    runs.SESSIONS: ("sessions of the training", _sessions),
     runs.MODEL: ("model", _model),
     CLASSIFIER: ("classifier", _classifier),
     STATE: ("state of a training", _state),

@@ -17,6 +17,7 @@ from gol_decouple.settings import Config
 from gol_decouple.stages.training_log import read_log
 
 Record = dict[str, Any]
+UNTOLD = "…"
 
 # Told elsewhere: the seed and the epochs; and of images what is no part of what they are.
 _ELSEWHERE = (
@@ -79,7 +80,7 @@ def stage1_of(run: Path) -> Record:
     """What a record tells of one run's stage one."""
     manifest = runs.read_manifest(run)
     return {
-        **{name: manifest.get(name) for name in ("command", "environment", "config", "samples")},
+        **{name: manifest.get(name) for name in ("command", "environment", "sessions", "config", "samples")},
         "seconds": round(manifest["seconds"], 1),
         "dataset_sha256": manifest["inputs"]["dataset_sha256"],
         "images": manifest["features"]["images"],
@@ -116,7 +117,8 @@ class Made:
     Attributes:
         what: epochs and images, or how many classifiers.
         seconds: wall time of the training; of classifiers that of the one that took longest.
-        commit: of the checkout; None where the program was installed.
+        machine, torch, commit: where, and with what; of a training that was interrupted every one, in the order of its
+            sessions, UNTOLD first where those of its beginning were not told. The commit is of the checkout that ran.
     """
 
     run: str
@@ -125,7 +127,7 @@ class Made:
     seconds: float
     machine: str
     torch: str
-    commit: str | None
+    commit: str
 
 
 def made_of(record: Record) -> list[Made]:
@@ -141,18 +143,43 @@ def made_of(record: Record) -> list[Made]:
 def made_stage1(run: str, told: Record) -> Made:
     """What `stage1_of` tells of a run."""
     epochs, images = told["config"]["stage1"]["epochs"], told["images"]["train"]
-    return made(run, "stage one", f"{f'{epochs} epochs' if epochs else 'loaded'}, {images:,} images", told)
+    sessions = told.get("sessions") or []
+    whole = bool(sessions) and not sessions[0]["epochs_done"] and not sessions[0]["steps_done"]
+    environments = [one["environment"] for one in sessions] or [told["environment"]]
+    what = f"{f'{epochs} epochs' if epochs else 'loaded'}, {images:,} images"
+    return _made(run, "stage one", what, told["seconds"], environments, whole or not epochs)
 
 
 def made(run: str, stage: str, what: str, told: Record) -> Made:
     """What one command made, of its `environment` and `seconds`."""
-    environment = told["environment"]
-    checkout, threads = environment["checkout"], environment.get("threads")  # which a GPU has none of
-    commit = None if checkout is None else checkout["commit"][:10] + (" (edited)" if checkout["dirty"] else "")
-    machine = environment["device_name"]
-    if threads is not None:
-        machine += f", {threads} thread{'s' * (threads > 1)}"
-    return Made(run, stage, what, float(told["seconds"]), machine, environment["versions"]["torch"], commit)
+    return _made(run, stage, what, told["seconds"], [told["environment"]])
+
+
+def _made(run: str, stage: str, what: str, seconds: float, environments: Sequence[Record], whole: bool = True) -> Made:
+    """Args:
+    environments: one a session.
+    whole: whether these are all.
+    """
+    told = [map(of, environments) for of in (_machine, _torch, _commit)]
+    machine, torch, commit = (", ".join(dict.fromkeys([*([] if whole else [UNTOLD]), *names])) for names in told)
+    return Made(run, stage, what, float(seconds), machine, torch, commit)
+
+
+def _machine(environment: Record) -> str:
+    threads = environment.get("threads")  # which a GPU has none of
+    name = str(environment["device_name"])
+    return name if threads is None else f"{name}, {threads} thread{'s' * (threads > 1)}"
+
+
+def _torch(environment: Record) -> str:
+    return str(environment["versions"]["torch"])
+
+
+def _commit(environment: Record) -> str:
+    checkout = environment["checkout"]
+    if checkout is None:
+        return "installed"
+    return str(checkout["commit"])[:10] + (" (edited)" if checkout["dirty"] else "")
 
 
 def differing(record: Record) -> list[str]:

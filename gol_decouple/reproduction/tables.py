@@ -16,13 +16,13 @@ from gol_decouple.report.paper import SOURCE
 from gol_decouple.report.points import bounds, signed
 from gol_decouple.report.rows import STAGE_ONE, Row, method_of, settings_text
 from gol_decouple.reproduction.plan import METHODS, Column
-from gol_decouple.reproduction.records import Made, Record, differing, gains_over, made_of
+from gol_decouple.reproduction.records import UNTOLD, Made, Record, differing, gains_over, made_of
 from gol_decouple.reproduction.results import Results
 
 _BALANCED_ACTIVATION = "Balanced Activation, LVIS workshop 2020, Table 1"
 _OF_TIMES = [
     "training time: on the wall, whatever ran beside, without features and evaluation; of classifiers, which train "
-    "together, that of the longest since it was last taken up; machine and commit: those of the last session",
+    "together, that of the longest since it was last taken up",
     "commands, configs and logs stand in the record beside the report's rows",
 ]
 _SHOWN = {STAGE_ONE: "softmax (stage one)", "softmax": "softmax re-trained", "gumbel_paper": "gumbel, paper's setting"}
@@ -171,10 +171,9 @@ def _over_retrained(column: Column, lines: list[_Line], record: Record) -> TextT
 def what_was_run(title: str, commands: Sequence[Made], notes: list[str]) -> TextTable:
     """One line a command: what it trained, for how long, on what, with which versions."""
     columns = ["run", "stage", "what", "training time", "machine", "torch", "commit"]
-    cells = [
-        [one.run, one.stage, one.what, clock(one.seconds), one.machine, one.torch, one.commit or EMPTY]
-        for one in commands
-    ]
+    cells = [[one.run, one.stage, one.what, clock(one.seconds), one.machine, one.torch, one.commit] for one in commands]
+    if any(one.commit.startswith(UNTOLD) for one in commands):
+        notes = [*notes, f"{UNTOLD}: on what earlier sessions of the training ran was not recorded"]
     return TextTable(f"{title}: what was run", columns, cells, notes)
 
 

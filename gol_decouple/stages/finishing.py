@@ -19,6 +19,7 @@ from gol_decouple.settings import Config
 from gol_decouple.stages.detection_evaluation import DetectionEvaluation
 from gol_decouple.stages.loaded import stage_one
 from gol_decouple.stages.manifest import finish
+from gol_decouple.stages.sessions import sessions_of
 from gol_decouple.stages.starting import save_model
 from gol_decouple.stages.training import M, Trainer
 
@@ -82,6 +83,7 @@ def finish_stage1(
         "scaled_lr": settings.scaled_lr,
         "processes": processes,
         "seconds": seconds,
+        "sessions": sessions_of(folder),
         "inputs": {"checkpoint": _checkpoint(folder)},
         "image_size": features.origin["transform"].get("image_size"),
     }

@@ -23,6 +23,7 @@ from gol_decouple.schedules import lr_factor
 from gol_decouple.settings import Config, Stage1Config
 from gol_decouple.stages.averaging import MovingAverage
 from gol_decouple.stages.parallel import accumulating, check, parallel
+from gol_decouple.stages.sessions import begin_session
 from gol_decouple.stages.tasks import task_of
 from gol_decouple.stages.training_log import BEFORE, TrainingLog
 from gol_decouple.stages.training_state import Done, State, Trained, load_state, save_state
@@ -90,6 +91,8 @@ class Trainer(Generic[M]):
         first, images = self._done.epochs_done, self._images_left()
         if images:
             self._network = parallel(self._model, self._world, self.device, self._settings.sync_batchnorm)
+            if self._world.is_main:
+                begin_session(self._folder, self._done.epochs_done, self._done.steps_done, self.device)
             self._saved = time.monotonic()
             with deferred() as self._stop, progress.bar("stage one", total=sum(images), unit="images") as bar:
                 for epoch in range(first, first + len(images)):

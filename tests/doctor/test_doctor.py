@@ -53,7 +53,7 @@ def test_a_run_that_is_in_order(run_cli: RunCli, run: Path) -> None:
     told = "features file, train 67, test 30 samples, 3 classes, every block as written"
     assert f"in order: {run / 'features.h5'}: {told}" in lines
     assert {line.split(": ")[1].rpartition("/")[2] for line in lines[1:]} == {
-        *("config.toml", "manifest.json", "last.pt", "previous.pt", "log.csv", "model.safetensors"),
+        *("config.toml", "manifest.json", "sessions.json", "last.pt", "previous.pt", "log.csv", "model.safetensors"),
         *("per_class.csv", "predictions.npz", "features.h5"),
     }
 
@@ -84,9 +84,9 @@ def test_damage_of_several_kinds_is_told_at_once(run_cli: RunCli, run: Path) -> 
         (run / name).write_bytes(damaged)
     outcome = run_cli("doctor", run, "--format", "json")
     assert outcome.code == 2
-    assert outcome.err.splitlines()[0] == "error: 3 of 10 are damaged"
+    assert outcome.err.splitlines()[0] == "error: 3 of 11 are damaged"
     counts = json.loads(outcome.out)["counts"]
-    assert (counts["in order"], counts["damaged"]) == (7, 3)
+    assert (counts["in order"], counts["damaged"]) == (8, 3)
     of = said(outcome)
     assert of[str(run / "features.h5")]["told"] == (
         f"{run / 'features.h5'} is damaged: test rows 0..29 of view 0 do not match their checksum"
@@ -111,7 +111,7 @@ def test_what_was_interrupted_is_not_damaged(run_cli: RunCli, run: Path) -> None
     partial = run / "features.h5.partial"
     at = lines.index(f"not finished: unfinished features file: {partial} has 3 of 7 blocks")
     assert lines[at + 1] == f"  hint: continue with: {again}"
-    assert lines[-1] == "5 in order, 2 not finished"
+    assert lines[-1] == "6 in order, 2 not finished"
 
 
 def test_an_unfinished_run_goes_on_from_its_other_checkpoint(run_cli: RunCli, run: Path) -> None:
@@ -226,7 +226,7 @@ def test_folders_of_runs_and_of_features_files(run_cli: RunCli, run: Path) -> No
     (run.parent / "notes.txt").write_text("mine")
     outcome = run_cli("doctor", run.parent)
     assert outcome.code == 0, outcome.out
-    assert outcome.out.splitlines()[-1] == "11 in order"
+    assert outcome.out.splitlines()[-1] == "12 in order"
     assert "3 x 95, test 95 samples" in outcome.out
 
 
@@ -257,7 +257,7 @@ def test_the_machines_failures_are_not_taken_for_damage(
     monkeypatch.setattr(torch, "load", fail)
     outcome = run_cli("doctor", run)
     assert outcome.code == 3
-    assert outcome.out.splitlines()[-1] == "8 in order, 2 not examined"
+    assert outcome.out.splitlines()[-1] == "9 in order, 2 not examined"
     told = f"{run / 'last.pt'} could not be examined: out of memory"
     assert f"not examined: checkpoint of stage one: {told}\n" in outcome.out
 

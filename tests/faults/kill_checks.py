@@ -24,12 +24,12 @@ from gol_decouple.features.logs import read_logs
 # What a process leaves that is killed, and the next start uses or removes.
 UNFINISHED = re.compile(r"\.tmp\.\d+$|\.partial(\.\d+)?(\.log)?$|\.shard\.\d+(\.log)?$")
 # What may differ between a run that was killed and one that was not, in JSON and as columns of csv: how long it took,
-# the command that ended it, and what was trained beside it then.
-OF_THE_START = {"seconds", "images_per_second", "command", "stack"}
+# the command that ended it, the sessions that it took, and what was trained beside it then.
+OF_THE_START = {"seconds", "images_per_second", "command", "sessions", "stack"}
 # Kinds of files that tell it.
 TOLD_ANEW = {".json", ".csv", ".pt", ".safetensors"}
 # Files that change as a run goes on.
-GROWING = {"last.pt", "previous.pt", "log.csv", "state.safetensors", "tuning.json", "manifest.json"}
+GROWING = {"sessions.json", "last.pt", "previous.pt", "log.csv", "state.safetensors", "tuning.json", "manifest.json"}
 DONE = math.inf
 
 

@@ -35,6 +35,7 @@ FILES: dict[str, set[str]] = {
     "model.safetensors": {"predict", "predict retrained"},
     "last.pt": set(),
     "log.csv": set(),
+    "sessions.json": set(),
     "per_class.csv": {"predict"},
     "predictions.npz": {"stage2", "report"},
     "stage2/*/manifest.json": {"predict retrained"},

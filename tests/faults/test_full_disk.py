@@ -24,7 +24,7 @@ from gol_decouple.stages.drawn_pictures import DrawnPictures
 
 METHODS = ("--method", "gumbel", "--method", "ncm", "--set", "stage2.epochs=3", "--device", "cpu")
 # What tells of a run's time and place, or is for a run that is not done.
-NOT_COMPARED = ("manifest.json", "config.toml", "log.csv", "last.pt", "previous.pt", "features.h5")
+NOT_COMPARED = ("manifest.json", "config.toml", "sessions.json", "log.csv", "last.pt", "previous.pt", "features.h5")
 
 
 @pytest.fixture

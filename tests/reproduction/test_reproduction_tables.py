@@ -131,18 +131,40 @@ def test_what_was_run_and_how_it_differs_from_the_config() -> None:
         ],
     }
     *_, what = found = tables(Results(IF100, ONE_MODEL, {"runs": [one], "gains_over": {}}))
+    trained = "…, a machine, 2 threads", "…, 2.15.0", "…, installed"
     assert what.cells == [
-        ["a", "stage one", "240 epochs, 10,847 images", "1:02:03", "a machine, 2 threads", "2.15.0", "–"],
+        ["a", "stage one", "240 epochs, 10,847 images", "1:02:03", *trained],
         ["a", "stage two", "1,095 classifiers", "0:01:01", "a machine, 1 thread", "2.15.0", "0123456789 (edited)"],
     ]
+    assert what.notes[-1] == "…: on what earlier sessions of the training ran was not recorded"
     assert found[0].notes[1] == "other than in the config of cifar100_lt: stage1.precision: auto -> bfloat16"
 
 
+GPU = {"device": "cuda", "device_name": "a GPU", "versions": {"torch": "2.15.0"}, "checkout": None}
+
+
+def trained_in(epochs: int, *sessions: Record) -> Record:
+    told = {"environment": GPU, "seconds": 0, "images": {"train": 111}, "config": {"stage1": {"epochs": epochs}}}
+    return told | {"sessions": list(sessions)}
+
+
 def test_a_gpu_has_no_threads_and_a_loaded_model_no_epochs() -> None:
-    gpu = {"device": "cuda", "device_name": "a GPU", "versions": {"torch": "2.15.0"}, "checkout": None}
-    told = {"environment": gpu, "seconds": 0, "images": {"train": 111}, "config": {"stage1": {"epochs": 0}}}
-    one = made_stage1("a", told)
-    assert (one.machine, one.what) == ("a GPU", "loaded, 111 images")
+    one = made_stage1("a", trained_in(0))
+    assert (one.machine, one.what, one.commit) == ("a GPU", "loaded, 111 images", "installed")
+
+
+def test_every_session_of_a_training_is_told_each_machine_and_commit_once() -> None:
+    checkouts = [{"commit": digit * 40, "dirty": False} for digit in "112"]
+    environments = [made(0, checkout=checkout)["environment"] for checkout in checkouts]
+    places = (0, 0), (0, 7), (3, 0)
+    sessions = [
+        {"epochs_done": epochs, "steps_done": steps, "environment": one}
+        for (epochs, steps), one in zip(places, environments, strict=True)
+    ]
+    one = made_stage1("a", trained_in(4, *sessions))
+    assert (one.machine, one.torch, one.commit) == ("a machine, 2 threads", "2.15.0", "1111111111, 2222222222")
+    later = made_stage1("a", trained_in(4, *sessions[1:]))
+    assert (later.machine, later.commit) == ("…, a machine, 2 threads", "…, 1111111111, 2222222222")
 
 
 def test_where_the_gain_comes_from() -> None:
