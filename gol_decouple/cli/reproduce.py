@@ -120,7 +120,7 @@ def _print(found: list[Results], format_: Format, as_json: bool) -> None:
     if as_json:
         echo_json([one.record | {"rows": one.rows} for one in found])
         return
-    every = [table for one in found for table in tables(one)]
+    every = tables(found)
     if format_ is Format.markdown:
         from gol_decouple.report.markdown import markdown
 

@@ -5,6 +5,7 @@ from __future__ import annotations
 import statistics
 from collections.abc import Sequence
 from dataclasses import dataclass
+from itertools import chain
 
 from gol_decouple import methods
 from gol_decouple.bootstrap import Gain
@@ -25,6 +26,7 @@ _OF_TIMES = [
     "together, that of the longest since it was last taken up",
     "commands, configs and logs stand in the record beside the report's rows",
 ]
+_COMPARED = ["top-1", "GOL", "ours - GOL", "gain", "GOL's gain"]
 _SHOWN = {STAGE_ONE: "softmax (stage one)", "softmax": "softmax re-trained", "gumbel_paper": "gumbel, paper's setting"}
 
 
@@ -65,7 +67,12 @@ class _Line:
         return [statistics.fmean(values) for values in every if values]
 
 
-def tables(results: Results) -> list[TextTable]:
+def tables(every: Sequence[Results]) -> list[TextTable]:
+    """What several columns are beside the paper's at a glance, and the tables of each."""
+    return [*(_at_a_glance(every) if len(every) > 1 else []), *chain.from_iterable(map(tables_of, every))]
+
+
+def tables_of(results: Results) -> list[TextTable]:
     """Top-1 beside the papers', where the gain comes from, what is left of it over retrained ones, and what was run."""
     column, record, lines = results.column, results.record, _lines(results.rows)
     return [
@@ -98,27 +105,44 @@ def _settings(row: Row) -> str:
     return "" if row["stage"] == 1 else settings_text(row)
 
 
+def _at_a_glance(every: Sequence[Results]) -> list[TextTable]:
+    """The lines of which the paper has a figure, of all columns; no table if there are none."""
+    cells = []
+    for results in every:
+        lines = _lines(results.rows)
+        of_paper = [line for line in lines if line.first["paper_top1"] is not None]
+        cells += [[results.column.name, line.name, *_compared(line, _paper_base(lines))] for line in of_paper]
+    notes = [f"{SOURCE}: quoted, not measured here", "± and intervals as in the tables of each column"]
+    columns = ["column", "method", *_COMPARED]
+    return [TextTable("Beside the paper: top-1 (%)", columns, cells, notes, has_intervals=True)] if cells else []
+
+
+def _paper_base(lines: list[_Line]) -> float | None:
+    """What the paper has of stage one, if it has these data."""
+    base: float | None = next((line.first["paper_top1"] for line in lines if line.method == STAGE_ONE), None)
+    return base
+
+
+def _compared(line: _Line, base: float | None) -> list[str]:
+    """The cells of _COMPARED."""
+    paper = line.first["paper_top1"]
+    return [
+        _mean(line, "top1"),
+        EMPTY if paper is None else f"{paper:.1f}",
+        EMPTY if paper is None else _over_models(line, [value - paper for value in line.means("top1")]),
+        _gain(line, "top1"),
+        EMPTY if paper is None or base is None or line.method == STAGE_ONE else signed(paper - base),
+    ]
+
+
 def _beside(column: Column, lines: list[_Line], record: Record) -> TextTable:
-    stage_one = next((line for line in lines if line.method == STAGE_ONE), None)
-    base = None if stage_one is None else stage_one.first["paper_top1"]
+    base = _paper_base(lines)
     # Theirs are of the same class sizes: the row is checked against them where it is told the paper's figure.
     theirs = column.balanced_activation if base is not None else {}
-    columns = ["method", "top-1", "GOL", "ours - GOL", "gain", "GOL's gain"]
-    cells = []
-    for line in lines:
-        paper = line.first["paper_top1"]
-        top1 = line.means("top1")
-        cells.append(
-            [
-                line.name,
-                _mean(line, "top1"),
-                EMPTY if paper is None else f"{paper:.1f}",
-                EMPTY if paper is None else _over_models(line, [value - paper for value in top1]),
-                _gain(line, "top1"),
-                EMPTY if paper is None or base is None or line is stage_one else signed(paper - base),
-                *([_figure(theirs.get(line.method))] if theirs else []),
-            ]
-        )
+    columns = ["method", *_COMPARED]
+    cells = [
+        [line.name, *_compared(line, base), *([_figure(theirs.get(line.method))] if theirs else [])] for line in lines
+    ]
     notes = [*_notes(column, lines, record), f"{SOURCE}: quoted, not measured here"]
     if base is None:
         notes[-1] = "the train images are not as many as the paper's in each class: its figures say nothing of these"

@@ -17,7 +17,7 @@ from gol_decouple.report.rows import FIELDS, Row
 from gol_decouple.reproduction.plan import METHODS, TABLE_4, columns_of
 from gol_decouple.reproduction.records import Record, made_stage1
 from gol_decouple.reproduction.results import Results
-from gol_decouple.reproduction.tables import tables
+from gol_decouple.reproduction.tables import tables, tables_of
 from gol_decouple.runs import method_settings
 
 IF50, IF100, IF200 = TABLE_4["cifar100_lt"]
@@ -52,7 +52,7 @@ def cells(table: TextTable) -> dict[str, dict[str, str]]:
 
 
 def test_one_model_has_the_bootstraps_intervals() -> None:
-    first = tables(Results(IF100, ONE_MODEL, RECORD))[0]
+    first = tables_of(Results(IF100, ONE_MODEL, RECORD))[0]
     found = cells(first)
     assert list(found) == ["softmax (stage one)", "gumbel, paper's setting", "balanced_softmax"]
     paper = found["gumbel, paper's setting"]
@@ -67,7 +67,7 @@ def test_one_model_has_the_bootstraps_intervals() -> None:
 
 
 def test_several_models_have_intervals_over_them() -> None:
-    found = cells(tables(Results(IF100, TWO_MODELS, RECORD))[0])
+    found = cells(tables_of(Results(IF100, TWO_MODELS, RECORD))[0])
     paper, stage_one = found["gumbel, paper's setting"], found["softmax (stage one)"]
     assert paper["top-1"] == f"45.5±{statistics.stdev([44.5, 46.5]):.1f}"
     # Student's t of one degree of freedom: 12.706 standard errors.
@@ -80,7 +80,7 @@ def test_several_models_have_intervals_over_them() -> None:
 
 def test_missing_seeds_are_told_and_what_is_not_trained_has_one() -> None:
     rows = [one for one in TWO_MODELS if (one["run"], one["method"], one["seed"]) != ("b", "gumbel_paper", 1)]
-    found = cells(tables(Results(IF100, [*rows, row("a", 2, "tau_norm", 0, 45.0)], RECORD))[0])
+    found = cells(tables_of(Results(IF100, [*rows, row("a", 2, "tau_norm", 0, 45.0)], RECORD))[0])
     assert [name for name in found if "(" in name] == [
         "softmax (stage one)",
         "gumbel, paper's setting (1 of 2 seeds)",
@@ -103,7 +103,7 @@ def test_the_interval_of_equal_values_is_their_mean() -> None:
 
 def test_other_data_have_nothing_of_the_papers_beside_them() -> None:
     rows = [one | {"paper_top1": None} for one in ONE_MODEL]
-    first = tables(Results(IF100, rows, RECORD))[0]
+    first = tables_of(Results(IF100, rows, RECORD))[0]
     assert "Bal. Act." not in first.columns
     assert {line["GOL"] for line in cells(first).values()} == {"–"}
     assert "its figures say nothing of these" in first.notes[-1]
@@ -111,9 +111,8 @@ def test_other_data_have_nothing_of_the_papers_beside_them() -> None:
 
 def test_fewer_epochs_than_the_papers_are_told() -> None:
     rows = [one | {"epochs": 40} for one in ONE_MODEL]
-    assert (
-        tables(Results(IF100, rows, RECORD))[0].notes[0].startswith("stage one: 1 model, 40 epochs, where the paper's")
-    )
+    note = tables_of(Results(IF100, rows, RECORD))[0].notes[0]
+    assert note.startswith("stage one: 1 model, 40 epochs, where the paper's")
 
 
 def made(seconds: float, **told: Any) -> Record:
@@ -130,7 +129,7 @@ def test_what_was_run_and_how_it_differs_from_the_config() -> None:
             made(61.0, threads=1, checkout={"commit": "0123456789abcdef", "dirty": True}) | {"classifiers": 1095}
         ],
     }
-    *_, what = found = tables(Results(IF100, ONE_MODEL, {"runs": [one], "gains_over": {}}))
+    *_, what = found = tables_of(Results(IF100, ONE_MODEL, {"runs": [one], "gains_over": {}}))
     trained = "…, a machine, 2 threads", "…, 2.15.0", "…, installed"
     assert what.cells == [
         ["a", "stage one", "240 epochs, 10,847 images", "1:02:03", *trained],
@@ -171,20 +170,38 @@ def test_where_the_gain_comes_from() -> None:
     groups = {"num_many": 35, "num_medium": 35, "num_few": 30, "top1_many": 60.0, "top1_medium": 40.0, "top1_few": 9.0}
     of_groups = {f"gain_top1_few{part}": value for part, value in (("", 4.0), ("_low", 3.0), ("_high", 5.0))}
     rows = [one | groups | {"ece": 12.0} | (of_groups if one["stage"] == 2 else {}) for one in TWO_MODELS]
-    paper = cells(tables(Results(IF100, rows, RECORD))[1])["gumbel, paper's setting"]
+    paper = cells(tables_of(Results(IF100, rows, RECORD))[1])["gumbel, paper's setting"]
     assert (paper["many (35)"], paper["few (30)"], paper["ECE"]) == ("60.0±0.0", "9.0±0.0", "12.0±0.0")
     assert (paper["gain, few"], paper["gain, many"]) == ("+4.0 [4.0, 4.0]", "–")
 
 
 def test_gains_over_retrained_classifiers() -> None:
     over = {"softmax": {"a": {"gumbel_paper": [1.0, 0.5, 1.5]}, "b": {"gumbel_paper": [2.0, 1.5, 2.5]}}, "crt": {}}
-    found = cells(tables(Results(IF100, TWO_MODELS, {"runs": [], "gains_over": over}))[2])
+    found = cells(tables_of(Results(IF100, TWO_MODELS, {"runs": [], "gains_over": over}))[2])
     half = 12.7062 * 0.5
     assert found["gumbel, paper's setting"]["over softmax re-trained"] == f"+1.5 [{1.5 - half:.1f}, {1.5 + half:.1f}]"
     assert found["gumbel, paper's setting"]["over crt"] == "–"
     over = {"softmax": {"a": {"gumbel_paper": [1.0, 0.5, 1.5]}}}
-    found = cells(tables(Results(IF100, TWO_MODELS, {"runs": [], "gains_over": over}))[2])
+    found = cells(tables_of(Results(IF100, TWO_MODELS, {"runs": [], "gains_over": over}))[2])
     assert found["gumbel, paper's setting"]["over softmax re-trained"] == "+1.0 (1 of 2 models)"
+
+
+def test_several_columns_stand_beside_the_paper_at_a_glance() -> None:
+    other = [one | {"paper_top1": None} for one in ONE_MODEL]
+    every = [Results(IF50, other, RECORD), Results(IF100, ONE_MODEL, RECORD), Results(IF200, TWO_MODELS, RECORD)]
+    first, *rest = tables(every)
+    assert [table.title for table in rest] == [table.title for one in every for table in tables_of(one)]
+    assert [line[:2] for line in first.cells] == [
+        ["if100", "softmax (stage one)"],
+        ["if100", "gumbel, paper's setting"],
+        ["if200", "softmax (stage one)"],
+        ["if200", "gumbel, paper's setting"],
+    ]
+    for one in every[1:]:
+        own = [line for line in tables_of(one)[0].cells if line[2] != "–"]
+        assert [line[1:] for line in first.cells if line[0] == one.column.name] == [line[:6] for line in own]
+    assert tables(every[1:2])[0].title == tables_of(every[1])[0].title
+    assert len(tables([every[0], every[0]])) == 2 * len(tables_of(every[0]))
 
 
 def test_columns_stand_in_the_papers_order() -> None:
