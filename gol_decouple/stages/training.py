@@ -91,8 +91,8 @@ class Trainer(Generic[M]):
         first, images = self._done.epochs_done, self._images_left()
         if images:
             self._network = parallel(self._model, self._world, self.device, self._settings.sync_batchnorm)
-            if self._world.is_main:
-                begin_session(self._folder, self._done.epochs_done, self._done.steps_done, self.device)
+            here = self._done.epochs_done, self._done.steps_done
+            self._world.on_main(lambda: begin_session(self._folder, *here, self.device))
             self._saved = time.monotonic()
             with deferred() as self._stop, progress.bar("stage one", total=sum(images), unit="images") as bar:
                 for epoch in range(first, first + len(images)):
