@@ -28,7 +28,6 @@ from gol_decouple.stages.evaluation import predict
 
 app = typer.Typer(add_completion=False, pretty_exceptions_enable=False)
 
-IMBALANCE_FACTOR = 100
 # With random sampling, and everything in question; then class-balanced ones, of which rate and views are tried.
 ACTIVATIONS = ("softmax", "sigmoid", "gumbel")
 BALANCED = {
@@ -54,12 +53,12 @@ Setting = dict[str, Any]
 
 
 @app.command()
-def prepare(images: Path, out: Path) -> None:
-    """CIFAR100-LT with imbalance factor 100 out of that with 50; the train images it leaves out become val."""
+def prepare(images: Path, out: Path, imbalance_factor: float = 100) -> None:
+    """CIFAR100-LT with a larger imbalance factor out of that with 50; the train images it leaves out become val."""
     with np.load(images, allow_pickle=False) as archive:
         arrays = {name: archive[name] for name in archive.files}
     labels, names = arrays["train_labels"], [str(name) for name in arrays["class_names"]]
-    train = long_tail_indices(labels, names, IMBALANCE_FACTOR)
+    train = long_tail_indices(labels, names, imbalance_factor)
     val = np.setdiff1d(np.arange(len(labels)), train)
     for name, chosen in (("val", val), ("train", train)):
         for part in ("images", "labels"):
