@@ -7,10 +7,10 @@ python -m benchmarks ablation show ablation.json      (docs/reproduction.md has 
 from __future__ import annotations
 
 import time
-from collections.abc import Iterator
+from collections.abc import Iterator, Sequence
 from dataclasses import dataclass, replace
 from pathlib import Path
-from typing import Any
+from typing import Annotated, Any
 
 import numpy as np
 import torch
@@ -190,17 +190,19 @@ def _bounds(gain: Gain | None) -> list[float] | None:
 
 
 @app.command()
-def show(results: Path) -> None:
+def show(
+    results: Path, of: Annotated[list[str] | None, typer.Option(help="This setting alone; repeatable.")] = None
+) -> None:
     """Print the tables of what `search` wrote, as markdown."""
-    studies.show(tables(read_json(results)))
+    studies.show(tables(read_json(results), of or BASES))
 
 
-def tables(told: dict[str, Any]) -> list[TextTable]:
+def tables(told: dict[str, Any], of: Sequence[str] = BASES) -> list[TextTable]:
     """One for each setting that was varied, and what was run."""
     stage_one = told["stage_one"]
     columns = ["part", "value", "all", "many", "medium", "few", "over the setting", "over stage one", "ECE"]
     found = []
-    for name in BASES:
+    for name in of:
         cells = [["stage one", "–", *(f"{stage_one[metric]:.1f}" for metric in SHOWN[:-1]), "–", "–"]]
         cells[0].append(f"{stage_one['ece']:.1f}")
         for row in told["rows"]:

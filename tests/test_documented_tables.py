@@ -53,8 +53,8 @@ def test_every_table_of_the_page_is_printed_by_its_commands_and_the_page_has_all
 def test_every_result_file_is_named_on_the_page_or_is_of_a_column_that_is() -> None:
     page = PAGE.read_text(encoding="utf-8")
     for path in (ROOT / "results" / "reproduction").iterdir():
-        column = re.match(r"table4_cifar100_lt_(if\d+)", path.name)
-        assert f"--only {column[1]} --from" in page if column else path.name in page, path.name
+        column = re.match(r"table4_cifar100_lt_if(\d+)", path.name)
+        assert f"imbalance factor {column[1]}, ResNet-32: top-1" in page if column else path.name in page, path.name
 
 
 def test_result_files_name_no_folder_of_the_machine_that_made_them() -> None:
