@@ -156,10 +156,7 @@ def made(run: str, stage: str, what: str, told: Record) -> Made:
 
 
 def _made(run: str, stage: str, what: str, seconds: float, environments: Sequence[Record], whole: bool = True) -> Made:
-    """Args:
-    environments: one a session.
-    whole: whether these are all.
-    """
+    """The same of sessions with these environments, which `whole` says are all."""
     told = [map(of, environments) for of in (_machine, _torch, _commit)]
     machine, torch, commit = (", ".join(dict.fromkeys([*([] if whole else [UNTOLD]), *names])) for names in told)
     return Made(run, stage, what, float(seconds), machine, torch, commit)
