@@ -14,7 +14,7 @@ from gol_decouple.plain_text import plain_line
 EMPTY = "–"
 TEXT_COLUMNS = (
     *("run", "method", "recipe", "image", "class", "group", "metric"),
-    *("stage", "what", "machine", "commit", "part", "value"),
+    *("stage", "what", "machine", "commit", "part", "value", "column"),
     *("activation", "loss", "sampler", "classifier", "start"),
 )
 WRAPPED = ("recipe", "image")
