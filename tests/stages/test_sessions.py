@@ -86,6 +86,28 @@ def test_a_run_tells_its_sessions(tmp_path: Path, small_config: Path, run_cli: R
     assert run_of(run_cli(*command, "--overwrite"), folder) == [(0, 0)]
 
 
+def test_a_training_that_cannot_note_its_session_ends_before_it_begins(
+    tmp_path: Path, small_config: Path, run_cli: RunCli
+) -> None:
+    folder = tmp_path / "runs" / "mine"
+    command = ["stage1", str(small_config), "--runs-dir", str(tmp_path / "runs"), "--name", "mine"]
+    assert run_cli(*command).code == 0
+    for name in (runs.MANIFEST, runs.FEATURES):
+        (folder / name).unlink()
+    state = torch.load(folder / "last.pt", weights_only=True)
+    torch.save(state | {"epochs_done": 2, "log": state["log"][:2]}, folder / "last.pt")
+    (folder / runs.SESSIONS).write_text("[")
+    before = {path.name: path.read_bytes() for path in folder.iterdir() if path.name != "log.csv"}
+    outcome = run_cli(*command)
+    assert (outcome.code, outcome.out) == (2, "")
+    assert f"error: {folder / runs.SESSIONS} " in outcome.err
+    assert f"hint: remove {folder / runs.SESSIONS} to go without" in outcome.err
+    assert "Traceback" not in outcome.err
+    assert {path.name: path.read_bytes() for path in folder.iterdir() if path.name != "log.csv"} == before
+    (folder / runs.SESSIONS).unlink()
+    assert run_of(run_cli(*command), folder) == [(2, 0)]
+
+
 def test_a_loaded_model_has_none(tmp_path: Path, small_config: Path, finished_run: Path, run_cli: RunCli) -> None:
     command = ["stage1", str(small_config), "--checkpoint", str(finished_run / runs.MODEL), "--set", "stage1.epochs=0"]
     outcome = run_cli(*command, "--runs-dir", str(tmp_path / "runs"), "--name", "loaded")
