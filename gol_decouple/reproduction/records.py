@@ -19,11 +19,9 @@ from gol_decouple.stages.training_log import read_log
 Record = dict[str, Any]
 UNTOLD = "…"
 
-# Told elsewhere: the seed and the epochs; and of images what is no part of what they are.
-_ELSEWHERE = (
-    *("seed:", "stage1.epochs:", "data.kind:", "data.path:", "data.name:"),
-    *("data.lists.", "data.annotations.", "data.class_names:"),
-)
+# What of a config says where images lie and how they are called; what they are is known by `dataset_sha256`.
+_OF_IMAGES = ("data.kind:", "data.path:", "data.name:", "data.lists.", "data.annotations.", "data.class_names:")
+_TOLD_BESIDE = ("seed:", "stage1.epochs:")
 
 
 def record_of(column: Column, rows: Sequence[Row], over: Mapping[str, Sequence[Row]]) -> Record:
@@ -59,6 +57,7 @@ def _gains(rows: Sequence[Row]) -> Record:
 def _run(rows: Sequence[Row], column: Column) -> Record:
     (stage1,) = (Path(row["path"]) for row in rows if row["stage"] == 1)
     manifest = runs.read_manifest(stage1)
+    differs = differing_configs(load_config(column.config, column.changes), Config.model_validate(manifest["config"]))
     made: dict[str, Record] = {}
     for row in rows:
         if row["stage"] == 2:
@@ -70,7 +69,7 @@ def _run(rows: Sequence[Row], column: Column) -> Record:
     return {
         "run": stage1.name,
         "seed": manifest["seed"],
-        "differs": _differing(Config.model_validate(manifest["config"]), load_config(column.config, column.changes)),
+        "differs": [told for told in differs if not told.startswith(_TOLD_BESIDE)],
         "stage1": stage1_of(stage1),
         "stage2": list(made.values()),
     }
@@ -88,15 +87,15 @@ def stage1_of(run: Path) -> Record:
     }
 
 
-def _differing(config: Config, plain: Config) -> list[str]:
-    """In what a run is another than its column's config, but for where its images lie and how they are called.
+def differing_configs(plain: Config, config: Config) -> list[str]:
+    """In what a run is another than `plain`, `key: plain's -> run's`, but for where its images lie.
 
     What is unset there of the network's input is the backbone's own, as it is filled in.
     """
     return [
         told
         for told in differing_fields(plain, config)
-        if not told.startswith(_ELSEWHERE) and not (told.startswith("transform.") and ": None -> " in told)
+        if not told.startswith(_OF_IMAGES) and not (told.startswith("transform.") and ": None -> " in told)
     ]
 
 

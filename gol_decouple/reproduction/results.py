@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Iterator, Sequence
+from collections.abc import Container, Iterator, Sequence
 from dataclasses import dataclass
 from pathlib import Path
 
@@ -76,8 +76,12 @@ def paths_of(prefix: str, column: Column, folder: Path) -> tuple[Path, Path]:
     return folder / f"{prefix}_{column.name}.json", folder / f"{prefix}_{column.name}_runs.json"
 
 
-def write(prefix: str, results: Results, folder: Path) -> None:
-    """Write a column's rows as `report --format json` does, its record, and its models of stage one in bfloat16."""
+def write(prefix: str, results: Results, folder: Path, elsewhere: Container[str] = ()) -> None:
+    """Write a column's rows as `report --format json` does, its record, and its models of stage one in bfloat16.
+
+    Args:
+        elsewhere: runs whose models are not here.
+    """
     from gol_decouple.reproduction.models import write_model  # with torch, which reading does without
 
     make_folder(folder)
@@ -85,7 +89,7 @@ def write(prefix: str, results: Results, folder: Path) -> None:
     write_text(report, to_json(results.rows) + "\n")
     write_json(what, results.record)
     for row in results.rows:
-        if row["stage"] == 1:
+        if row["stage"] == 1 and row["run"] not in elsewhere:
             write_model(Path(row["path"]), folder / f"{row['run']}.safetensors")
 
 
@@ -97,23 +101,33 @@ def read(prefix: str, columns: Sequence[Column], folder: Path, progress: Progres
     """
     found = []
     for column in columns:
-        report, what = paths_of(prefix, column, folder)
-        if not report.exists():
+        report, _ = paths_of(prefix, column, folder)
+        if report.exists():
+            found.append(read_column(prefix, column, folder, progress))
+        else:
             progress.warn(f"no results of {column.title}: {report} is not there")
-            continue
-        rows, record = read_study(report, folder, progress), read_json(what, _HINT)
-        try:
-            made_of(record), differing(record)
-            is_one = _belong_together(column, rows, record)
-        except (LookupError, TypeError, ValueError, AttributeError) as error:
-            told = f"{error} is missing" if isinstance(error, KeyError) else str(error)
-            raise InputError(f"{what} does not tell what was run: {told}", _HINT) from None
-        if not is_one:
-            raise InputError(f"{report} and {what} are not of the same runs, each with its stage one", _HINT)
-        found.append(Results(column, rows, record))
     if not found:
         raise InputError(f"no results of this table in {folder}", _HINT)
     return found
+
+
+def read_column(prefix: str, column: Column, folder: Path, progress: Progress) -> Results:
+    """What `write` wrote of a column.
+
+    Raises:
+        InputError: a file is missing, or is none of these.
+    """
+    report, what = paths_of(prefix, column, folder)
+    rows, record = read_study(report, folder, progress), read_json(what, _HINT)
+    try:
+        made_of(record), differing(record)
+        is_one = _belong_together(column, rows, record)
+    except (LookupError, TypeError, ValueError, AttributeError) as error:
+        told = f"{error} is missing" if isinstance(error, KeyError) else str(error)
+        raise InputError(f"{what} does not tell what was run: {told}", _HINT) from None
+    if not is_one:
+        raise InputError(f"{report} and {what} are not of the same runs, each with its stage one", _HINT)
+    return Results(column, rows, record)
 
 
 def _belong_together(column: Column, rows: Sequence[Row], record: Record) -> bool:

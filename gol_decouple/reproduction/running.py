@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Iterator
+from collections.abc import Container, Iterator
 from pathlib import Path
 
 from gol_decouple.determinism import deterministic
@@ -15,8 +15,11 @@ from gol_decouple.stages.classifier import run_stage2
 from gol_decouple.targets import find_target
 
 
-def reproduce(wanted: Wanted, runs_dir: Path, progress: Progress) -> Iterator[Column]:
+def reproduce(wanted: Wanted, runs_dir: Path, progress: Progress, elsewhere: Container[str] = ()) -> Iterator[Column]:
     """Train every column's models and classifiers: all columns with one model each, then with the next.
+
+    Args:
+        elsewhere: runs whose results are known, which are not trained.
 
     Yields:
         each column whenever one more of its models has all its classifiers.
@@ -34,7 +37,8 @@ def reproduce(wanted: Wanted, runs_dir: Path, progress: Progress) -> Iterator[Co
     is_any_done = False
     for column, config in planned:
         try:
-            _run(config, wanted, runs_dir, progress)
+            if config.name not in elsewhere:
+                _run(config, wanted, runs_dir, progress)
         except InputError as error:
             failed.setdefault(error.message, error)
             if not isinstance(error, SomeFailed):

@@ -119,6 +119,78 @@ def test_more_seeds_are_added_and_what_else_is_in_a_run_left_out(
     assert "stage one: 2 models, 1 epoch," in " ".join(outcome.out.split())
 
 
+def contents(folder: Path) -> dict[str, bytes]:
+    return {path.name: path.read_bytes() for path in folder.iterdir()}
+
+
+def test_models_whose_runs_are_elsewhere_stay_in_the_files(
+    run_cli: RunCli, made: Path, images: Path, tmp_path: Path
+) -> None:
+    out = Path(shutil.copytree(made / "results", tmp_path / "results"))
+    before, known = contents(out), rows_in(out / "table4_cifar100_lt_if100.json")
+    moved = shutil.copy(images, tmp_path / "moved.npz")
+    given = ("--data-root", moved, "--runs-dir", tmp_path / "runs", "--out", out)
+    outcome = run_cli(*COMMAND, *given)
+    assert outcome.code == 0, outcome.err
+    assert f"table4_cifar100_lt_if100_seed0: its results in {out} stay, it is not trained here" in outcome.err
+    assert outcome.out == (made / "told.txt").read_text()
+    assert contents(out) == before
+    assert not list(tmp_path.glob("runs/*"))
+    outcome = run_cli(*COMMAND, *given, "--stage1-seeds", 2)
+    assert outcome.code == 0, outcome.err
+    assert [path.name for path in (tmp_path / "runs").iterdir()] == ["table4_cifar100_lt_if100_seed1"]
+    rows = rows_in(out / "table4_cifar100_lt_if100.json")
+    assert rows[: len(known)] == known
+    assert {row["run"] for row in rows[len(known) :]} == {"table4_cifar100_lt_if100_seed1"}
+    assert "stage one: 2 models, 1 epoch," in " ".join(outcome.out.split())
+    after = contents(out)
+    assert after["table4_cifar100_lt_if100_seed0.safetensors"] == before["table4_cifar100_lt_if100_seed0.safetensors"]
+    assert "table4_cifar100_lt_if100_seed1.safetensors" in after
+    record = json.loads(after["table4_cifar100_lt_if100_runs.json"])
+    assert [run["seed"] for run in record["runs"]] == [0, 1]
+    assert [len(of_runs) for of_runs in record["gains_over"].values()] == [2, 2]
+    printed = run_cli("reproduce", "table4", "--dataset", "cifar100_lt", "--from", out)
+    assert printed.out == outcome.out, "the files say the same"
+
+
+def test_results_of_another_config_are_not_replaced(run_cli: RunCli, made: Path, images: Path, tmp_path: Path) -> None:
+    out = Path(shutil.copytree(made / "results", tmp_path / "results"))
+    given = ("--data-root", images, "--runs-dir", tmp_path / "runs", "--out", out)
+    outcome = run_cli(*COMMAND, *given, "--set", "stage1.lr=0.2")
+    assert outcome.code == 2
+    assert "has results of table4_cifar100_lt_if100_seed0, which is not in" in " ".join(outcome.err.split())
+    assert "of another config: stage1.lr: 0.1 -> 0.2" in " ".join(outcome.err.split())
+    assert "hint: choose another --out" in outcome.err
+    assert contents(out) == contents(made / "results")
+    assert not (tmp_path / "runs").exists()
+
+
+def test_results_of_a_config_of_another_version_are_not_replaced(
+    run_cli: RunCli, made: Path, images: Path, tmp_path: Path
+) -> None:
+    out = Path(shutil.copytree(made / "results", tmp_path / "results"))
+    record = out / "table4_cifar100_lt_if100_runs.json"
+    told = json.loads(record.read_text())
+    told["runs"][0]["stage1"]["config"]["stage1"]["later"] = 1
+    record.write_text(json.dumps(told))
+    outcome = run_cli(*COMMAND, "--data-root", images, "--runs-dir", tmp_path / "runs", "--out", out)
+    assert outcome.code == 2
+    assert "of another config: stage1.later: " in " ".join(outcome.err.split())
+    assert not (tmp_path / "runs").exists()
+
+
+def test_models_of_other_images_are_not_put_together(run_cli: RunCli, made: Path, images: Path, tmp_path: Path) -> None:
+    out = Path(shutil.copytree(made / "results", tmp_path / "results"))
+    arrays = dict(np.load(images))
+    np.savez(tmp_path / "others.npz", **arrays | {"train_images": arrays["train_images"] // 2})
+    given = ("--data-root", tmp_path / "others.npz", "--runs-dir", tmp_path / "runs", "--out", out)
+    outcome = run_cli(*COMMAND, *given, "--stage1-seeds", 2)
+    assert outcome.code == 2
+    told = "table4_cifar100_lt_if100_seed0 and table4_cifar100_lt_if100_seed1 are not of the same images"
+    assert told in " ".join(outcome.err.split())
+    assert contents(out) == contents(made / "results")
+
+
 def test_gains_are_of_the_seeds_that_are_asked_for(run_cli: RunCli, made: Path, images: Path, tmp_path: Path) -> None:
     runs = [Path(shutil.copytree(made / "runs", tmp_path / name / "runs")) for name in ("two", "one")]
     for folder in runs[1].glob("*/stage2/*-seed1-*"):
