@@ -6,19 +6,11 @@ import re
 
 import pytest
 from conftest import RunCli
-from documented import ROOT, Command, commands_of
+from documented import ROOT, Command
+from documented_tables import PAGE, printed_anew, printing, tables
 from typer.testing import CliRunner
 
 from benchmarks.__main__ import app as benchmarks
-
-PAGE = ROOT / "docs" / "reproduction.md"
-PRINTING = [
-    one
-    for one in commands_of(PAGE)
-    if "--from" in one.words or (one.program == "benchmarks" and one.words[1:2] == ("show",))
-]
-# What a printed table is: its heading, its lines, and the notes below it.
-TABLE = re.compile(r"^#### [^\n]+\n\n(?:\|[^\n]*\n)+(?:\n(?:[^#|\n][^\n]*\n)+)?", re.MULTILINE)
 
 
 def printed(command: Command, run_cli: RunCli) -> str:
@@ -31,23 +23,28 @@ def printed(command: Command, run_cli: RunCli) -> str:
     return told.out
 
 
-def tables(text: str) -> list[str]:
-    return [found[0].strip() for found in TABLE.finditer(text.rstrip() + "\n")]
-
-
 @pytest.fixture(autouse=True)
 def at_the_top(monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.chdir(ROOT)
 
 
 def test_every_table_of_the_page_is_printed_by_its_commands_and_the_page_has_all_of_them(run_cli: RunCli) -> None:
-    wanted = [table for command in PRINTING for table in tables(printed(command, run_cli))]
-    assert len(wanted) >= len(PRINTING) > 1
-    page = PAGE.read_text(encoding="utf-8")
-    assert [table.splitlines()[0] for table in tables(page)] == [table.splitlines()[0] for table in wanted]
+    page, told = PAGE.read_text(encoding="utf-8"), {}
+    assert printed_anew(page, lambda command: told.setdefault(command, printed(command, run_cli))) == page
+    wanted = [table for one in told.values() for table in tables(one)]
+    assert len(wanted) >= len(told) > 1
     assert tables(page) == wanted
     lines = [line for line in page.splitlines() if line.startswith("|")]
-    assert lines == [line for table in wanted for line in table.splitlines() if line.startswith("|")]
+    assert lines == [line for text in told.values() for line in text.splitlines() if line.startswith("|")]
+
+
+def test_tables_of_other_files_take_the_place_of_those_below_their_command() -> None:
+    page = PAGE.read_text(encoding="utf-8")
+    new = "#### Another\n\n| a |\n| --- |\n| 1 |\n\na note\n"
+    changed = printed_anew(page, lambda command: new + "\n" + new)
+    assert tables(changed) == [new.strip()] * 2 * len(printing())
+    prose = [line for line in page.splitlines() if line.startswith(("## ", "```", "- **"))]
+    assert prose == [line for line in changed.splitlines() if line.startswith(("## ", "```", "- **"))]
 
 
 def test_every_result_file_is_named_on_the_page_or_is_of_a_column_that_is() -> None:
