@@ -4,7 +4,9 @@ from __future__ import annotations
 
 import contextlib
 import csv
+import json
 import os
+import shutil
 import socket
 import subprocess
 import sys
@@ -211,6 +213,18 @@ def test_shards_are_joined_to_the_file_that_one_process_writes(
     assert "is finished and kept" in run_cli("merge", folder).err
 
 
+def test_a_merge_tells_the_sessions_of_the_training(
+    tmp_path: Path, small_config: Path, trained: Path, run_cli: RunCli
+) -> None:
+    folder = Path(shutil.copytree(trained, tmp_path / "two"))
+    for name in ("features.h5", "manifest.json"):
+        (folder / name).unlink()
+    outcome = run_cli(*stage1(small_config, tmp_path, "--shards"))
+    assert outcome.code == 0, outcome.err
+    assert run_cli("merge", folder, "--device", "cpu").code == 0
+    assert sessions_in(folder) == [(0, 0)]
+
+
 def test_a_start_without_shards_makes_them_needless(
     tmp_path: Path, small_config: Path, trained: Path, run_cli: RunCli
 ) -> None:
@@ -251,6 +265,13 @@ def plain_trainer(folder: Path, passes: int = 1, world: World = ALONE) -> Traine
 def log_of(folder: Path) -> list[dict[str, str]]:
     with (folder / "log.csv").open(newline="") as file:
         return list(csv.DictReader(file))
+
+
+def sessions_in(run: Path) -> list[tuple[int, int]]:
+    """Where each session began that a finished run's manifest tells of: after how many epochs and steps."""
+    sessions = json.loads((run / "manifest.json").read_text())["sessions"]
+    assert all(one["command"][:2] == ["gol-decouple", "stage1"] for one in sessions)
+    return [(one["epochs_done"], one["steps_done"]) for one in sessions]
 
 
 @pytest.fixture(scope="session")
@@ -334,6 +355,8 @@ def test_a_process_that_dies_in_training_stops_the_run_which_then_continues(
     assert "continuing stage one after epoch 1 of 3" in main.err
     for name in ("model.safetensors", "features.h5"):
         assert (tmp_path / "two" / name).read_bytes() == (trained / name).read_bytes()
+    assert sessions_in(tmp_path / "two") == [(0, 0), (1, 0)]
+    assert sessions_in(trained) == [(0, 0)]
 
 
 def test_a_signal_to_one_process_stops_all_after_the_same_step(
@@ -350,6 +373,7 @@ def test_a_signal_to_one_process_stops_all_after_the_same_step(
     for name in ("model.safetensors", "features.h5"):
         assert (tmp_path / "two" / name).read_bytes() == (trained / name).read_bytes()
     assert [row["train_loss"] for row in log_of(tmp_path / "two")] == [row["train_loss"] for row in log_of(trained)]
+    assert sessions_in(tmp_path / "two") == [(0, 0), (1, 2)]
 
 
 def test_a_process_that_dies_in_extraction_costs_no_block_that_was_written(
