@@ -201,6 +201,13 @@ def differences(before: Mapping[str, Any] | None, after: Mapping[str, Any]) -> l
     return [f"{name}: {told(one)} -> {told(other)}" for name, (one, other) in pairs.items() if one != other]
 
 
+def made_otherwise(manifest: Manifest, after: Mapping[str, Any]) -> list[str]:
+    """In what that which made a result differs from an environment: each session of its training, and the last."""
+    sessions = [one.get("environment") for one in manifest.get("sessions") or []]
+    environments = [one if isinstance(one, dict) else None for one in [*sessions, manifest.get("environment")]]
+    return list(dict.fromkeys(told for one in environments for told in differences(one, after)))
+
+
 def told(value: Any) -> str:
     """A value of an environment, in words."""
     return "none" if value is None else str(value).lower() if isinstance(value, bool) else str(value)

@@ -21,7 +21,7 @@ from gol_decouple.stages.backbone import run_stage1
 from gol_decouple.stages.comparing import Compared, compare_classifiers, compare_models
 from gol_decouple.stages.inputs import check_inputs
 from gol_decouple.stages.manifest import environment
-from gol_decouple.stages.recorded import Manifest, Recorded, differences, find_recorded
+from gol_decouple.stages.recorded import Manifest, Recorded, find_recorded, made_otherwise
 from gol_decouple.stages.repeating import repeat_classifiers
 from gol_decouple.targets import Target
 
@@ -102,7 +102,7 @@ def rerun(path: Path, out: Path | None = None, device: str | None = None, progre
         with _threads(known.get("threads") if used.type == "cpu" else None):
             config = check_inputs(recorded)
             _check_out(recorded, out, config)
-            for told in [*recorded.left_out, *differences(recorded.environment, environment(used))]:
+            for told in [*recorded.left_out, *made_otherwise(recorded.manifests[0], environment(used))]:
                 progress.warn(told)
             chance = _chance(used)
             if chance is not None:
@@ -192,8 +192,7 @@ def _chance(device: torch.device) -> str | None:
 
 def _made_otherwise(before: Manifest, after: Manifest) -> Sequence[str]:
     """In what the making of two results differs."""
-    recorded = before.get("environment")
-    found = differences(recorded if isinstance(recorded, dict) else None, after["environment"])
+    found = made_otherwise(before, after["environment"])
     for name in ("processes", "shuffled_rows"):
         one, other = before.get(name), after.get(name)
         found += [f"{name}: {one} -> {other}"] if one != other else []

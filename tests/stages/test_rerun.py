@@ -325,6 +325,18 @@ def test_another_version_is_told_before_anything_is_trained(
     assert f"numpy: 1.0.0 -> {np.__version__}" in done.out
 
 
+def test_another_version_in_a_former_session_of_the_training_is_told(run: Path, run_cli: RunCli) -> None:
+    (last,) = json.loads((run / runs.MANIFEST).read_text())["sessions"]
+    environment = last["environment"]
+    former = last | {"environment": environment | {"versions": environment["versions"] | {"numpy": "1.0.0"}}}
+    edit(run, sessions=[former, last | {"epochs_done": 1}])
+    done = run_cli("rerun", run)
+    assert done.code == 0, done.err
+    told = f"numpy: 1.0.0 -> {np.__version__}"
+    assert done.err.count(f"warning: {told}") == 1
+    assert json.loads((run.with_name("colours.rerun") / RERUN).read_text())["environment"] == [told]
+
+
 @pytest.mark.parametrize("version", [True, False])
 def test_results_that_differ(run: Path, run_cli: RunCli, version: bool) -> None:
     """A classifier whose manifest tells other settings than made it."""
