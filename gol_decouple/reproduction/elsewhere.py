@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-from collections.abc import Sequence
 from pathlib import Path
 
 from pydantic import ValidationError
@@ -23,19 +22,23 @@ def made_elsewhere(wanted: Wanted, folder: Path, runs_dir: Path, progress: Progr
     Raises:
         InputError: a file is damaged, or such a model is of another config, whose results new ones would replace.
     """
+
+    def is_elsewhere(run: str) -> bool:
+        return not (runs_dir / run).exists()
+
     found = {}
     for column in wanted.columns:
         report, _ = results.paths_of(wanted.prefix, column, folder)
-        if report.exists():
-            known = results.read_column(wanted.prefix, column, folder, progress)
-            runs = [run for run in known.record["runs"] if not (runs_dir / run["run"]).exists()]
-            for run in runs:
-                if differs := _differing(wanted, column, run):
-                    told = f"{report} has results of {run['run']}, which is not in {runs_dir}, of another config"
-                    raise InputError(f"{told}: {'; '.join(differs)}", "choose another --out for others")
-                progress.say(f"{run['run']}: its results in {folder} stay, it is not trained here")
-            if runs:
-                found[column.name] = _only(known, runs)
+        if not report.exists():
+            continue
+        known = results.read_column(wanted.prefix, column, folder, progress, is_elsewhere)
+        for run in known.record["runs"]:
+            if differs := _differing(wanted, column, run):
+                told = f"{report} has results of {run['run']}, which is not in {runs_dir}, of another config"
+                raise InputError(f"{told}: {'; '.join(differs)}", "choose another --out for others")
+            progress.say(f"{run['run']}: its results in {folder} stay, it is not trained here")
+        if known.rows:
+            found[column.name] = known
     return found
 
 
@@ -46,16 +49,6 @@ def _differing(wanted: Wanted, column: Column, run: Record) -> list[str]:
     except ValidationError as error:
         return [f"{'.'.join(map(str, one['loc']))}: {one['msg']}" for one in error.errors()]
     return differing_configs(config, config_of(wanted, column, run["seed"]))
-
-
-def _only(known: Results, runs: Sequence[Record]) -> Results:
-    names = {run["run"] for run in runs}
-    gains_over = {
-        baseline: {name: gains for name, gains in of_runs.items() if name in names}
-        for baseline, of_runs in known.record["gains_over"].items()
-    }
-    rows = [row for row in known.rows if row["run"] in names]
-    return Results(known.column, rows, known.record | {"runs": [*runs], "gains_over": gains_over})
 
 
 def collect(wanted: Wanted, column: Column, runs_dir: Path, elsewhere: Results | None, progress: Progress) -> Results:

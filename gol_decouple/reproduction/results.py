@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Container, Iterator, Sequence
+from collections.abc import Callable, Container, Iterator, Sequence
 from dataclasses import dataclass
 from pathlib import Path
 
@@ -86,8 +86,8 @@ def write(prefix: str, results: Results, folder: Path, elsewhere: Container[str]
 
     make_folder(folder)
     report, what = paths_of(prefix, results.column, folder)
-    write_text(report, to_json(results.rows) + "\n")
     write_json(what, results.record)
+    write_text(report, to_json(results.rows) + "\n")  # the last: there is none without the other
     for row in results.rows:
         if row["stage"] == 1 and row["run"] not in elsewhere:
             write_model(Path(row["path"]), folder / f"{row['run']}.safetensors")
@@ -111,8 +111,17 @@ def read(prefix: str, columns: Sequence[Column], folder: Path, progress: Progres
     return found
 
 
-def read_column(prefix: str, column: Column, folder: Path, progress: Progress) -> Results:
+def read_column(
+    prefix: str,
+    column: Column,
+    folder: Path,
+    progress: Progress,
+    is_wanted: Callable[[str], bool] = lambda _: True,
+) -> Results:
     """What `write` wrote of a column.
+
+    Args:
+        is_wanted: which runs; what is told of others is left out, and need not be whole.
 
     Raises:
         InputError: a file is missing, or is none of these.
@@ -121,20 +130,37 @@ def read_column(prefix: str, column: Column, folder: Path, progress: Progress) -
     rows, record = read_study(report, folder, progress), read_json(what, _HINT)
     try:
         made_of(record), differing(record)
-        is_one = _belong_together(column, rows, record)
+        found = _only(Results(column, rows, record), is_wanted)
+        is_one = _belong_together(found)
     except (LookupError, TypeError, ValueError, AttributeError) as error:
         told = f"{error} is missing" if isinstance(error, KeyError) else str(error)
         raise InputError(f"{what} does not tell what was run: {told}", _HINT) from None
     if not is_one:
         raise InputError(f"{report} and {what} are not of the same runs, each with its stage one", _HINT)
-    return Results(column, rows, record)
+    return found
 
 
-def _belong_together(column: Column, rows: Sequence[Row], record: Record) -> bool:
+def _only(every: Results, is_wanted: Callable[[str], bool]) -> Results:
+    rows = [row for row in every.rows if is_wanted(str(row["run"]))]
+    runs_of = [run for run in every.record["runs"] if is_wanted(run["run"])]
+    over = {
+        baseline: {run: gains for run, gains in of_runs.items() if is_wanted(run)}
+        for baseline, of_runs in every.record["gains_over"].items()
+    }
+    return Results(every.column, rows, every.record | {"runs": runs_of, "gains_over": over})
+
+
+def _belong_together(results: Results) -> bool:
     """Whether rows and a record are of the same results of a column: names can be given to any file."""
+    rows, record = results.rows, results.record
     models = sorted(str(row["run"]) for row in rows if row["stage"] == 1 and row["epochs"] is not None)
     told = {run["run"]: sum(one["classifiers"] for one in run["stage2"]) for run in record["runs"]}
     made = {name: sum(row["run"] == name and row["stage"] == 2 for row in rows) for name in models}
     compared = {run for of_runs in gains_over(record).values() for run in of_runs}
     others = {str(row["run"]) for row in rows} | compared
-    return bool(record["column"] == column.name) and told == made and len(models) == len(made) and others <= made.keys()
+    return (
+        bool(record["column"] == results.column.name)
+        and told == made
+        and len(models) == len(made)
+        and others <= made.keys()
+    )
