@@ -175,7 +175,8 @@ class DisAlign(Trained):
         confidence = self._confidence
         of_change = slopes * confidence
         steep = (slopes * self._change).sum(2, keepdim=True) * confidence * (1.0 - confidence)
-        of_weight = lanes.product(_in(x.dtype, steep).mT, x).float().squeeze(1)
+        # With a second row, of zeros: a row alone is rounded otherwise beside those of other classifiers on some CPUs.
+        of_weight = lanes.product(_in(x.dtype, F.pad(steep, (0, 1))).mT, x)[:, 0].float()
         return torch.cat([(of_change * self._plain).sum(1), of_change.sum(1), of_weight, steep.sum(1)], dim=1)
 
     def classifier(self, trained: torch.Tensor, position: int) -> Classifier:
