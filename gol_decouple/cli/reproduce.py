@@ -90,23 +90,22 @@ def reproduce(
             raise InputError(f"--from runs nothing that {', '.join(named)} could change", "leave it out, or --from")
         _print(results.read(prefix, columns, from_, progress), format_, as_json)
         return
-    from gol_decouple.reproduction.elsewhere import collect, made_elsewhere
+    from gol_decouple.reproduction.known import collect, elsewhere, read_known
     from gol_decouple.reproduction.running import reproduce
 
     wanted = plan.Wanted(prefix, columns, stage1_seeds or 1, seeds or 5, overrides(set_, data_root), device)
-    elsewhere: dict[str, Results] = {}
+    known: dict[str, Results] = {}
     if out is not None:  # hours before something is written there
         make_folder(out)
-        elsewhere = made_elsewhere(wanted, out, runs_dir, progress)
-    others = {run["run"] for one in elsewhere.values() for run in one.record["runs"]}
+        known = read_known(wanted, out, runs_dir, progress)
     made: dict[str, Results] = {}
     failed: GolDecoupleError | None = None
     try:
-        for column in reproduce(wanted, runs_dir, progress, others):
+        for column in reproduce(wanted, runs_dir, progress, elsewhere(known, runs_dir)):
             try:
-                made[column.name] = collect(wanted, column, runs_dir, elsewhere.get(column.name), progress)
+                made[column.name] = collect(wanted, column, runs_dir, known.get(column.name), progress)
                 if out is not None:
-                    results.write(prefix, made[column.name], out, others)
+                    results.write(prefix, made[column.name], out)
             except InputError as error:  # one damaged result, and there may be hours of others to come
                 progress.warn(f"{column.title}: {error.message}")
                 failed = error

@@ -58,12 +58,12 @@ def _run(rows: Sequence[Row], column: Column) -> Record:
     (stage1,) = (Path(row["path"]) for row in rows if row["stage"] == 1)
     manifest = runs.read_manifest(stage1)
     differs = differing_configs(load_config(column.config, column.changes), Config.model_validate(manifest["config"]))
-    made: dict[str, Record] = {}
+    commands: dict[str, Record] = {}
     for row in rows:
         if row["stage"] == 2:
             own = runs.read_manifest(Path(row["path"]))
             told = {name: own.get(name) for name in ("command", "environment")}
-            one = made.setdefault(str(told), told | {"classifiers": 0, "seconds": 0.0})
+            one = commands.setdefault(str(told), told | {"classifiers": 0, "seconds": 0.0})
             one["classifiers"] += 1
             one["seconds"] = max(one["seconds"], round(own["seconds"], 1))  # all train in the same passes
     return {
@@ -71,7 +71,7 @@ def _run(rows: Sequence[Row], column: Column) -> Record:
         "seed": manifest["seed"],
         "differs": [told for told in differs if not told.startswith(_TOLD_BESIDE)],
         "stage1": stage1_of(stage1),
-        "stage2": list(made.values()),
+        "stage2": list(commands.values()),
     }
 
 
@@ -176,6 +176,11 @@ def _commit(environment: Record) -> str:
     if checkout is None:
         return "installed"
     return str(checkout["commit"])[:10] + (" (edited)" if checkout["dirty"] else "")
+
+
+def seeds_and_images(record: Record) -> list[tuple[int, str | None]]:
+    """Of each run the seed of stage one and the sha256 of its dataset."""
+    return [(int(run["seed"]), run["stage1"]["dataset_sha256"]) for run in record["runs"]]
 
 
 def differing(record: Record) -> list[str]:

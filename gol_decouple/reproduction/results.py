@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Callable, Container, Iterator, Sequence
+from collections.abc import Callable, Sequence
 from dataclasses import dataclass
 from pathlib import Path
 
@@ -16,7 +16,7 @@ from gol_decouple.report.rows import Row, collect_rows
 from gol_decouple.report.study_rows import read_study
 from gol_decouple.report.tables import to_json
 from gol_decouple.reproduction.plan import METHODS, Column, Wanted, config_of
-from gol_decouple.reproduction.records import Record, differing, gains_over, made_of, record_of
+from gol_decouple.reproduction.records import Record, differing, gains_over, made_of, record_of, seeds_and_images
 
 # With Softmax: what else a gain may be over than stage one's classifier.
 RETRAINED = ("softmax", "crt")
@@ -25,28 +25,34 @@ _HINT = "gol-decouple reproduce ... --out DIR writes both files of a column"
 
 @dataclass(frozen=True)
 class Results:
-    """A column, its rows of a report, and the record of what was run."""
+    """A column, its rows of a report, and the record of what was run.
+
+    Attributes:
+        folders: the runs that are here; of what was read from files there are none.
+    """
 
     column: Column
     rows: list[Row]
     record: Record
+    folders: Sequence[Path] = ()
 
 
-def collect_results(wanted: Wanted, column: Column, runs_dir: Path, progress: Progress) -> Results:
+def collect_results(
+    wanted: Wanted, column: Column, folders: Sequence[Path], runs_dir: Path, progress: Progress
+) -> Results:
     """Those of a column's finished runs.
 
     Raises:
         InputError: nothing is finished, or a result is damaged.
     """
-    rows = _planned(wanted, column, runs_dir, progress)
+    rows = _planned(wanted, column, folders, runs_dir, progress)
     made = {row["method"] for row in rows if row["stage"] == 2}
     over = {name: gains.add_gains(rows, name, needed=False) for name in RETRAINED if name in made}
-    return Results(column, gains.add_gains(rows), record_of(column, rows, over))
+    return Results(column, gains.add_gains(rows), record_of(column, rows, over), folders)
 
 
-def _planned(wanted: Wanted, column: Column, runs_dir: Path, progress: Progress) -> list[Row]:
+def _planned(wanted: Wanted, column: Column, folders: Sequence[Path], runs_dir: Path, progress: Progress) -> list[Row]:
     """The rows of stage one, and of the methods and seeds of the table as they are; what else a run has is left out."""
-    folders = list(_finished(wanted, column, runs_dir, progress))
     settings = runs.method_settings(load_config(column.config))
     planned = {name: methods.changed_settings(methods.configured(name, settings)) for name in METHODS}
 
@@ -61,14 +67,16 @@ def _planned(wanted: Wanted, column: Column, runs_dir: Path, progress: Progress)
     return [row for row in every if is_planned(row)]
 
 
-def _finished(wanted: Wanted, column: Column, runs_dir: Path, progress: Progress) -> Iterator[Path]:
+def finished(wanted: Wanted, column: Column, runs_dir: Path, progress: Progress) -> list[Path]:
     """The column's finished runs; one of another config, which has the name of one, is left out with a warning."""
+    found = []
     for seed, folder in enumerate(wanted.runs(column, runs_dir)):
         if runs.is_finished(folder):
             if differs := differing_fields(runs.read_config(folder), config_of(wanted, column, seed)):
                 progress.warn(f"{folder} is not in the table: it has another config: {'; '.join(differs)}")
             else:
-                yield folder
+                found.append(folder)
+    return found
 
 
 def paths_of(prefix: str, column: Column, folder: Path) -> tuple[Path, Path]:
@@ -76,21 +84,16 @@ def paths_of(prefix: str, column: Column, folder: Path) -> tuple[Path, Path]:
     return folder / f"{prefix}_{column.name}.json", folder / f"{prefix}_{column.name}_runs.json"
 
 
-def write(prefix: str, results: Results, folder: Path, elsewhere: Container[str] = ()) -> None:
-    """Write a column's rows as `report --format json` does, its record, and its models of stage one in bfloat16.
-
-    Args:
-        elsewhere: runs whose models are not here.
-    """
+def write(prefix: str, results: Results, folder: Path) -> None:
+    """Write a column's rows as `report --format json` does, its record, and in bfloat16 its models that are here."""
     from gol_decouple.reproduction.models import write_model  # with torch, which reading does without
 
     make_folder(folder)
     report, what = paths_of(prefix, results.column, folder)
     write_json(what, results.record)
     write_text(report, to_json(results.rows) + "\n")  # the last: there is none without the other
-    for row in results.rows:
-        if row["stage"] == 1 and row["run"] not in elsewhere:
-            write_model(Path(row["path"]), folder / f"{row['run']}.safetensors")
+    for run in results.folders:
+        write_model(run, folder / f"{run.name}.safetensors")
 
 
 def read(prefix: str, columns: Sequence[Column], folder: Path, progress: Progress) -> list[Results]:
@@ -129,8 +132,8 @@ def read_column(
     report, what = paths_of(prefix, column, folder)
     rows, record = read_study(report, folder, progress), read_json(what, _HINT)
     try:
-        made_of(record), differing(record)
-        found = _only(Results(column, rows, record), is_wanted)
+        made_of(record), differing(record), seeds_and_images(record)
+        found = only(Results(column, rows, record), is_wanted)
         is_one = _belong_together(found)
     except (LookupError, TypeError, ValueError, AttributeError) as error:
         told = f"{error} is missing" if isinstance(error, KeyError) else str(error)
@@ -140,7 +143,8 @@ def read_column(
     return found
 
 
-def _only(every: Results, is_wanted: Callable[[str], bool]) -> Results:
+def only(every: Results, is_wanted: Callable[[str], bool]) -> Results:
+    """What is told of some runs."""
     rows = [row for row in every.rows if is_wanted(str(row["run"]))]
     runs_of = [run for run in every.record["runs"] if is_wanted(run["run"])]
     over = {

@@ -102,7 +102,8 @@ def _is_trained(method: str) -> bool:
 
 
 def _settings(row: Row) -> str:
-    return "" if row["stage"] == 1 else settings_text(row)
+    # With rate and epochs, since models can be of versions that have other defaults.
+    return "" if row["stage"] == 1 else f"{settings_text(row)} {row['lr']} {row['epochs']}"
 
 
 def _at_a_glance(every: Sequence[Results]) -> list[TextTable]:
@@ -181,8 +182,10 @@ def _over_retrained(column: Column, lines: list[_Line], record: Record) -> TextT
     cells = []
     for line in lines:
         if line.method != STAGE_ONE:
+            names = [rows[0]["run"] for rows in line.of_models]
             gains = [
-                [of_run[line.method] for of_run in runs.values() if line.method in of_run] for runs in over.values()
+                [runs[name][line.method] for name in names if line.method in runs.get(name, {})]
+                for runs in over.values()
             ]
             cells.append([line.name, *(_with_bounds(line, found) for found in gains)])
     columns = ["method", *(f"over {_SHOWN.get(name, name)}" for name in over)]

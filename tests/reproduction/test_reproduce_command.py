@@ -162,8 +162,8 @@ def test_results_of_another_config_are_not_replaced(run_cli: RunCli, made: Path,
     given = ("--data-root", images, "--runs-dir", tmp_path / "runs", "--out", out)
     outcome = run_cli(*COMMAND, *given, "--set", "stage1.lr=0.2")
     assert outcome.code == 2
-    assert "has results of table4_cifar100_lt_if100_seed0, which is not in" in " ".join(outcome.err.split())
-    assert "of another config: stage1.lr: 0.1 -> 0.2" in " ".join(outcome.err.split())
+    told = "has results of table4_cifar100_lt_if100_seed0 of another config: stage1.lr: 0.1 -> 0.2"
+    assert told in " ".join(outcome.err.split())
     assert "hint: choose another --out" in outcome.err
     assert contents(out) == contents(made / "results")
     assert not (tmp_path / "runs").exists()
@@ -187,12 +187,80 @@ def test_models_of_other_images_are_not_put_together(run_cli: RunCli, made: Path
     out = Path(shutil.copytree(made / "results", tmp_path / "results"))
     arrays = dict(np.load(images))
     np.savez(tmp_path / "others.npz", **arrays | {"train_images": arrays["train_images"] // 2})
-    given = ("--data-root", tmp_path / "others.npz", "--runs-dir", tmp_path / "runs", "--out", out)
-    outcome = run_cli(*COMMAND, *given, "--stage1-seeds", 2)
+    given = ("--data-root", tmp_path / "others.npz", "--runs-dir", tmp_path / "runs", "--stage1-seeds", 2)
+    outcome = run_cli(*COMMAND, *given, "--out", out)
+    assert outcome.code == 2
+    told = "has results of table4_cifar100_lt_if100_seed0, which is of other images"
+    assert told in " ".join(outcome.err.split())
+    assert not (tmp_path / "runs").exists(), "before anything is trained"
+    # One that was trained already, as by stage1, is seen too.
+    config = ("--set", "data.imbalance_factor=100", "--seed", 1, "--name", "table4_cifar100_lt_if100_seed1")
+    assert run_cli("stage1", "cifar100_lt", *TINY[:-2], *config, *given[:4]).code == 0
+    outcome = run_cli(*COMMAND, *given, "--out", out)
     assert outcome.code == 2
     told = "table4_cifar100_lt_if100_seed0 and table4_cifar100_lt_if100_seed1 are not of the same images"
     assert told in " ".join(outcome.err.split())
     assert contents(out) == contents(made / "results")
+
+
+def rows_but_paths(folder: Path) -> list[dict[str, object]]:
+    return [row | {"path": ""} for row in rows_in(folder / "table4_cifar100_lt_if100.json")]
+
+
+@pytest.fixture(scope="module")
+def two(tmp_path_factory: pytest.TempPathFactory, made: Path, images: Path) -> Path:
+    """The same of two models."""
+    folder = tmp_path_factory.mktemp("two") / "made"
+    shutil.copytree(made, folder)
+    given = ("--data-root", images, "--runs-dir", folder / "runs", "--out", folder / "results", "--stage1-seeds", "2")
+    subprocess.run([sys.executable, "-m", "gol_decouple", *COMMAND, *given], check=True, capture_output=True)
+    return folder
+
+
+def test_models_that_are_not_asked_for_stay_in_the_files(
+    run_cli: RunCli, two: Path, images: Path, tmp_path: Path
+) -> None:
+    out = Path(shutil.copytree(two / "results", tmp_path / "results"))
+    outcome = run_cli(*COMMAND, "--data-root", images, "--runs-dir", two / "runs", "--out", out)
+    assert outcome.code == 0, outcome.err
+    assert "stage one: 2 models, 1 epoch," in " ".join(outcome.out.split())
+    assert contents(out) == contents(two / "results")
+
+
+def test_fewer_seeds_of_stage_two_do_not_replace_more(
+    run_cli: RunCli, made: Path, images: Path, tmp_path: Path
+) -> None:
+    out = Path(shutil.copytree(made / "results", tmp_path / "results"))
+    given = ("--data-root", images, "--runs-dir", made / "runs", "--out", out)
+    outcome = run_cli(*COMMAND, *given, "--seeds", 1)
+    assert outcome.code == 2
+    told = "has results of table4_cifar100_lt_if100_seed0 with seed 1 of stage two, which fewer seeds would replace"
+    assert told in " ".join(outcome.err.split())
+    assert "hint: --seeds 2, or another --out" in outcome.err
+    assert contents(out) == contents(made / "results")
+
+
+def test_results_stay_in_the_files_where_the_run_here_cannot_be_taken(
+    run_cli: RunCli, two: Path, images: Path, tmp_path: Path
+) -> None:
+    """The run with the name of the first model is another; that of the second goes into the files."""
+    wanted = rows_but_paths(two / "results")
+    out = Path(shutil.copytree(two / "results", tmp_path / "results"))
+    other = ("--set", "data.imbalance_factor=100", "--set", "features.views=1", "--data-root", images)
+    for seed in (0, 1):
+        runs = tmp_path / f"runs{seed}"
+        named = ("--seed", seed, "--name", f"table4_cifar100_lt_if100_seed{seed}", "--runs-dir", runs)
+        assert run_cli("stage1", "cifar100_lt", *TINY[:-2], *other, *named).code == 0
+        if seed == 0:
+            shutil.copytree(two / "runs" / "table4_cifar100_lt_if100_seed1", runs / "table4_cifar100_lt_if100_seed1")
+        given = ("--data-root", images, "--runs-dir", runs, "--out", out, "--stage1-seeds", 2)
+        outcome = run_cli(*COMMAND, *given)
+        assert outcome.code == 2
+        told = " ".join(outcome.err.split())
+        assert f"seed{seed} is not in the table: it has another config: features.views: 1 -> 2" in told
+        assert f"warning: table4_cifar100_lt_if100_seed{seed}: its results in the files stay" in told
+        assert "stage one: 2 models, 1 epoch," in " ".join(outcome.out.split())
+        assert rows_but_paths(out) == wanted
 
 
 def test_gains_are_of_the_seeds_that_are_asked_for(run_cli: RunCli, made: Path, images: Path, tmp_path: Path) -> None:
@@ -380,6 +448,13 @@ def test_files_that_are_none_of_a_reproduction(run_cli: RunCli, made: Path, tmp_
         outcome = run_cli(*asked)
         assert outcome.code == 2, damaged
         assert "are not of the same runs" in outcome.err
+    for name, place in (("seed", known["runs"][0]), ("dataset_sha256", known["runs"][0]["stage1"])):
+        value = place.pop(name)
+        record.write_text(json.dumps(known))
+        outcome = run_cli(*asked)
+        assert outcome.code == 2
+        assert f"{record} does not tell what was run: '{name}' is missing" in outcome.err
+        place[name] = value
     record.write_text(json.dumps(known))
     report = tmp_path / "table4_cifar100_lt_if100.json"
     report.write_text(json.dumps([row for row in rows_in(report) if row["stage"] == 2]))
