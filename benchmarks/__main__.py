@@ -1,4 +1,4 @@
-"""python -m benchmarks NAME; each prints its figures and, with --out FOLDER, writes them as JSON."""
+"""python -m benchmarks NAME; each prints its figures, and writes them as JSON where its --help says so."""
 
 from __future__ import annotations
 

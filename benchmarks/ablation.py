@@ -19,7 +19,7 @@ from numpy.typing import NDArray
 
 from benchmarks import studies
 from gol_decouple import activations, bootstrap, classifiers, evaluate, features, losses, methods
-from gol_decouple.bootstrap import Comparison, Gain
+from gol_decouple.bootstrap import Comparison
 from gol_decouple.errors import InputError
 from gol_decouple.features import FeaturesFile
 from gol_decouple.files import read_json, write_json
@@ -164,14 +164,15 @@ def tree(
             if None in made:
                 rows.append(row | {"diverged": sum(one is None for one in made)})
                 continue
-            row |= {name: round(float(np.mean([one.metrics[name] for one in made if one])), 3) for name in SHOWN}
+            row |= {shown: round(float(np.mean([one.metrics[shown] for one in made if one])), 3) for shown in SHOWN}
             comparisons = [
                 Comparison(base, [_hits(made)], [True]),
                 Comparison(stage_one.hits[None], [_hits(made)], [False]),
             ]
             gains = bootstrap.gains_of_all(comparisons, stage_one.labels, counts)
             for against, (gain,) in zip(("over_base", "over_stage_one"), gains, strict=True):
-                row[against] = _bounds(gain["top1_balanced"])
+                over = gain["top1_balanced"]
+                row[against] = None if over is None else studies.rounded(over)
             rows.append(row)
     return {
         "features": opened.origin | {"fingerprint": opened.fingerprint},
@@ -183,10 +184,6 @@ def tree(
 
 def _hits(made: list[Judged | None]) -> NDArray[np.bool_]:
     return np.stack([one.hits for one in made if one])
-
-
-def _bounds(gain: Gain | None) -> list[float] | None:
-    return None if gain is None else [round(value, 3) for value in (gain.mean, gain.low, gain.high)]
 
 
 @app.command()

@@ -63,7 +63,7 @@ def compare(run: Path, out: Path, seeds: int = 3) -> None:
     stacked = [np.stack(hits[mode]) for mode in ("train", "eval")]
     (gains,) = bootstrap.gains(stacked[:1], stacked[1], val.labels, dataset.train_counts, [True])
     known = {name: gain for name in SHOWN if (gain := gains[name]) is not None}
-    over = {name: [round(value, 3) for value in (gain.mean, gain.low, gain.high)] for name, gain in known.items()}
+    over = {name: studies.rounded(gain) for name, gain in known.items()}
     told = {"method": METHOD.name, "val_samples": len(val), "rows": rows, "train_over_eval": over}
     write_json(out, told | {"made": studies.record(run, began, f"{len(rows)} classifiers")})
     show(out)
@@ -122,20 +122,19 @@ def restate(run: Path, out: Path, sampler: str = "class_balanced") -> None:
 
 def _compared(run: Path, config: Config, dataset: Dataset, seed: int) -> dict[str, tuple[NDArray[np.int64], float]]:
     """Of both modes the predicted classes of val, [N], and how far the running statistics are from where they were."""
-    method = METHOD
     model = load_model(run, config, dataset.num_classes)
     loss = losses.get(
-        method.loss, activation=method.activation, class_counts=dataset.train_counts, **method.loss_params
+        METHOD.loss, activation=METHOD.activation, class_counts=dataset.train_counts, **METHOD.loss_params
     )
     networks = {mode: deepcopy(model).requires_grad_(False) for mode in MODES}
     steps = {}
     for mode, network in networks.items():
         network.classifier.requires_grad_(True)
-        steps[mode] = torch.optim.SGD(network.classifier.parameters(), method.lr, method.momentum)
+        steps[mode] = torch.optim.SGD(network.classifier.parameters(), METHOD.lr, METHOD.momentum)
     normalise = Normalise(config.transform)
-    total = method.epochs * -(-len(dataset.splits["train"]) // method.batch_size)
+    total = METHOD.epochs * -(-len(dataset.splits["train"]) // METHOD.batch_size)
     with to_stderr().bar(f"seed {seed}", total, "steps") as bar:
-        for images, labels in _batches(config, dataset, method.sampler, method.batch_size, method.epochs, seed):
+        for images, labels in _batches(config, dataset, METHOD.sampler, METHOD.batch_size, METHOD.epochs, seed):
             inputs = normalise(images)
             for mode, network in networks.items():
                 network.backbone.train(MODES[mode])

@@ -8,6 +8,7 @@ from pathlib import Path
 
 import torch
 
+from gol_decouple.bootstrap import Gain
 from gol_decouple.report.layout import TextTable
 from gol_decouple.report.markdown import markdown
 from gol_decouple.reproduction.records import Made, Record, made, made_stage1, stage1_of
@@ -29,6 +30,11 @@ def record(run: Path, began: float, what: str) -> Record:
             "seconds": round(time.monotonic() - began, 1),
         },
     }
+
+
+def rounded(gain: Gain) -> list[float]:
+    """A gain and its bounds as they are written: thousandths of a point."""
+    return [round(value, 3) for value in (gain.mean, gain.low, gain.high)]
 
 
 def table(title: str, records: list[Record]) -> TextTable:
