@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import statistics
 from collections.abc import Sequence
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from itertools import chain
 
 from gol_decouple import methods
@@ -73,10 +73,15 @@ def tables(every: Sequence[Results]) -> list[TextTable]:
 
 
 def tables_of(results: Results) -> list[TextTable]:
-    """Top-1 beside the papers', where the gain comes from, what is left of it over retrained ones, and what was run."""
+    """Those of one column.
+
+    Top-1 beside the papers', and of each model where there are several; where the gain comes from; what is left of it
+    over retrained classifiers; and what was run.
+    """
     column, record, lines = results.column, results.record, _lines(results.rows)
     return [
         _beside(column, lines, record),
+        *([_each_model(column, lines)] if lines[0].models > 1 else []),
         _groups(column, lines),
         _over_retrained(column, lines, record),
         what_was_run(column.title, made_of(record), _OF_TIMES),
@@ -154,6 +159,22 @@ def _beside(column: Column, lines: list[_Line], record: Record) -> TextTable:
             "this backbone: to be compared within its column"
         )
     return TextTable(f"{column.title}: top-1 (%)", columns, cells, notes, has_intervals=True)
+
+
+def _each_model(column: Column, lines: list[_Line]) -> TextTable:
+    """What the models have by themselves."""
+    seeds = {rows[0]["run"]: rows[0]["seed"] for rows in lines[0].of_models}
+    columns = ["method", *chain.from_iterable((f"seed {seed}", f"gain, seed {seed}") for seed in seeds.values())]
+    cells = []
+    for line in lines:
+        alone = {rows[0]["run"]: replace(line, of_models=[rows], models=1) for rows in line.of_models}
+        pairs = {run: (_mean(one, "top1"), _gain(one, "top1")) for run, one in alone.items()}
+        cells.append([line.name, *chain.from_iterable(pairs.get(run, (EMPTY, EMPTY)) for run in seeds)])
+    notes = [
+        "seed: of stage one; ±: deviation over seeds of stage two; intervals of gains (95 %): a paired bootstrap over "
+        "test images and these seeds, of this model alone"
+    ]
+    return TextTable(f"{column.title}: each model, top-1 (%)", columns, cells, notes, has_intervals=True)
 
 
 def _groups(column: Column, lines: list[_Line]) -> TextTable:

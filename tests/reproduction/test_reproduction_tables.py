@@ -78,6 +78,19 @@ def test_several_models_have_intervals_over_them() -> None:
     assert found["balanced_softmax (1 of 2 models)"]["top-1"] == "47.0"
 
 
+def test_of_several_models_each_stands_by_itself() -> None:
+    second = tables_of(Results(IF100, TWO_MODELS, RECORD))[1]
+    assert second.columns == ["method", "seed 0", "gain, seed 0", "seed 1", "gain, seed 1"]
+    deviation = f"{math.sqrt(0.5):.1f}"
+    wanted = [f"44.5±{deviation}", "+2.5 [1.9, 3.1]", f"46.5±{deviation}", "+3.5 [3.0, 4.0]"]
+    assert second.cells[:2] == [
+        ["softmax (stage one)", "42.0", "–", "43.0", "–"],
+        ["gumbel, paper's setting", *wanted],
+    ]
+    assert second.cells[2][3:] == ["–", "–"], "balanced_softmax is of one model"
+    assert not [one for one in tables_of(Results(IF100, ONE_MODEL, RECORD)) if "each model" in one.title]
+
+
 def test_missing_seeds_are_told_and_what_is_not_trained_has_one() -> None:
     rows = [one for one in TWO_MODELS if (one["run"], one["method"], one["seed"]) != ("b", "gumbel_paper", 1)]
     found = cells(tables_of(Results(IF100, [*rows, row("a", 2, "tau_norm", 0, 45.0)], RECORD))[0])
@@ -170,19 +183,19 @@ def test_where_the_gain_comes_from() -> None:
     groups = {"num_many": 35, "num_medium": 35, "num_few": 30, "top1_many": 60.0, "top1_medium": 40.0, "top1_few": 9.0}
     of_groups = {f"gain_top1_few{part}": value for part, value in (("", 4.0), ("_low", 3.0), ("_high", 5.0))}
     rows = [one | groups | {"ece": 12.0} | (of_groups if one["stage"] == 2 else {}) for one in TWO_MODELS]
-    paper = cells(tables_of(Results(IF100, rows, RECORD))[1])["gumbel, paper's setting"]
+    paper = cells(tables_of(Results(IF100, rows, RECORD))[2])["gumbel, paper's setting"]
     assert (paper["many (35)"], paper["few (30)"], paper["ECE"]) == ("60.0±0.0", "9.0±0.0", "12.0±0.0")
     assert (paper["gain, few"], paper["gain, many"]) == ("+4.0 [4.0, 4.0]", "–")
 
 
 def test_gains_over_retrained_classifiers() -> None:
     over = {"softmax": {"a": {"gumbel_paper": [1.0, 0.5, 1.5]}, "b": {"gumbel_paper": [2.0, 1.5, 2.5]}}, "crt": {}}
-    found = cells(tables_of(Results(IF100, TWO_MODELS, {"runs": [], "gains_over": over}))[2])
+    found = cells(tables_of(Results(IF100, TWO_MODELS, {"runs": [], "gains_over": over}))[3])
     half = 12.7062 * 0.5
     assert found["gumbel, paper's setting"]["over softmax re-trained"] == f"+1.5 [{1.5 - half:.1f}, {1.5 + half:.1f}]"
     assert found["gumbel, paper's setting"]["over crt"] == "–"
     over = {"softmax": {"a": {"gumbel_paper": [1.0, 0.5, 1.5]}}}
-    found = cells(tables_of(Results(IF100, TWO_MODELS, {"runs": [], "gains_over": over}))[2])
+    found = cells(tables_of(Results(IF100, TWO_MODELS, {"runs": [], "gains_over": over}))[3])
     assert found["gumbel, paper's setting"]["over softmax re-trained"] == "+1.0 (1 of 2 models)"
 
 
