@@ -12,7 +12,7 @@ from gol_decouple.errors import InputError
 from gol_decouple.progress import Progress
 from gol_decouple.reproduction import results
 from gol_decouple.reproduction.plan import Column, Wanted, config_of
-from gol_decouple.reproduction.records import Record, differing_configs, seeds_and_images
+from gol_decouple.reproduction.records import Record, differing_configs
 from gol_decouple.reproduction.results import Results
 from gol_decouple.settings import Config
 
@@ -102,16 +102,21 @@ def _refuse_other_images(wanted: Wanted, column: Column, known: Results, runs_di
         images = load_data(config_of(wanted, column, 0).data).sha256
     except InputError:  # which the training tells
         return
-    if images not in {known_images for _, known_images in seeds_and_images(known.record)}:
+    if images not in map(_images, known.record["runs"]):
         raise InputError(f"{told} {known.record['runs'][0]['run']}, which is of other images", _HINT)
+
+
+def _images(run: Record) -> str | None:
+    """The sha256 of the images of a record's run."""
+    sha256: str | None = run["stage1"]["dataset_sha256"]
+    return sha256
 
 
 def _join(known: Results, here: Results) -> Results:
     theirs, ours = known.record, here.record
     runs = sorted([*theirs["runs"], *ours["runs"]], key=lambda run: run["seed"])
-    (_, images), *others = seeds_and_images({"runs": runs})
-    for run, (_, other) in zip(runs[1:], others, strict=True):
-        if other != images:
+    for run in runs:
+        if _images(run) != _images(runs[0]):
             told = f"{here.column.title}: {runs[0]['run']} and {run['run']} are not of the same images"
             raise InputError(told, _HINT)
     place = {run["run"]: number for number, run in enumerate(runs)}

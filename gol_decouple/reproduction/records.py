@@ -178,11 +178,6 @@ def _commit(environment: Record) -> str:
     return str(checkout["commit"])[:10] + (" (edited)" if checkout["dirty"] else "")
 
 
-def seeds_and_images(record: Record) -> list[tuple[int, str | None]]:
-    """Of each run the seed of stage one and the sha256 of its dataset."""
-    return [(int(run["seed"]), run["stage1"]["dataset_sha256"]) for run in record["runs"]]
-
-
 def differing(record: Record) -> list[str]:
     """In what runs are others than their column's config, `key: config's -> run's`."""
     return list(dict.fromkeys(str(told) for run in record["runs"] for told in run["differs"]))

@@ -16,7 +16,7 @@ from gol_decouple.report.rows import Row, collect_rows
 from gol_decouple.report.study_rows import read_study
 from gol_decouple.report.tables import to_json
 from gol_decouple.reproduction.plan import METHODS, Column, Wanted, config_of
-from gol_decouple.reproduction.records import Record, differing, gains_over, made_of, record_of, seeds_and_images
+from gol_decouple.reproduction.records import Record, differing, gains_over, made_of, record_of
 
 # With Softmax: what else a gain may be over than stage one's classifier.
 RETRAINED = ("softmax", "crt")
@@ -132,7 +132,9 @@ def read_column(
     report, what = paths_of(prefix, column, folder)
     rows, record = read_study(report, folder, progress), read_json(what, _HINT)
     try:
-        made_of(record), differing(record), seeds_and_images(record)
+        made_of(record), differing(record)
+        for run in record["runs"]:  # which more models are put beside
+            int(run["seed"]), run["stage1"]["dataset_sha256"]
         found = only(Results(column, rows, record), is_wanted)
         is_one = _belong_together(found)
     except (LookupError, TypeError, ValueError, AttributeError) as error:

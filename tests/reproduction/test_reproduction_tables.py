@@ -199,6 +199,15 @@ def test_gains_over_retrained_classifiers() -> None:
     assert found["gumbel, paper's setting"]["over softmax re-trained"] == "+1.0 (1 of 2 models)"
 
 
+def test_models_that_were_retrained_by_other_defaults_have_lines_of_their_own() -> None:
+    rows = [one | {"lr": 0.1 if one["run"] == "a" else 0.3} for one in TWO_MODELS]
+    over = {"softmax": {"a": {"gumbel_paper": [1.0, 0.5, 1.5]}, "b": {"gumbel_paper": [3.0, 2.5, 3.5]}}}
+    first, _, _, fourth, *_ = tables_of(Results(IF100, rows, {"runs": [], "gains_over": over}))
+    name = "gumbel, paper's setting (1 of 2 models)"
+    assert [line[1] for line in first.cells if line[0] == name] == ["44.5", "46.5"]
+    assert [line[1] for line in fourth.cells if line[0] == name] == ["+1.0", "+3.0"]
+
+
 def test_several_columns_stand_beside_the_paper_at_a_glance() -> None:
     other = [one | {"paper_top1": None} for one in ONE_MODEL]
     every = [Results(IF50, other, RECORD), Results(IF100, ONE_MODEL, RECORD), Results(IF200, TWO_MODELS, RECORD)]
